@@ -1,0 +1,34 @@
+"""How images are named and where they live: the stable functions every part must agree on."""
+
+import hashlib
+import uuid
+
+BUCKETS = 1024
+"""Number of hash buckets. Fixed for ever: shards own sets of buckets, so shard counts can change, this cannot."""
+
+_KEY_NAMESPACE = uuid.UUID("6f1d3c5e-8c55-5b0e-9d0f-2f0c5f6b7a11")
+
+
+def bucket_of(image_id: uuid.UUID) -> int:
+    """The bucket (0 … 1023) an image belongs to: a stable hash of its id, equal in every release."""
+    return int.from_bytes(hashlib.blake2b(image_id.bytes, digest_size=8).digest(), "big") % BUCKETS
+
+
+def shard_of(bucket: int, shards: int) -> int:
+    """The shard (0 … shards-1) that owns a bucket: contiguous ranges of nearly equal size."""
+    return bucket * shards // BUCKETS
+
+
+def buckets_of_shard(shard: int, shards: int) -> range:
+    """The contiguous buckets that `shard` of `shards` owns."""
+    return range(-(-shard * BUCKETS // shards), -(-(shard + 1) * BUCKETS // shards))
+
+
+def image_id_for_key(index: str, key: str) -> uuid.UUID:
+    """The image id of a caller's own key (SKU, path): the same key always names the same image of an index."""
+    return uuid.uuid5(_KEY_NAMESPACE, f"{index}/{key}")
+
+
+def content_digest(data: bytes) -> bytes:
+    """The 32-byte SHA-256 of an original's bytes: its address in the object store."""
+    return hashlib.sha256(data).digest()

@@ -1,0 +1,264 @@
+"""The `VisualIndex` resource: one set of models for the CRD, the operator and `visualindex up`.
+
+Every field has a description (it becomes `kubectl explain` text) and a default that serves a laptop. Keys are
+camelCase in YAML, as Kubernetes users expect, and snake_case in Python.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+API_VERSION = "visualindex.dev/v1alpha1"
+KIND = "VisualIndex"
+
+Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$", max_length=40)]
+ByteSize = Annotated[int, Field(ge=1)]
+
+
+class SpecModel(BaseModel):
+    """Strict base: an unknown key is an error, and models are immutable once read."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, extra="forbid", frozen=True)
+
+
+class SecretKeyRef(SpecModel):
+    """One key of a Secret in the resource's own namespace."""
+
+    name: str = Field(description="Name of the Secret.")
+    key: str = Field(description="Key inside the Secret that holds the value.")
+
+
+class EncoderSpec(SpecModel):
+    """The model that turns pictures into vectors."""
+
+    family: Literal["efficientnet-lite0", "open_clip", "timm"] = Field(
+        default="efficientnet-lite0",
+        description="Encoder family. `efficientnet-lite0` needs no download and no GPU; `open_clip` is the production "
+        "recommendation; `timm` serves any timm or torchvision backbone from a checkpoint.",
+    )
+    model: str | None = Field(
+        default=None, description="Model name within the family, e.g. `ViT-B-32` (open_clip) or `resnet50` (timm)."
+    )
+    checkpoint: str | None = Field(
+        default=None,
+        description="Weights: a file path, an `s3://bucket/key` URL, or `hub:TAG` for a pretrained tag of a model hub.",
+    )
+    dimension: int = Field(
+        default=256,
+        ge=8,
+        le=4096,
+        description="Dimension of the stored vectors. Below the model's own dimension a PCA projection reduces it.",
+    )
+    projection: str | None = Field(
+        default=None,
+        description="PCA projection file (path or `s3://` URL) fitted by `visualindex encoder fit`; the default encoder "
+        "ships its own.",
+    )
+    runtime: Literal["auto", "openvino", "onnxruntime", "torch"] = Field(
+        default="auto", description="Inference runtime; `auto` takes the fastest measured one for the device."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where the encoder runs; `auto` is CUDA when `numGpus` is above 0, else CPU."
+    )
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto", description="Arithmetic precision; `auto` is float16 on GPU and float32 on CPU."
+    )
+    placement: Literal["auto", "gateway", "deployment"] = Field(
+        default="auto",
+        description="Run the encoder inside the gateway processes (saves a hop on CPU) or as a deployment of its own "
+        "(GPU). `auto` chooses by device.",
+    )
+    replicas: int = Field(default=2, ge=1, le=1024, description="Encoder replicas when it is its own deployment.")
+    num_gpus: float = Field(default=0.0, ge=0, le=8, description="GPUs per encoder replica; may be fractional.")
+    max_batch_size: int = Field(default=32, ge=1, le=1024, description="Most images encoded in one forward pass.")
+    batch_deadline_ms: float = Field(
+        default=5.0, ge=0, le=1000, description="Longest wait in milliseconds for a batch to fill."
+    )
+
+    @model_validator(mode="after")
+    def _model_is_named(self) -> "EncoderSpec":
+        if self.family != "efficientnet-lite0" and not self.model:
+            raise ValueError(f"encoder.model is required for family {self.family}: name the model, e.g. "
+                             + ("ViT-B-32" if self.family == "open_clip" else "resnet50"))
+        if self.family != "efficientnet-lite0" and not self.checkpoint:
+            raise ValueError(f"encoder.checkpoint is required for family {self.family}: give a file path, an s3:// URL, "
+                             "or hub:TAG")
+        return self
+
+
+class HnswSpec(SpecModel):
+    """Parameters of the HNSW graph used above `flatBelow` rows."""
+
+    m: int = Field(default=32, ge=4, le=128, description="Links per node.")
+    ef_construction: int = Field(default=120, ge=8, le=2000, description="Candidate list size while building.")
+    ef_search: int = Field(default=96, ge=8, le=4096, description="Candidate list size while searching.")
+
+
+class IndexSpec(SpecModel):
+    """How vectors are sharded and searched."""
+
+    shards: int = Field(default=1, ge=1, le=1024, description="Number of shards; each owns a range of 1,024 buckets.")
+    replicas: int = Field(default=2, ge=1, le=64, description="Replicas of each shard.")
+    metric: Literal["cosine"] = Field(default="cosine", description="Similarity: cosine of L2-normalised vectors.")
+    flat_below: int = Field(
+        default=20_000, ge=0, description="Rows per shard below which search is exact (flat); above it HNSW is built."
+    )
+    hnsw: HnswSpec = Field(default=HnswSpec(), description="HNSW parameters.")
+    memory_per_shard: ByteSize = Field(
+        default=2 * 1024**3, description="Memory budget of one shard replica in bytes; inserts beyond it are refused."
+    )
+    poll_interval_ms: int = Field(
+        default=100, ge=10, le=10_000, description="How often a shard asks the change log for news, in milliseconds."
+    )
+
+
+class GatewaySpec(SpecModel):
+    """The HTTP front."""
+
+    replicas: int = Field(default=2, ge=1, le=256, description="Gateway replicas.")
+    max_concurrent_requests: int = Field(
+        default=64, ge=1, description="Requests one gateway replica works on at once; beyond it answers 503."
+    )
+    decode_workers: int = Field(
+        default=0, ge=0, le=256, description="Image decoding processes per gateway; 0 takes one per two CPU cores."
+    )
+
+
+class PostgresSpec(SpecModel):
+    """Where metadata, vectors and the change log live. Without a DSN, `visualindex up` embeds a server."""
+
+    dsn: str | None = Field(default=None, description="Connection string; prefer `dsnSecretRef` on a cluster.")
+    dsn_secret_ref: SecretKeyRef | None = Field(default=None, description="Secret key holding the connection string.")
+    max_connections: int = Field(
+        default=4, ge=1, le=100, description="Connections one gateway process may hold; a shard replica holds one."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PostgresSpec":
+        if self.dsn and self.dsn_secret_ref:
+            raise ValueError("postgres.dsn and postgres.dsnSecretRef exclude each other: keep one")
+        return self
+
+
+class S3Spec(SpecModel):
+    """An S3-compatible bucket."""
+
+    endpoint: str = Field(description="Host and port, e.g. `minio:9000`, without scheme.")
+    bucket: str = Field(description="Bucket; it must exist.")
+    prefix: str = Field(default="", description="Key prefix inside the bucket.")
+    region: str = Field(default="us-east-1", description="Region name.")
+    secure: bool = Field(default=True, description="Use TLS.")
+    credentials_secret_ref: str | None = Field(
+        default=None,
+        description="Secret with `accessKey` and `secretKey`; locally the environment variables "
+        "VISUALINDEX_S3_ACCESS_KEY and VISUALINDEX_S3_SECRET_KEY are read.",
+    )
+
+
+class StorageSpec(SpecModel):
+    """Where originals and thumbnails live. Without `s3`, a local folder."""
+
+    folder: str | None = Field(default=None, description="Local folder; default: `objects` in the state directory.")
+    s3: S3Spec | None = Field(default=None, description="S3-compatible bucket.")
+    thumbnail_sizes: tuple[int, int, int] = Field(
+        default=(128, 320, 640), description="Longest edges in pixels of the three WebP thumbnails, ascending."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StorageSpec":
+        if self.folder and self.s3:
+            raise ValueError("storage.folder and storage.s3 exclude each other: keep one")
+        if list(self.thumbnail_sizes) != sorted(set(self.thumbnail_sizes)) or self.thumbnail_sizes[0] < 16:
+            raise ValueError("storage.thumbnailSizes must be three ascending sizes of at least 16 pixels")
+        return self
+
+
+class LimitsSpec(SpecModel):
+    """What one request may ask for. Everything beyond is refused with a problem that names the limit."""
+
+    image_bytes: ByteSize = Field(default=32 * 1024**2, description="Largest image file in bytes.")
+    image_pixels: int = Field(default=64_000_000, ge=1, description="Most pixels (width x height) of an image.")
+    image_frames: int = Field(default=256, ge=1, description="Most frames of an animated image; the first is used.")
+    decode_timeout_ms: int = Field(default=5_000, ge=10, description="Longest decode before its process is killed.")
+    request_bytes: ByteSize = Field(default=256 * 1024**2, description="Largest request body in bytes.")
+    metadata_bytes: ByteSize = Field(default=16 * 1024, description="Largest metadata document in bytes.")
+    batch_images: int = Field(default=256, ge=1, description="Most images in one batch request.")
+    search_limit: int = Field(default=200, ge=1, le=10_000, description="Most hits one search may ask for.")
+    search_timeout_ms: int = Field(default=2_000, ge=50, description="Deadline of a search in milliseconds.")
+    write_timeout_ms: int = Field(default=20_000, ge=100, description="Deadline of a write in milliseconds.")
+
+
+class FetchSpec(SpecModel):
+    """Rules for fetching images by URL."""
+
+    enabled: bool = Field(default=True, description="Whether callers may pass URLs at all.")
+    schemes: tuple[Literal["http", "https"], ...] = Field(default=("https", "http"), description="Allowed schemes.")
+    ports: tuple[int, ...] = Field(default=(80, 443), description="Allowed ports.")
+    allow_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Private image hosts that may be fetched although they resolve to private addresses: `host`, "
+        "`host:port` or a CIDR block.",
+    )
+    max_redirects: int = Field(default=3, ge=0, le=10, description="Most redirects followed; each is checked again.")
+    timeout_ms: int = Field(default=5_000, ge=50, description="Longest whole fetch in milliseconds.")
+
+
+class AccessSpec(SpecModel):
+    """Who may call the API."""
+
+    mode: Literal["auto", "keys", "open"] = Field(
+        default="auto",
+        description="`keys` needs an API key on every call; `open` needs none and is refused unless the service listens "
+        "on loopback; `auto` is open on loopback in local mode and keys everywhere else.",
+    )
+
+
+class SearchLogSpec(SpecModel):
+    """The log of searches in `user_search_logs`."""
+
+    enabled: bool = Field(default=True, description="Whether searches are logged (off the request path).")
+    retention_days: int = Field(default=90, ge=1, description="Days after which log rows are deleted.")
+
+
+class Spec(SpecModel):
+    """The desired state of one visual search index."""
+
+    profile: Literal["standard", "small"] = Field(
+        default="standard", description="`small` runs one replica of everything: less memory, an outage per restart."
+    )
+    encoder: EncoderSpec = Field(default=EncoderSpec(), description="The encoder.")
+    index: IndexSpec = Field(default=IndexSpec(), description="Sharding and search.")
+    gateway: GatewaySpec = Field(default=GatewaySpec(), description="The HTTP front.")
+    postgres: PostgresSpec = Field(default=PostgresSpec(), description="Metadata database.")
+    storage: StorageSpec = Field(default=StorageSpec(), description="Object store.")
+    limits: LimitsSpec = Field(default=LimitsSpec(), description="Limits per request.")
+    fetch: FetchSpec = Field(default=FetchSpec(), description="Fetching images by URL.")
+    access: AccessSpec = Field(default=AccessSpec(), description="Access control.")
+    search_log: SearchLogSpec = Field(default=SearchLogSpec(), description="Search logging.")
+
+    def replicas(self, wanted: int) -> int:
+        """The replica count after the profile: 1 under `small`, else what the field says."""
+        return 1 if self.profile == "small" else wanted
+
+
+class ObjectMeta(BaseModel):
+    """Kubernetes object metadata; only the name matters here, the rest passes through."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Name = Field(description="Name of the index: at most 40 lower-case letters, digits and dashes.")
+
+
+class VisualIndex(SpecModel):
+    """The whole resource, as `kubectl apply` and `visualindex up -f` take it."""
+
+    api_version: Literal["visualindex.dev/v1alpha1"] = Field(description="Always visualindex.dev/v1alpha1.")
+    kind: Literal["VisualIndex"] = Field(description="Always VisualIndex.")
+    metadata: ObjectMeta = Field(description="Object metadata; `name` is the index name.")
+    spec: Spec = Field(default=Spec(), description="Desired state.")
+
+    @property
+    def name(self) -> str:
+        """The index name."""
+        return self.metadata.name

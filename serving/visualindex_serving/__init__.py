@@ -1,0 +1,1 @@
+"""The Ray Serve application: gateway, encoders, shards and the web page."""
