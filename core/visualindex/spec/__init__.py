@@ -1,5 +1,6 @@
 """The `VisualIndex` spec: models and the strict reader of YAML files."""
 
+from visualindex.spec.load import load_specs, parse_spec
 from visualindex.spec.models import (
     API_VERSION,
     KIND,
@@ -18,6 +19,7 @@ from visualindex.spec.models import (
     StorageSpec,
     VisualIndex,
 )
+from visualindex.spec.problems import SpecError, SpecProblem
 
 __all__ = [
     "API_VERSION",
@@ -34,6 +36,10 @@ __all__ = [
     "SearchLogSpec",
     "SecretKeyRef",
     "Spec",
+    "SpecError",
+    "SpecProblem",
     "StorageSpec",
     "VisualIndex",
+    "load_specs",
+    "parse_spec",
 ]

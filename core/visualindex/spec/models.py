@@ -6,14 +6,17 @@ camelCase in YAML, as Kubernetes users expect, and snake_case in Python.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+
+from visualindex.spec.quantities import parse_bytes
 
 API_VERSION = "visualindex.dev/v1alpha1"
 KIND = "VisualIndex"
 
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$", max_length=40)]
-ByteSize = Annotated[int, Field(ge=1)]
+ByteSize = Annotated[int, BeforeValidator(parse_bytes, json_schema_input_type=int | str), Field(ge=1)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class SpecModel(BaseModel):
@@ -38,7 +41,8 @@ class EncoderSpec(SpecModel):
         "recommendation; `timm` serves any timm or torchvision backbone from a checkpoint.",
     )
     model: str | None = Field(
-        default=None, description="Model name within the family, e.g. `ViT-B-32` (open_clip) or `resnet50` (timm)."
+        default=None,
+        description="Model name within the family, e.g. `ViT-B-32` (open_clip) or `resnet50` (timm).",
     )
     checkpoint: str | None = Field(
         default=None,
@@ -59,7 +63,8 @@ class EncoderSpec(SpecModel):
         default="auto", description="Inference runtime; `auto` takes the fastest measured one for the device."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where the encoder runs; `auto` is CUDA when `numGpus` is above 0, else CPU."
+        default="auto",
+        description="Where the encoder runs; `auto` is CUDA when `numGpus` is above 0, else CPU.",
     )
     precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="Arithmetic precision; `auto` is float16 on GPU and float32 on CPU."
@@ -69,9 +74,15 @@ class EncoderSpec(SpecModel):
         description="Run the encoder inside the gateway processes (saves a hop on CPU) or as a deployment of its own "
         "(GPU). `auto` chooses by device.",
     )
-    replicas: int = Field(default=2, ge=1, le=1024, description="Encoder replicas when it is its own deployment.")
-    num_gpus: float = Field(default=0.0, ge=0, le=8, description="GPUs per encoder replica; may be fractional.")
-    max_batch_size: int = Field(default=32, ge=1, le=1024, description="Most images encoded in one forward pass.")
+    replicas: int = Field(
+        default=2, ge=1, le=1024, description="Encoder replicas when it is its own deployment."
+    )
+    num_gpus: float = Field(
+        default=0.0, ge=0, le=8, description="GPUs per encoder replica; may be fractional."
+    )
+    max_batch_size: int = Field(
+        default=32, ge=1, le=1024, description="Most images encoded in one forward pass."
+    )
     batch_deadline_ms: float = Field(
         default=5.0, ge=0, le=1000, description="Longest wait in milliseconds for a batch to fill."
     )
@@ -79,11 +90,15 @@ class EncoderSpec(SpecModel):
     @model_validator(mode="after")
     def _model_is_named(self) -> "EncoderSpec":
         if self.family != "efficientnet-lite0" and not self.model:
-            raise ValueError(f"encoder.model is required for family {self.family}: name the model, e.g. "
-                             + ("ViT-B-32" if self.family == "open_clip" else "resnet50"))
+            raise ValueError(
+                f"encoder.model is required for family {self.family}: name the model, e.g. "
+                + ("ViT-B-32" if self.family == "open_clip" else "resnet50")
+            )
         if self.family != "efficientnet-lite0" and not self.checkpoint:
-            raise ValueError(f"encoder.checkpoint is required for family {self.family}: give a file path, an s3:// URL, "
-                             "or hub:TAG")
+            raise ValueError(
+                f"encoder.checkpoint is required for family {self.family}: give a file path, an s3:// URL, "
+                "or hub:TAG"
+            )
         return self
 
 
@@ -91,25 +106,37 @@ class HnswSpec(SpecModel):
     """Parameters of the HNSW graph used above `flatBelow` rows."""
 
     m: int = Field(default=32, ge=4, le=128, description="Links per node.")
-    ef_construction: int = Field(default=120, ge=8, le=2000, description="Candidate list size while building.")
+    ef_construction: int = Field(
+        default=120, ge=8, le=2000, description="Candidate list size while building."
+    )
     ef_search: int = Field(default=96, ge=8, le=4096, description="Candidate list size while searching.")
 
 
 class IndexSpec(SpecModel):
     """How vectors are sharded and searched."""
 
-    shards: int = Field(default=1, ge=1, le=1024, description="Number of shards; each owns a range of 1,024 buckets.")
+    shards: int = Field(
+        default=1, ge=1, le=1024, description="Number of shards; each owns a range of 1,024 buckets."
+    )
     replicas: int = Field(default=2, ge=1, le=64, description="Replicas of each shard.")
-    metric: Literal["cosine"] = Field(default="cosine", description="Similarity: cosine of L2-normalised vectors.")
+    metric: Literal["cosine"] = Field(
+        default="cosine", description="Similarity: cosine of L2-normalised vectors."
+    )
     flat_below: int = Field(
-        default=20_000, ge=0, description="Rows per shard below which search is exact (flat); above it HNSW is built."
+        default=20_000,
+        ge=0,
+        description="Rows per shard below which search is exact (flat); above it HNSW is built.",
     )
     hnsw: HnswSpec = Field(default=HnswSpec(), description="HNSW parameters.")
     memory_per_shard: ByteSize = Field(
-        default=2 * 1024**3, description="Memory budget of one shard replica in bytes; inserts beyond it are refused."
+        default=2 * 1024**3,
+        description="Memory budget of one shard replica in bytes; inserts beyond it are refused.",
     )
     poll_interval_ms: int = Field(
-        default=100, ge=10, le=10_000, description="How often a shard asks the change log for news, in milliseconds."
+        default=100,
+        ge=10,
+        le=10_000,
+        description="How often a shard asks the change log for news, in milliseconds.",
     )
 
 
@@ -121,17 +148,27 @@ class GatewaySpec(SpecModel):
         default=64, ge=1, description="Requests one gateway replica works on at once; beyond it answers 503."
     )
     decode_workers: int = Field(
-        default=0, ge=0, le=256, description="Image decoding processes per gateway; 0 takes one per two CPU cores."
+        default=0,
+        ge=0,
+        le=256,
+        description="Image decoding processes per gateway; 0 takes one per two CPU cores.",
     )
 
 
 class PostgresSpec(SpecModel):
     """Where metadata, vectors and the change log live. Without a DSN, `visualindex up` embeds a server."""
 
-    dsn: str | None = Field(default=None, description="Connection string; prefer `dsnSecretRef` on a cluster.")
-    dsn_secret_ref: SecretKeyRef | None = Field(default=None, description="Secret key holding the connection string.")
+    dsn: str | None = Field(
+        default=None, description="Connection string; prefer `dsnSecretRef` on a cluster."
+    )
+    dsn_secret_ref: SecretKeyRef | None = Field(
+        default=None, description="Secret key holding the connection string."
+    )
     max_connections: int = Field(
-        default=4, ge=1, le=100, description="Connections one gateway process may hold; a shard replica holds one."
+        default=4,
+        ge=1,
+        le=100,
+        description="Connections one gateway process may hold; a shard replica holds one.",
     )
 
     @model_validator(mode="after")
@@ -159,10 +196,13 @@ class S3Spec(SpecModel):
 class StorageSpec(SpecModel):
     """Where originals and thumbnails live. Without `s3`, a local folder."""
 
-    folder: str | None = Field(default=None, description="Local folder; default: `objects` in the state directory.")
+    folder: str | None = Field(
+        default=None, description="Local folder; default: `objects` in the state directory."
+    )
     s3: S3Spec | None = Field(default=None, description="S3-compatible bucket.")
     thumbnail_sizes: tuple[int, int, int] = Field(
-        default=(128, 320, 640), description="Longest edges in pixels of the three WebP thumbnails, ascending."
+        default=(128, 320, 640),
+        description="Longest edges in pixels of the three WebP thumbnails, ascending.",
     )
 
     @model_validator(mode="after")
@@ -178,9 +218,15 @@ class LimitsSpec(SpecModel):
     """What one request may ask for. Everything beyond is refused with a problem that names the limit."""
 
     image_bytes: ByteSize = Field(default=32 * 1024**2, description="Largest image file in bytes.")
-    image_pixels: int = Field(default=64_000_000, ge=1, description="Most pixels (width x height) of an image.")
-    image_frames: int = Field(default=256, ge=1, description="Most frames of an animated image; the first is used.")
-    decode_timeout_ms: int = Field(default=5_000, ge=10, description="Longest decode before its process is killed.")
+    image_pixels: int = Field(
+        default=64_000_000, ge=1, description="Most pixels (width x height) of an image."
+    )
+    image_frames: int = Field(
+        default=256, ge=1, description="Most frames of an animated image; the first is used."
+    )
+    decode_timeout_ms: int = Field(
+        default=5_000, ge=10, description="Longest decode before its process is killed."
+    )
     request_bytes: ByteSize = Field(default=256 * 1024**2, description="Largest request body in bytes.")
     metadata_bytes: ByteSize = Field(default=16 * 1024, description="Largest metadata document in bytes.")
     batch_images: int = Field(default=256, ge=1, description="Most images in one batch request.")
@@ -193,14 +239,18 @@ class FetchSpec(SpecModel):
     """Rules for fetching images by URL."""
 
     enabled: bool = Field(default=True, description="Whether callers may pass URLs at all.")
-    schemes: tuple[Literal["http", "https"], ...] = Field(default=("https", "http"), description="Allowed schemes.")
-    ports: tuple[int, ...] = Field(default=(80, 443), description="Allowed ports.")
+    schemes: tuple[Literal["http", "https"], ...] = Field(
+        default=("https", "http"), description="Allowed schemes."
+    )
+    ports: tuple[Port, ...] = Field(default=(80, 443), description="Allowed ports.")
     allow_hosts: tuple[str, ...] = Field(
         default=(),
         description="Private image hosts that may be fetched although they resolve to private addresses: `host`, "
         "`host:port` or a CIDR block.",
     )
-    max_redirects: int = Field(default=3, ge=0, le=10, description="Most redirects followed; each is checked again.")
+    max_redirects: int = Field(
+        default=3, ge=0, le=10, description="Most redirects followed; each is checked again."
+    )
     timeout_ms: int = Field(default=5_000, ge=50, description="Longest whole fetch in milliseconds.")
 
 
@@ -225,7 +275,8 @@ class Spec(SpecModel):
     """The desired state of one visual search index."""
 
     profile: Literal["standard", "small"] = Field(
-        default="standard", description="`small` runs one replica of everything: less memory, an outage per restart."
+        default="standard",
+        description="`small` runs one replica of everything: less memory, an outage per restart.",
     )
     encoder: EncoderSpec = Field(default=EncoderSpec(), description="The encoder.")
     index: IndexSpec = Field(default=IndexSpec(), description="Sharding and search.")
