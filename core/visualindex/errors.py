@@ -35,9 +35,15 @@ class ProblemType(Enum):
     NOT_FOUND = _Type("not-found", 404, "No such resource")
     METHOD_NOT_ALLOWED = _Type("method-not-allowed", 405, "The method is not allowed here")
     NOT_ACCEPTABLE_YET = _Type("not-caught-up", 412, "The index has not caught up with the given token")
-    IDEMPOTENCY_CONFLICT = _Type("idempotency-conflict", 409, "The idempotency key was used for another request")
-    IDEMPOTENCY_IN_PROGRESS = _Type("idempotency-in-progress", 409, "A request with this idempotency key is running")
-    FINGERPRINT_MISMATCH = _Type("fingerprint-mismatch", 422, "The vector does not belong to this index's encoder")
+    IDEMPOTENCY_CONFLICT = _Type(
+        "idempotency-conflict", 409, "The idempotency key was used for another request"
+    )
+    IDEMPOTENCY_IN_PROGRESS = _Type(
+        "idempotency-in-progress", 409, "A request with this idempotency key is running"
+    )
+    FINGERPRINT_MISMATCH = _Type(
+        "fingerprint-mismatch", 422, "The vector does not belong to this index's encoder"
+    )
     OVERLOADED = _Type("overloaded", 503, "The service is at capacity")
     UNAVAILABLE = _Type("unavailable", 503, "A part of the service is unavailable")
     DEADLINE_EXCEEDED = _Type("deadline-exceeded", 504, "The deadline passed before the answer was ready")
@@ -74,7 +80,12 @@ class ProblemError(Exception):
     def document(self) -> dict[str, Any]:
         """The RFC 9457 body: type, title, status, detail and this problem's own members."""
         kind = self.type.value
-        base = {"type": TYPE_PREFIX + kind.slug, "title": kind.title, "status": kind.status, "detail": self.detail}
+        base = {
+            "type": TYPE_PREFIX + kind.slug,
+            "title": kind.title,
+            "status": kind.status,
+            "detail": self.detail,
+        }
         return {**self.extra, **base}
 
 

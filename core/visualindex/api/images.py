@@ -1,0 +1,136 @@
+"""What an image looks like on its way in and out."""
+
+import datetime as dt
+import uuid
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from visualindex.api.search import ApiModel, IndexName
+
+
+class ImageFields(ApiModel):
+    """What a caller says of an image. `image_id` or `key` make the write repeatable: the same name, the same image."""
+
+    image_id: uuid.UUID | None = Field(
+        default=None, description="The image's id; made from `key` or at random if absent."
+    )
+    key: str | None = Field(
+        default=None, min_length=1, max_length=1024, description="Your own key (SKU, path)."
+    )
+    category: str | None = Field(default=None, max_length=256, description="Category.")
+    url: str | None = Field(default=None, max_length=4096, description="The item's address, shown with hits.")
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description="Any JSON object; filters can use its values."
+    )
+
+
+class ImageRequest(ImageFields):
+    """One image by address, as JSON. In multipart requests the `image` part replaces `image_url`."""
+
+    index: IndexName | None = Field(
+        default=None, description="The index; may be left out when there is only one."
+    )
+    image_url: str | None = Field(
+        default=None, max_length=4096, description="Where the service fetches the picture."
+    )
+
+
+class ImagePatch(ApiModel):
+    """A change of an image's fields: absent fields stay, `metadata` is a JSON merge patch (RFC 7396)."""
+
+    category: str | None = Field(default=None, max_length=256, description="New category; null removes it.")
+    url: str | None = Field(default=None, max_length=4096, description="New address; null removes it.")
+    metadata: dict[str, Any] | None = Field(default=None, description="Merge patch; null values remove keys.")
+
+
+class EmbeddingState(BaseModel):
+    """What is known of an image's vector."""
+
+    state: Literal["stored", "indexed"] = Field(description="`indexed`: every live replica serves it.")
+    fingerprint: str = Field(description="Encoder fingerprint.")
+    dimension: int = Field(description="Vector dimension.")
+
+
+class ImageWritten(BaseModel):
+    """A write's acknowledgement: the object store and the database have it."""
+
+    image_id: uuid.UUID = Field(description="The image.")
+    key: str | None = Field(default=None, description="The caller's own key.")
+    created: bool = Field(description="False when an earlier image of that id or key was replaced.")
+    embedding: EmbeddingState = Field(description="State of the vector.")
+    token: str = Field(description="Send it with a search to see this write.")
+
+
+class ImageView(BaseModel):
+    """An indexed image."""
+
+    image_id: uuid.UUID = Field(description="The image.")
+    index: str = Field(description="The index.")
+    key: str | None = Field(default=None, description="The caller's own key.")
+    category: str | None = Field(default=None, description="Category.")
+    url: str | None = Field(default=None, description="The item's address.")
+    metadata: dict[str, Any] = Field(description="Metadata document.")
+    upload_time: dt.datetime = Field(description="When it was first stored.")
+    media_type: str = Field(description="Media type of the original.")
+    width: int = Field(description="Upright width in pixels.")
+    height: int = Field(description="Upright height in pixels.")
+    size_bytes: int = Field(description="Size of the original in bytes.")
+    content_digest: str = Field(description="SHA-256 of the original, hexadecimal.")
+    thumbnails: dict[str, str] = Field(description="Size in pixels → path of the WebP thumbnail.")
+    embedding: EmbeddingState | None = Field(
+        default=None, description="State of the vector; absent in lists."
+    )
+
+
+class ImageList(BaseModel):
+    """One page of images, newest first."""
+
+    images: list[ImageView] = Field(description="The page.")
+    next_cursor: str | None = Field(default=None, description="Continues the list; absent at the end.")
+
+
+class ImageChanged(BaseModel):
+    """A change's acknowledgement."""
+
+    image_id: uuid.UUID = Field(description="The image.")
+    token: str = Field(description="Send it with a search to see this change.")
+
+
+class BatchItem(BaseModel):
+    """The outcome for one image of a batch, in the order given."""
+
+    position: int = Field(description="Place in the batch, from 0.")
+    written: ImageWritten | None = Field(default=None, description="The acknowledgement.")
+    problem: dict[str, Any] | None = Field(
+        default=None, description="The problem document of a refused image."
+    )
+
+
+class BatchResult(BaseModel):
+    """The outcome of a batch: each image stands or falls by itself."""
+
+    succeeded: int = Field(description="Images written.")
+    failed: int = Field(description="Images refused.")
+    items: list[BatchItem] = Field(description="One entry per image.")
+
+
+class EmbeddingResponse(BaseModel):
+    """An image's vector."""
+
+    vector: list[float] = Field(description="L2-normalised vector.")
+    dimension: int = Field(description="Its dimension.")
+    fingerprint: str = Field(description="Encoder fingerprint; vectors of two fingerprints never meet.")
+
+
+class IndexView(BaseModel):
+    """One index and how it is doing."""
+
+    name: str = Field(description="The index.")
+    encoder: str = Field(description="Encoder family and model.")
+    fingerprint: str = Field(description="Encoder fingerprint.")
+    dimension: int = Field(description="Vector dimension.")
+    images: int = Field(description="Images stored.")
+    shards: list[dict[str, Any]] = Field(
+        description="Replicas of each shard: rows, watermark lag in milliseconds."
+    )
