@@ -1,0 +1,1 @@
+"""Encoders: pictures to vectors, on CPU or GPU."""
