@@ -1,4 +1,4 @@
-"""YAML read as data only: no tags that run code, no key given twice, no aliases that explode, lines remembered."""
+"""YAML read as data only: no tags that run code, no key given twice, no aliases that explode."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,14 +34,15 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """The safe loader without dates: Kubernetes reads `2026-01-01` as text, and so do we."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_documents(text: str, source: str) -> Iterator[Document]:
-    """The documents of a YAML text, empty ones skipped; what cannot be parsed comes as a document with problems."""
+    """The documents of a YAML text, empty ones skipped; what cannot be parsed is a document with problems."""
     if len(text.encode(errors="replace")) > MAX_BYTES:
         yield _broken(source, 0, None, f"the file is larger than {MAX_BYTES} bytes: this is no spec")
         return
@@ -49,8 +50,9 @@ def read_documents(text: str, source: str) -> Iterator[Document]:
     try:
         loader = _Loader(text)
         while loader.check_node():
+            node = loader.get_node()
             number += 1
-            document = _read(loader, loader.get_node(), number, source)
+            document = _read(loader, node, number, source)
             if document.value is not None or document.problems:
                 yield document
     except yaml.MarkedYAMLError as error:
@@ -61,8 +63,10 @@ def read_documents(text: str, source: str) -> Iterator[Document]:
         yield _broken(source, number + 1, None, f"nested deeper than {MAX_DEPTH} levels")
 
 
-def _read(loader: _Loader, node: yaml.Node, number: int, source: str) -> Document:
+def _read(loader: _Loader, node: yaml.Node | None, number: int, source: str) -> Document:
     document = Document(number)
+    if node is None:
+        return document
     survey = _Survey(document, source)
     survey.visit(node, (), 0)
     if survey.constructible:

@@ -1,4 +1,4 @@
-"""The fields of the spec as data: their paths, types and descriptions, for the reference and for hints in errors."""
+"""The fields of the spec as data: what the written reference and the hints in errors are made of."""
 
 import types
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Specs from files: every mistake of every file in one report, each with its place and what to write instead."""
+"""Specs from files: every mistake of every file in one report, each with its place and its remedy."""
 
 import json
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def parse_spec(
             [SpecProblem(source, number, _line_of(lines, path), dotted(path), text) for path, text in foreign]
         )
     try:
-        # JSON mode takes lists for tuples yet no text for numbers: what the CRD's schema accepts, and no more.
+        # JSON mode takes lists for tuples yet no text for numbers: just what the CRD's schema accepts.
         return VisualIndex.model_validate_json(
             json.dumps(document), strict=True, by_alias=True, by_name=False
         )
@@ -117,7 +117,7 @@ def _conflicts(found: list[tuple[VisualIndex, str, Document]]) -> list[SpecProbl
         if spec.spec.postgres != found[0][0].spec.postgres:
             problem(
                 ("spec", "postgres"),
-                f"differs from that of index '{found[0][0].name}': the indexes of one service share one database, "
-                "state the same `postgres` section in all",
+                f"differs from that of index '{found[0][0].name}': the indexes of one service share one "
+                "database, state the same `postgres` section in all",
             )
     return problems

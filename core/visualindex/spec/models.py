@@ -37,8 +37,8 @@ class EncoderSpec(SpecModel):
 
     family: Literal["efficientnet-lite0", "open_clip", "timm"] = Field(
         default="efficientnet-lite0",
-        description="Encoder family. `efficientnet-lite0` needs no download and no GPU; `open_clip` is the production "
-        "recommendation; `timm` serves any timm or torchvision backbone from a checkpoint.",
+        description="Encoder family. `efficientnet-lite0` needs no download and no GPU; `open_clip` is "
+        "the production recommendation; `timm` serves any timm or torchvision backbone from a checkpoint.",
     )
     model: str | None = Field(
         default=None,
@@ -46,18 +46,20 @@ class EncoderSpec(SpecModel):
     )
     checkpoint: str | None = Field(
         default=None,
-        description="Weights: a file path, an `s3://bucket/key` URL, or `hub:TAG` for a pretrained tag of a model hub.",
+        description="Weights: a file path, an `s3://bucket/key` URL, or `hub:TAG` for a pretrained tag "
+        "of a model hub.",
     )
     dimension: int = Field(
         default=256,
         ge=8,
         le=4096,
-        description="Dimension of the stored vectors. Below the model's own dimension a PCA projection reduces it.",
+        description="Dimension of the stored vectors. Below the model's own dimension a PCA projection "
+        "reduces it.",
     )
     projection: str | None = Field(
         default=None,
-        description="PCA projection file (path or `s3://` URL) fitted by `visualindex encoder fit`; the default encoder "
-        "ships its own.",
+        description="PCA projection file (path or `s3://` URL) fitted by `visualindex encoder fit`; the "
+        "default encoder ships its own.",
     )
     runtime: Literal["auto", "openvino", "onnxruntime", "torch"] = Field(
         default="auto", description="Inference runtime; `auto` takes the fastest measured one for the device."
@@ -71,8 +73,8 @@ class EncoderSpec(SpecModel):
     )
     placement: Literal["auto", "gateway", "deployment"] = Field(
         default="auto",
-        description="Run the encoder inside the gateway processes (saves a hop on CPU) or as a deployment of its own "
-        "(GPU). `auto` chooses by device.",
+        description="Run the encoder inside the gateway processes (saves a hop on CPU) or as a "
+        "deployment of its own (GPU). `auto` chooses by device.",
     )
     replicas: int = Field(
         default=2, ge=1, le=1024, description="Encoder replicas when it is its own deployment."
@@ -245,8 +247,8 @@ class FetchSpec(SpecModel):
     ports: tuple[Port, ...] = Field(default=(80, 443), description="Allowed ports.")
     allow_hosts: tuple[str, ...] = Field(
         default=(),
-        description="Private image hosts that may be fetched although they resolve to private addresses: `host`, "
-        "`host:port` or a CIDR block.",
+        description="Private image hosts that may be fetched although they resolve to private addresses: "
+        "`host`, `host:port` or a CIDR block.",
     )
     max_redirects: int = Field(
         default=3, ge=0, le=10, description="Most redirects followed; each is checked again."
@@ -259,8 +261,8 @@ class AccessSpec(SpecModel):
 
     mode: Literal["auto", "keys", "open"] = Field(
         default="auto",
-        description="`keys` needs an API key on every call; `open` needs none and is refused unless the service listens "
-        "on loopback; `auto` is open on loopback in local mode and keys everywhere else.",
+        description="`keys` needs an API key on every call; `open` needs none and is refused unless the "
+        "service listens on loopback; `auto` is open on loopback in local mode and keys everywhere else.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 _BINARY = {suffix: 1024**power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)}
 _DECIMAL = {suffix: 1000**power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), start=1)}
 _FACTORS = {"": 1, **_BINARY, **_DECIMAL}
-_QUANTITY = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)([A-Za-z]{0,2})")
+_QUANTITY = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,18})?)([A-Za-z]{0,2})")
 _LARGEST = 2**63 - 1
 _FORM = "write a number of bytes or a Kubernetes quantity such as 512Mi or 2Gi"
 

@@ -18,10 +18,11 @@ from visualindex.spec.quantities import format_bytes, parse_bytes
 _HEAD = """\
 # The VisualIndex spec
 
-One resource describes one index. The same file works for `visualindex up -f` on a laptop and `kubectl apply` on a
-cluster. Every key is optional unless it says **required**; the defaults serve a laptop. An unknown key is an error.
-`visualindex validate FILE` checks files and reports every mistake with its line. Byte sizes are written as a number or
-as a Kubernetes quantity (`512Mi`, `2Gi`, `1G`). Working files are in [`examples/`](../examples).
+One resource describes one index. The same file works for `visualindex up -f` on a laptop and for
+`kubectl apply` on a cluster. Every key is optional unless it says **required**; the defaults serve a laptop.
+An unknown key is an error. `visualindex validate FILE` checks files and reports every mistake with its line.
+Byte sizes are written as a number or as a Kubernetes quantity (`512Mi`, `2Gi`, `1G`). Working files are in
+[`examples/`](../examples).
 
 This page is written from the models by `python -m visualindex.spec.reference > docs/spec.md`.
 """
