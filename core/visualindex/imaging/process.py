@@ -1,0 +1,155 @@
+"""One worker process as the pool sees it: started, given one job at a time, killed."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.imaging import wire
+from visualindex.imaging.jobs import Bounds, Decoded, DecodeJob
+
+START_TIMEOUT_S = 60.0
+_SOCKET_BUFFER = 1024 * 1024
+
+
+class WorkerDiedError(Exception):
+    """The process ended without an answer; the message says how."""
+
+
+@dataclass(eq=False)
+class WorkerProcess:
+    """A running worker. Use by one task at a time."""
+
+    process: asyncio.subprocess.Process
+    connection: socket.socket
+    jobs: int = 0
+    rss_bytes: int = 0
+
+    @classmethod
+    async def start(cls, bounds: Bounds, timeout_s: float) -> "WorkerProcess":
+        """Start a worker and wait until it is ready. Raises ProblemError UNAVAILABLE."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+        with theirs:
+            process = await _spawn(theirs.fileno(), bounds, timeout_s)
+        worker = cls(process, ours)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await worker._receive(0)
+        except (TimeoutError, OSError, WorkerDiedError, wire.BrokenWorkerError) as error:
+            await worker.kill()
+            detail = (
+                "An image decoder did not start: see this process's standard error, and its memory limit."
+            )
+            raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0) from error
+        except BaseException:
+            await worker.kill()
+            raise
+        return worker
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still holds its end of the connection."""
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return self.process.returncode is None
+        except OSError:
+            return False
+
+    async def run(self, job: DecodeJob) -> Decoded:
+        """Decode one image.
+
+        Raises the worker's ProblemError, or WorkerDiedError or BrokenWorkerError, after which it must be killed.
+        """
+        self.jobs += 1
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_sendall(self.connection, wire.head_bytes(wire.request_head(job), len(job.data)))
+            await loop.sock_sendall(self.connection, job.data)
+            head, body = await self._receive(wire.largest_body(job))
+        except OSError as error:
+            raise WorkerDiedError(str(error)) from error
+        self.rss_bytes = int(head.get("rss", 0))
+        return wire.read_answer(head, body, job)
+
+    async def kill(self) -> int:
+        """End the process, whatever it does, and reap it. Answers its exit status (negative: the signal)."""
+        self.connection.close()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        return await self.process.wait()
+
+    async def death(self) -> str:
+        """How a worker that closed its connection ended."""
+        status = await self.process.wait() if not self.alive else await self.kill()
+        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+    async def _receive(self, largest_body: int) -> tuple[wire.Head, bytearray]:
+        head_length, body_length = wire.PREFIX.unpack(await self._exactly(wire.PREFIX.size))
+        if head_length > wire.MAX_HEAD or body_length > largest_body:
+            raise wire.BrokenWorkerError(f"an answer of {head_length} + {body_length} bytes")
+        return _json_object(await self._exactly(head_length)), await self._exactly(body_length)
+
+    async def _exactly(self, length: int) -> bytearray:
+        loop = asyncio.get_running_loop()
+        data = bytearray(length)
+        rest = memoryview(data)
+        while rest:
+            received = await loop.sock_recv_into(self.connection, rest)
+            if not received:
+                raise WorkerDiedError("it closed its connection")
+            rest = rest[received:]
+        return data
+
+
+async def _spawn(fd: int, bounds: Bounds, timeout_s: float) -> asyncio.subprocess.Process:
+    settings = {
+        "fd": fd,
+        "parent": os.getpid(),
+        "bounds": asdict(bounds),
+        "cpu_seconds": int(timeout_s) + 2,
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "visualindex.imaging.worker",
+        json.dumps(settings),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        pass_fds=(fd,),
+        env=_environment(),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Only what the interpreter needs: the server's environment holds credentials."""
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LANG": "C.UTF-8",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "1",
+    }
+
+
+def _json_object(encoded: bytearray) -> Mapping[str, Any]:
+    try:
+        value = json.loads(encoded)
+    except ValueError as error:
+        raise wire.BrokenWorkerError(f"malformed head: {error}") from error
+    if not isinstance(value, dict):
+        raise wire.BrokenWorkerError("its head is no object")
+    return value

@@ -1,0 +1,92 @@
+"""Messages between the pool and its workers: a JSON head and a body of bytes, over a socket pair.
+
+JSON rather than pickle: a worker that an image took over must not be able to run code in the server.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.imaging.headers import Buffer, ImageInfo
+from visualindex.imaging.inputs import InputSpec
+from visualindex.imaging.jobs import Decoded, DecodeJob
+
+PREFIX = struct.Struct("<II")
+"""Length of the head and of the body, in bytes."""
+
+MAX_HEAD = 64 * 1024
+
+Head = Mapping[str, Any]
+
+
+class BrokenWorkerError(Exception):
+    """A worker answered something that no healthy worker answers."""
+
+
+def head_bytes(head: Head, body_length: int) -> bytes:
+    """The prefix and head of a message whose body of `body_length` bytes follows."""
+    encoded = json.dumps(head, separators=(",", ":")).encode()
+    return PREFIX.pack(len(encoded), body_length) + encoded
+
+
+def request_head(job: DecodeJob) -> dict[str, Any]:
+    """A job without its bytes."""
+    return {"input": job.input and asdict(job.input), "box": job.box, "thumbnails": job.thumbnails}
+
+
+def read_request(head: Head, data: Buffer) -> DecodeJob:
+    """The inverse of `request_head`."""
+    wanted = InputSpec(**head["input"]) if head["input"] else None
+    return DecodeJob(data, wanted, head["box"] and tuple(head["box"]), tuple(head["thumbnails"]))
+
+
+def answer_parts(decoded: Decoded) -> tuple[dict[str, Any], list[Buffer | memoryview]]:
+    """The head of an answer and the pieces of its body: the pixels, then each thumbnail."""
+    pixels = [] if decoded.pixels is None else [np.ascontiguousarray(decoded.pixels).reshape(-1).data]
+    head = {
+        "info": asdict(decoded.info),
+        "thumbnails": [[edge, len(encoded)] for edge, encoded in decoded.thumbnails.items()],
+        "cpu_ms": decoded.cpu_ms,
+    }
+    return head, [*pixels, *decoded.thumbnails.values()]
+
+
+def problem_head(problem: ProblemError) -> dict[str, Any]:
+    """The head of an answer that is a problem."""
+    return {"problem": problem.type.name, "detail": problem.detail}
+
+
+def largest_body(job: DecodeJob) -> int:
+    """More bytes than any honest answer to this job can have."""
+    pixels = 0 if job.input is None else job.input.height * job.input.width * 3
+    return pixels + sum(edge * edge * 4 + 64 * 1024 for edge in job.thumbnails)
+
+
+def read_answer(head: Head, body: bytearray, job: DecodeJob) -> Decoded:
+    """The decoded image; raises the ProblemError the worker answered, or BrokenWorkerError for a malformed answer."""
+    try:
+        if "problem" in head:
+            raise ProblemError(ProblemType[head["problem"]], str(head["detail"]))
+        return _decoded(head, body, job)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BrokenWorkerError(f"malformed answer: {error}") from error
+
+
+def _decoded(head: Head, body: bytearray, job: DecodeJob) -> Decoded:
+    view, offset, pixels = memoryview(body), 0, None
+    if job.input is not None:
+        shape = (job.input.height, job.input.width, 3)
+        offset = shape[0] * shape[1] * 3
+        pixels = np.frombuffer(view[:offset], np.uint8).reshape(shape)
+    thumbnails: dict[int, bytes] = {}
+    for edge, length in head["thumbnails"]:
+        thumbnails[int(edge)] = bytes(view[offset : offset + length])
+        offset += length
+    if offset != len(body) or set(thumbnails) != set(job.thumbnails):
+        raise ValueError("its parts do not add up")
+    return Decoded(pixels, ImageInfo(**head["info"]), thumbnails, float(head["cpu_ms"]))

@@ -1,0 +1,85 @@
+"""The process that decodes: started by the pool as `python -m visualindex.imaging.worker`, it answers until told off."""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.imaging import sandbox, wire
+from visualindex.imaging.decoding import decode
+from visualindex.imaging.headers import Buffer
+from visualindex.imaging.jobs import Bounds
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    """Serve jobs from the inherited socket until the pool closes its end."""
+    settings = json.loads(sys.argv[1])
+    sandbox.die_with_parent(settings["parent"])
+    connection = socket.socket(fileno=settings["fd"])
+    bounds = Bounds(**settings["bounds"])
+    sandbox.confine(bounds.image_pixels, bounds.image_bytes)
+    _discard_stderr()
+    _send(connection, {"ready": True}, [])
+    while (message := _receive(connection)) is not None:
+        sandbox.allow_cpu(settings["cpu_seconds"])
+        head, body = _answer(*message, bounds)
+        _send(connection, {**head, "rss": _resident_bytes()}, body)
+
+
+def _discard_stderr() -> None:
+    """Decoding libraries print what a file makes them print; errors of starting up have been seen by now."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+
+
+def _answer(
+    head: wire.Head, data: Buffer, bounds: Bounds
+) -> tuple[dict[str, Any], list[Buffer | memoryview]]:
+    try:
+        return wire.answer_parts(decode(wire.read_request(head, data), bounds))
+    except ProblemError as problem:
+        return wire.problem_head(problem), []
+    except MemoryError:
+        detail = "The image needs more memory than a decoder may take: send a smaller one."
+        return wire.problem_head(ProblemError(ProblemType.IMAGE_TOO_LARGE, detail)), []
+
+
+def _receive(connection: socket.socket) -> tuple[wire.Head, bytearray] | None:
+    prefix = _exactly(connection, wire.PREFIX.size)
+    if prefix is None:
+        return None
+    head_length, body_length = wire.PREFIX.unpack(prefix)
+    head, body = _exactly(connection, head_length), _exactly(connection, body_length)
+    return None if head is None or body is None else (json.loads(head), body)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytearray | None:
+    data = bytearray(length)
+    rest = memoryview(data)
+    while rest:
+        received = connection.recv_into(rest)
+        if not received:
+            return None
+        rest = rest[received:]
+    return data
+
+
+def _send(connection: socket.socket, head: wire.Head, body: Sequence[Buffer | memoryview]) -> None:
+    connection.sendall(wire.head_bytes(head, sum(len(part) for part in body)))
+    for part in body:
+        connection.sendall(part)
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * _PAGE
+
+
+if __name__ == "__main__":
+    main()
