@@ -1,0 +1,28 @@
+"""Which object lies under which key: content addresses, so that equal pictures are stored once per index."""
+
+from collections.abc import Iterable
+
+_DIGEST_BYTES = 32
+
+
+def original_key(index: str, digest: bytes) -> str:
+    """Key of an original; `digest` is the 32-byte SHA-256 of its bytes."""
+    return f"{index}/originals/{_address(digest)}"
+
+
+def thumbnail_key(index: str, digest: bytes, size: int) -> str:
+    """Key of the WebP thumbnail whose longest edge is `size` pixels; `digest` is that of the original."""
+    return f"{index}/thumbnails/{size}/{_address(digest)}.webp"
+
+
+def all_keys(index: str, digest: bytes, sizes: Iterable[int]) -> list[str]:
+    """Every key an image occupies: what an erasure has to delete."""
+    return [original_key(index, digest), *(thumbnail_key(index, digest, size) for size in sizes)]
+
+
+def _address(digest: bytes) -> str:
+    if len(digest) != _DIGEST_BYTES:
+        raise ValueError(
+            f"a content digest has {_DIGEST_BYTES} bytes, this one {len(digest)}: pass content_digest()"
+        )
+    return f"{digest[:1].hex()}/{digest.hex()}"
