@@ -1,1 +1,31 @@
-"""Encoders: pictures to vectors, on CPU or GPU."""
+"""Encoders: pictures (and, where the model can, words) to vectors, on CPU or GPU."""
+
+from visualindex.encoders.base import (
+    Encoded,
+    Encoder,
+    EncoderConfigError,
+    Fetch,
+    Images,
+    Parallelism,
+    TextNotSupportedError,
+    Vectors,
+)
+from visualindex.encoders.loading import fingerprint_of, load_encoder, load_unprojected
+from visualindex.encoders.projection import Projection, fit_projection, load_projection
+
+__all__ = [
+    "Encoded",
+    "Encoder",
+    "EncoderConfigError",
+    "Fetch",
+    "Images",
+    "Parallelism",
+    "Projection",
+    "TextNotSupportedError",
+    "Vectors",
+    "fingerprint_of",
+    "fit_projection",
+    "load_encoder",
+    "load_projection",
+    "load_unprojected",
+]

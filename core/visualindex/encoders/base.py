@@ -19,6 +19,8 @@ Vectors = npt.NDArray[np.float32]
 Parallelism = Literal["latency", "throughput"]
 """`latency` gives one call all of the encoder's threads; `throughput` gives it one, for calls side by side."""
 
+Device = Literal["cpu", "cuda"]
+
 Fetch = Callable[[str, Path], None]
 """Downloads an object URL (`s3://bucket/key`) into a path that does not exist yet."""
 
@@ -45,6 +47,10 @@ class Encoder(Protocol):
     @property
     def dimension(self) -> int:
         """Length of the vectors."""
+
+    @property
+    def device(self) -> Device:
+        """Where it computes: batches pay on a GPU, side-by-side calls on CPU."""
 
     @property
     def input(self) -> InputSpec:
@@ -84,3 +90,7 @@ def l2_normalise(rows: Vectors) -> Vectors:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     scaled: Vectors = (rows / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32, copy=False)
     return scaled
+
+
+class EncoderConfigError(ValueError):
+    """The encoder cannot be had as its specification asks: a file, a library, a device or a number is wrong."""
