@@ -114,13 +114,15 @@ class S3ObjectStore:
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
             reraise=True,
         )
-        loop = asyncio.get_running_loop()
         try:
-            return await retrying(loop.run_in_executor, self._pool, work)
+            return await retrying(self._in_thread, work)
         except Exception as error:
             if s3_problems.is_missing_object(error):
                 raise
             raise s3_problems.problem_of(error, self._spec) from error
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _put(self, name: str, data: bytes, content_type: str) -> None:
         self._client.put_object(
