@@ -1,0 +1,256 @@
+"""The inverted index that turns a filter into the set of rows that pass it."""
+
+import math
+import operator
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.ann.codes import Mask
+from visualindex.filters import And, Eq, Exists, Filter, In, Not, Or, Prefix, Range, Scalar
+
+Key: TypeAlias = str | int | float | tuple[str, bool]
+"""A value as a dictionary key; a boolean is wrapped, for `True` and `1` are one key to Python."""
+
+_PRESENT = 0
+_ENTRY_BYTES = 160  # a dictionary entry, its place in the sorted values and the objects around them
+
+
+class AttributeIndex:
+    """Values by field and rows by value, for one writer that appends rows and many readers.
+
+    Rows are appended in ascending order and never change: a reader passes the number of rows it knows and sees none
+    of those that are added meanwhile. The caller masks dead rows.
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, _Column] = {}
+
+    def append(self, first: int, attributes: Sequence[Mapping[str, Any]]) -> None:
+        """Add the attributes of rows `first`, `first + 1`, …"""
+        for row, one in enumerate(attributes, first):
+            for field, keys in fields(one).items():
+                column = self._columns.get(field)
+                if column is None:
+                    column = self._columns[field] = _Column()
+                column.add(row, keys)
+        # Entries are published once per batch: cheaper than row by row, and readers ignore rows they do not know.
+        for column in list(self._columns.values()):
+            column.publish()
+
+    def mask(self, tree: Filter, rows: int) -> Mask:
+        """Which of the first `rows` rows pass the filter, bool [rows]."""
+        match tree:
+            case And(terms=terms):
+                return self._all(terms, rows)
+            case Or(terms=terms):
+                found = np.zeros(rows, np.bool_)
+                for term in terms:
+                    found |= self.mask(term, rows)
+                return found
+            case Not(term=term):
+                return ~self.mask(term, rows)
+        found = np.zeros(rows, np.bool_)
+        column = self._columns.get(tree.field)
+        if column is not None:
+            entries = column.entries(tree)
+            found[entries[: np.searchsorted(entries, rows)]] = True
+        return found
+
+    def _all(self, terms: Sequence[Filter], rows: int) -> Mask:
+        found = np.ones(rows, np.bool_)
+        for term in terms:
+            found &= self.mask(term, rows)
+        return found
+
+    def renumbered(self, places: NDArray[np.int64]) -> "AttributeIndex":
+        """A copy for rows that moved: row i is now row `places[i]`, gone where that is -1; order is kept."""
+        copy = AttributeIndex()
+        for field, column in list(self._columns.items()):
+            moved = column.renumbered(places)
+            if moved is not None:
+                copy._columns[field] = moved
+        return copy
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated bytes held."""
+        return sum(column.memory_bytes + len(field) for field, column in list(self._columns.items()))
+
+
+def fields(attributes: Mapping[str, Any]) -> dict[str, set[Key | None]]:
+    """The comparable values of each dotted field; None stands for an object, which exists but equals nothing."""
+    found: dict[str, set[Key | None]] = {}
+    pending: list[tuple[str, Any]] = [(name, value) for name, value in attributes.items() if name]
+    while pending:
+        path, value = pending.pop()
+        match value:
+            case None:
+                continue
+            case list() | tuple():
+                pending.extend((path, element) for element in value)
+                continue
+            case Mapping():
+                pending.extend((f"{path}.{name}", inner) for name, inner in value.items() if name)
+                found.setdefault(path, set()).add(None)
+            case _:
+                found.setdefault(path, set()).add(_key(value))
+    return found
+
+
+def _key(value: Scalar) -> Key | None:
+    if isinstance(value, bool):
+        return ("bool", value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+class _Column:
+    """One field: entries (row, value code) in order of rows, and the dictionary of its values."""
+
+    def __init__(self) -> None:
+        self._codes_of: dict[Key | None, int] = {None: _PRESENT}
+        self._rows = np.zeros(16, np.int32)
+        self._codes = np.zeros(16, np.int32)
+        self._size = 0
+        self._new_rows: list[int] = []
+        self._new_codes: list[int] = []
+        self._numbers = _Sorted()
+        self._texts = _Sorted()
+        self._value_bytes = 0
+
+    def add(self, row: int, keys: set[Key | None]) -> None:
+        for key in keys:
+            code = self._codes_of.get(key)
+            if code is None:
+                code = self._learn(key)
+            self._new_rows.append(row)
+            self._new_codes.append(code)
+
+    def _learn(self, key: Key | None) -> int:
+        code = self._codes_of[key] = len(self._codes_of)
+        self._value_bytes += _ENTRY_BYTES + sys.getsizeof(key)
+        if isinstance(key, str):
+            self._texts.add(key, code)
+        elif isinstance(key, int | float):
+            self._numbers.add(key, code)
+        return code
+
+    def publish(self) -> None:
+        """Make the added entries visible: arrays first, size last, so that readers without a lock see whole entries."""
+        if not self._new_rows:
+            return
+        size = self._size + len(self._new_rows)
+        if size > len(self._rows):
+            capacity = max(size, len(self._rows) * 3 // 2)
+            self._rows = np.concatenate([self._rows[: self._size], np.zeros(capacity - self._size, np.int32)])
+            self._codes = np.concatenate(
+                [self._codes[: self._size], np.zeros(capacity - self._size, np.int32)]
+            )
+        self._rows[self._size : size] = self._new_rows
+        self._codes[self._size : size] = self._new_codes
+        self._size = size
+        self._new_rows, self._new_codes = [], []
+
+    def entries(self, tree: Eq | In | Range | Prefix | Exists) -> NDArray[np.int32]:
+        """The rows of the entries that pass one comparison, ascending, int32 [n]."""
+        size = self._size
+        rows, codes = self._rows[:size], self._codes[:size]
+        match tree:
+            case Exists():
+                return rows
+            case Eq(value=value):
+                wanted = self._known([value])
+            case In(values=values):
+                wanted = self._known(values)
+            case Range():
+                wanted = self._within(tree)
+            case Prefix(prefix=prefix):
+                wanted = self._texts.starting_with(prefix)
+        if len(wanted) <= 1:
+            return rows[codes == wanted[0]] if len(wanted) else rows[:0]
+        among = np.zeros(len(self._codes_of), np.bool_)
+        among[wanted] = True
+        return rows[among[codes]]
+
+    def _known(self, values: Sequence[Scalar]) -> NDArray[np.int32]:
+        codes = (self._codes_of.get(_key(value)) for value in values)
+        return np.array([code for code in codes if code], np.int32)
+
+    def _within(self, tree: Range) -> NDArray[np.int32]:
+        textual = any(isinstance(bound, str) for bound in tree.bounds().values())
+        return (self._texts if textual else self._numbers).within(tree)
+
+    def renumbered(self, places: NDArray[np.int64]) -> "_Column | None":
+        size = self._size
+        rows = places[self._rows[:size]]
+        alive = rows >= 0
+        if not alive.any():
+            return None
+        codes = self._codes[:size][alive]
+        used = np.unique(codes)
+        copy = _Column()
+        fresh = np.zeros(len(self._codes_of), np.int32)
+        for key, code in list(self._codes_of.items()):
+            place = np.searchsorted(used, code)
+            if code != _PRESENT and place < len(used) and used[place] == code:
+                fresh[code] = copy._learn(key)
+        copy._new_rows, copy._new_codes = rows[alive].tolist(), fresh[codes].tolist()
+        copy.publish()
+        return copy
+
+    @property
+    def memory_bytes(self) -> int:
+        return self._rows.nbytes + self._codes.nbytes + self._value_bytes + 1024
+
+
+class _Sorted:
+    """Distinct values in order, with a short unsorted tail, so that adding stays cheap and ranges stay fast."""
+
+    def __init__(self) -> None:
+        self._state = _Ordered([], np.zeros(0, np.int32), [])
+
+    def add(self, key: Any, code: int) -> None:
+        state = self._state
+        state.recent.append((key, code))
+        if len(state.recent) > max(256, len(state.keys) // 8):
+            pairs = sorted([*zip(state.keys, state.codes.tolist(), strict=True), *state.recent])
+            keys, codes = [key for key, _ in pairs], np.array([code for _, code in pairs], np.int32)
+            self._state = _Ordered(keys, codes, [])
+
+    def within(self, wanted: Range) -> NDArray[np.int32]:
+        """Codes of the values within all bounds, int32 [n]."""
+        keys, codes, recent = self._state
+        low, high = 0, len(keys)
+        for name, bound in wanted.bounds().items():
+            if name in ("gt", "gte"):
+                low = max(low, (bisect_right if name == "gt" else bisect_left)(keys, bound))
+            else:
+                high = min(high, (bisect_left if name == "lt" else bisect_right)(keys, bound))
+        tail = [code for key, code in recent if all(_HOLDS[n](key, b) for n, b in wanted.bounds().items())]
+        return np.concatenate([codes[low : max(low, high)], np.array(tail, np.int32)])
+
+    def starting_with(self, prefix: str) -> NDArray[np.int32]:
+        """Codes of the strings that start with `prefix`, int32 [n]."""
+        keys, codes, recent = self._state
+        low = bisect_left(keys, prefix)
+        high = bisect_right(keys, prefix, lo=low, key=lambda text: text[: len(prefix)])
+        tail = [code for key, code in recent if key.startswith(prefix)]
+        return np.concatenate([codes[low:high], np.array(tail, np.int32)])
+
+
+class _Ordered(NamedTuple):
+    keys: list[Any]
+    codes: NDArray[np.int32]
+    recent: list[tuple[Any, int]]
+
+
+_HOLDS: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
