@@ -27,7 +27,6 @@ def decode(job: DecodeJob, bounds: Bounds) -> Decoded:
     info = probe(job.data)
     bounds.check_info(info)
     image = raster.load(job.data, info, geometry.needed_scale(job, info))
-    image = geometry.upright(image, info.orientation)
     pixels = None if job.input is None else _pixels(image, job.input, job.box)
     thumbnails = _thumbnails(image, info, job.thumbnails)
     return Decoded(pixels, info, thumbnails, (time.process_time() - started) * 1000)

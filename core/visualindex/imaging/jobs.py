@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Box: TypeAlias = tuple[float, float, float, float]
 """x, y, width and height as fractions 0 to 1 of the upright image."""
 
-MAX_EDGE = 4096
+MAX_EDGE = 2048
 """Longest edge in pixels of an encoder's input or of a thumbnail."""
 
 

@@ -102,12 +102,14 @@ class DecodePool:
         """
         self._bounds.check_bytes(len(job.data))
         self._admit()
+        left = None if deadline is None else deadline - time.time()
+        if left is not None and left <= 0:
+            raise _late()
         try:
-            async with asyncio.timeout(None if deadline is None else deadline - time.time()):
+            async with asyncio.timeout(left):
                 return await self._queued(job)
         except TimeoutError as error:
-            detail = "The deadline passed before the image was decoded: try again, or allow more time."
-            raise ProblemError(ProblemType.DEADLINE_EXCEEDED, detail) from error
+            raise _late() from error
 
     def _admit(self) -> None:
         if not self._open:
@@ -219,6 +221,11 @@ class DecodePool:
         if not task.cancelled():
             # The caller may have left: an outcome nobody waits for is no error.
             task.exception()
+
+
+def _late() -> ProblemError:
+    detail = "The deadline passed before the image was decoded: try again, or allow more time."
+    return ProblemError(ProblemType.DEADLINE_EXCEEDED, detail)
 
 
 def _closed() -> ProblemError:

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.imaging import wire
+from visualindex.imaging import arena, wire
 from visualindex.imaging.jobs import Bounds, Decoded, DecodeJob
 
 START_TIMEOUT_S = 60.0
-_SOCKET_BUFFER = 1024 * 1024
+EXIT_TIMEOUT_S = 1.0
 
 
 class WorkerDiedError(Exception):
@@ -29,6 +29,7 @@ class WorkerProcess:
 
     process: asyncio.subprocess.Process
     connection: socket.socket
+    arena: arena.Arena
     jobs: int = 0
     rss_bytes: int = 0
 
@@ -37,14 +38,18 @@ class WorkerProcess:
         """Start a worker and wait until it is ready. Raises ProblemError UNAVAILABLE."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        with theirs:
-            process = await _spawn(theirs.fileno(), bounds, timeout_s)
-        worker = cls(process, ours)
+        shared = arena.Arena.create(bounds.image_bytes)
+        try:
+            with theirs:
+                process = await _spawn(theirs.fileno(), shared.fd, bounds, timeout_s)
+        except BaseException:
+            ours.close()
+            shared.close()
+            raise
+        worker = cls(process, ours, shared)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                await worker._receive(0)
+                await worker._receive()
         except (TimeoutError, OSError, WorkerDiedError, wire.BrokenWorkerError) as error:
             await worker.kill()
             detail = (
@@ -74,31 +79,41 @@ class WorkerProcess:
         self.jobs += 1
         loop = asyncio.get_running_loop()
         try:
-            await loop.sock_sendall(self.connection, wire.head_bytes(wire.request_head(job), len(job.data)))
-            await loop.sock_sendall(self.connection, job.data)
-            head, body = await self._receive(wire.largest_body(job))
+            await self.arena.put(job.data)
+            await loop.sock_sendall(self.connection, wire.message(wire.request_head(job), len(job.data)))
+            head = await self._receive()
         except OSError as error:
             raise WorkerDiedError(str(error)) from error
-        self.rss_bytes = int(head.get("rss", 0))
+        length, self.rss_bytes = _whole_number(head, "length"), _whole_number(head, "rss")
+        if length > self.arena.capacity:
+            raise wire.BrokenWorkerError(f"an answer of {length} bytes")
+        body = self.arena.take(length)
+        if arena.is_large(max(length, len(job.data))):
+            self.arena.forget()
         return wire.read_answer(head, body, job)
 
     async def kill(self) -> int:
         """End the process, whatever it does, and reap it. Answers its exit status (negative: the signal)."""
-        self.connection.close()
+        if self.connection.fileno() >= 0:
+            self.connection.close()
+            self.arena.close()
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         return await self.process.wait()
 
     async def death(self) -> str:
-        """How a worker that closed its connection ended."""
-        status = await self.process.wait() if not self.alive else await self.kill()
+        """How a worker that stopped answering ended, killing it where it has not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0 if self.alive else EXIT_TIMEOUT_S):
+                await self.process.wait()
+        status = await self.kill()
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
-    async def _receive(self, largest_body: int) -> tuple[wire.Head, bytearray]:
-        head_length, body_length = wire.PREFIX.unpack(await self._exactly(wire.PREFIX.size))
-        if head_length > wire.MAX_HEAD or body_length > largest_body:
-            raise wire.BrokenWorkerError(f"an answer of {head_length} + {body_length} bytes")
-        return _json_object(await self._exactly(head_length)), await self._exactly(body_length)
+    async def _receive(self) -> wire.Head:
+        (length,) = wire.PREFIX.unpack(await self._exactly(wire.PREFIX.size))
+        if length > wire.MAX_HEAD:
+            raise wire.BrokenWorkerError(f"a head of {length} bytes")
+        return _json_object(await self._exactly(length))
 
     async def _exactly(self, length: int) -> bytearray:
         loop = asyncio.get_running_loop()
@@ -112,9 +127,12 @@ class WorkerProcess:
         return data
 
 
-async def _spawn(fd: int, bounds: Bounds, timeout_s: float) -> asyncio.subprocess.Process:
+async def _spawn(
+    connection: int, shared: int, bounds: Bounds, timeout_s: float
+) -> asyncio.subprocess.Process:
     settings = {
-        "fd": fd,
+        "connection": connection,
+        "arena": shared,
         "parent": os.getpid(),
         "bounds": asdict(bounds),
         "cpu_seconds": int(timeout_s) + 2,
@@ -126,7 +144,7 @@ async def _spawn(fd: int, bounds: Bounds, timeout_s: float) -> asyncio.subproces
         json.dumps(settings),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
-        pass_fds=(fd,),
+        pass_fds=(connection, shared),
         env=_environment(),
     )
 
@@ -152,4 +170,11 @@ def _json_object(encoded: bytearray) -> Mapping[str, Any]:
         raise wire.BrokenWorkerError(f"malformed head: {error}") from error
     if not isinstance(value, dict):
         raise wire.BrokenWorkerError("its head is no object")
+    return value
+
+
+def _whole_number(head: wire.Head, name: str) -> int:
+    value = head.get(name)
+    if not isinstance(value, int) or value < 0:
+        raise wire.BrokenWorkerError(f"no {name} in its head")
     return value

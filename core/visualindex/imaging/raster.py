@@ -17,6 +17,7 @@ from PIL import (
 )
 
 from visualindex.errors import ProblemError
+from visualindex.imaging import geometry
 from visualindex.imaging.headers import Buffer, Format, ImageInfo, invalid, unsupported
 from visualindex.imaging.jobs import too_large
 
@@ -38,14 +39,16 @@ _PHOTOMETRIC_WHITE_IS_ZERO = 0
 
 
 def load(data: Buffer, info: ImageInfo, scale: float) -> Image.Image:
-    """The first frame as an L or RGB image in stored orientation, at least `scale` times its stored size.
+    """The first frame as an upright L or RGB image, at least `scale` times its stored size.
 
     Raises ProblemError INVALID_IMAGE (damaged or cut short), UNSUPPORTED_IMAGE or IMAGE_TOO_LARGE (memory).
     """
     try:
         if info.format == "jpeg":
-            return _jpeg(data, info, scale)
-        return _flat(_shrunk(_eight_bit(_opened(data, info)), scale))
+            return geometry.upright(_jpeg(data, info, scale), info.orientation)
+        image = _flat(_shrunk(_eight_bit(_opened(data, info)), scale))
+        # Pillow's TIFF reader has turned the picture already.
+        return image if info.format == "tiff" else geometry.upright(image, info.orientation)
     except ProblemError:
         raise
     except MemoryError as error:
@@ -94,7 +97,7 @@ def _check_size(size: tuple[int, int], info: ImageInfo) -> None:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Samples of at most 8 bits; of 16-bit ones the high byte is kept, as libpng does."""
     if image.mode in ("I", "F"):
-        raise unsupported("An image with 32-bit samples")
+        raise unsupported("An image with signed, floating-point or 32-bit samples")
     if not image.mode.startswith("I;16"):
         return image
     samples = (np.asarray(image) >> 8).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Messages between the pool and its workers: a JSON head and a body of bytes, over a socket pair.
+"""Messages between the pool and its workers: JSON over a socket pair, while the bytes lie in the shared arena.
 
 JSON rather than pickle: a worker that an image took over must not be able to run code in the server.
 """
@@ -16,8 +16,8 @@ from visualindex.imaging.headers import Buffer, ImageInfo
 from visualindex.imaging.inputs import InputSpec
 from visualindex.imaging.jobs import Decoded, DecodeJob
 
-PREFIX = struct.Struct("<II")
-"""Length of the head and of the body, in bytes."""
+PREFIX = struct.Struct("<I")
+"""Length of the JSON that follows, in bytes."""
 
 MAX_HEAD = 64 * 1024
 
@@ -28,10 +28,10 @@ class BrokenWorkerError(Exception):
     """A worker answered something that no healthy worker answers."""
 
 
-def head_bytes(head: Head, body_length: int) -> bytes:
-    """The prefix and head of a message whose body of `body_length` bytes follows."""
-    encoded = json.dumps(head, separators=(",", ":")).encode()
-    return PREFIX.pack(len(encoded), body_length) + encoded
+def message(head: Head, body_length: int) -> bytes:
+    """A message that announces `body_length` bytes in the arena."""
+    encoded = json.dumps({**head, "length": body_length}, separators=(",", ":")).encode()
+    return PREFIX.pack(len(encoded)) + encoded
 
 
 def request_head(job: DecodeJob) -> dict[str, Any]:
@@ -59,12 +59,6 @@ def answer_parts(decoded: Decoded) -> tuple[dict[str, Any], list[Buffer | memory
 def problem_head(problem: ProblemError) -> dict[str, Any]:
     """The head of an answer that is a problem."""
     return {"problem": problem.type.name, "detail": problem.detail}
-
-
-def largest_body(job: DecodeJob) -> int:
-    """More bytes than any honest answer to this job can have."""
-    pixels = 0 if job.input is None else job.input.height * job.input.width * 3
-    return pixels + sum(edge * edge * 4 + 64 * 1024 for edge in job.thumbnails)
 
 
 def read_answer(head: Head, body: bytearray, job: DecodeJob) -> Decoded:

@@ -4,11 +4,11 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging import sandbox, wire
+from visualindex.imaging.arena import Arena
 from visualindex.imaging.decoding import decode
 from visualindex.imaging.headers import Buffer
 from visualindex.imaging.jobs import Bounds
@@ -20,15 +20,17 @@ def main() -> None:
     """Serve jobs from the inherited socket until the pool closes its end."""
     settings = json.loads(sys.argv[1])
     sandbox.die_with_parent(settings["parent"])
-    connection = socket.socket(fileno=settings["fd"])
+    connection = socket.socket(fileno=settings["connection"])
+    arena = Arena(settings["arena"])
     bounds = Bounds(**settings["bounds"])
-    sandbox.confine(bounds.image_pixels, bounds.image_bytes)
+    sandbox.confine(bounds.image_pixels, bounds.image_bytes, arena.capacity)
     _discard_stderr()
-    _send(connection, {"ready": True}, [])
-    while (message := _receive(connection)) is not None:
+    connection.sendall(wire.message({"ready": True}, 0))
+    while (head := _receive(connection)) is not None:
         sandbox.allow_cpu(settings["cpu_seconds"])
-        head, body = _answer(*message, bounds)
-        _send(connection, {**head, "rss": _resident_bytes()}, body)
+        answer, body = _answer(head, arena.take(head["length"]), bounds)
+        answer["rss"] = _resident_bytes()
+        connection.sendall(wire.message(answer, arena.write(body)))
 
 
 def _discard_stderr() -> None:
@@ -50,13 +52,10 @@ def _answer(
         return wire.problem_head(ProblemError(ProblemType.IMAGE_TOO_LARGE, detail)), []
 
 
-def _receive(connection: socket.socket) -> tuple[wire.Head, bytearray] | None:
+def _receive(connection: socket.socket) -> wire.Head | None:
     prefix = _exactly(connection, wire.PREFIX.size)
-    if prefix is None:
-        return None
-    head_length, body_length = wire.PREFIX.unpack(prefix)
-    head, body = _exactly(connection, head_length), _exactly(connection, body_length)
-    return None if head is None or body is None else (json.loads(head), body)
+    encoded = prefix and _exactly(connection, *wire.PREFIX.unpack(prefix))
+    return json.loads(encoded) if encoded else None
 
 
 def _exactly(connection: socket.socket, length: int) -> bytearray | None:
@@ -68,12 +67,6 @@ def _exactly(connection: socket.socket, length: int) -> bytearray | None:
             return None
         rest = rest[received:]
     return data
-
-
-def _send(connection: socket.socket, head: wire.Head, body: Sequence[Buffer | memoryview]) -> None:
-    connection.sendall(wire.head_bytes(head, sum(len(part) for part in body)))
-    for part in body:
-        connection.sendall(part)
 
 
 def _resident_bytes() -> int:
