@@ -264,6 +264,11 @@ class AccessSpec(SpecModel):
         description="`keys` needs an API key on every call; `open` needs none and is refused unless the "
         "service listens on loopback; `auto` is open on loopback in local mode and keys everywhere else.",
     )
+    thumbnails: Literal["capability", "key"] = Field(
+        default="capability",
+        description="`capability` serves a thumbnail to whoever knows its address (a 256-bit content digest; lets a CDN "
+        "stand in front); `key` needs a key with the search scope.",
+    )
 
 
 class SearchLogSpec(SpecModel):

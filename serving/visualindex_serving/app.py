@@ -1,0 +1,83 @@
+"""Application builders: what Serve runs for a list of specs. Named by import path in the Serve configuration."""
+
+import functools
+import math
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve import Application
+
+from visualindex.spec import Spec, VisualIndex
+from visualindex_serving.config import ENCODER_DEPLOYMENT, read_specs, shard_deployment
+from visualindex_serving.deployments import EncoderReplica, Shard
+from visualindex_serving.encoding import in_gateway
+from visualindex_serving.gateway import Gateway, create_app
+
+_HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 10, "graceful_shutdown_timeout_s": 10}
+
+
+def build_index(args: dict[str, Any]) -> Application:
+    """The application of one index: a deployment per shard, and the encoder where it is not in the gateway.
+
+    `args` is `{"index": VisualIndex document}`. Shard 0 is the application's root because Serve needs one.
+    """
+    document = args["index"]
+    (resource,) = read_specs([document])
+    nodes = _alive_nodes()
+    others = [_shard(resource, n, nodes).bind(document, n) for n in range(1, resource.spec.index.shards)]
+    encoder = [] if in_gateway(resource.spec.encoder) else [_encoder(resource.spec).bind(document)]
+    return _shard(resource, 0, nodes).bind(document, 0, *others, *encoder)
+
+
+def build_gateway(args: dict[str, Any]) -> Application:
+    """The application of the HTTP front. `args` is `{"indexes": [VisualIndex documents]}`."""
+    resources = read_specs(args["indexes"])
+    builder = functools.partial(create_app, args["indexes"])
+    limit = max(r.spec.gateway.max_concurrent_requests for r in resources)
+    deployment = serve.deployment(
+        serve.ingress(builder)(Gateway),  # type: ignore[arg-type]
+        name="gateway",
+        num_replicas=max(r.spec.replicas(r.spec.gateway.replicas) for r in resources),
+        max_ongoing_requests=limit * 4,
+        ray_actor_options={"num_cpus": 0.5},
+        **_HEALTH,
+    )
+    return deployment.bind()
+
+
+def _shard(resource: VisualIndex, number: int, nodes: int) -> Any:
+    spec = resource.spec
+    replicas = spec.replicas(spec.index.replicas)
+    return serve.deployment(
+        Shard,
+        name=shard_deployment(number),
+        num_replicas=replicas,
+        max_ongoing_requests=256,
+        ray_actor_options={"num_cpus": 0.25, "memory": spec.index.memory_per_shard},
+        max_replicas_per_node=replicas_per_node(replicas, nodes),
+        max_surge_percent=100.0,
+        **_HEALTH,
+    )
+
+
+def _encoder(spec: Spec) -> Any:
+    return serve.deployment(
+        EncoderReplica,
+        name=ENCODER_DEPLOYMENT,
+        num_replicas=spec.replicas(spec.encoder.replicas),
+        max_ongoing_requests=spec.encoder.max_batch_size * 4,
+        ray_actor_options={"num_cpus": 0.5, "num_gpus": spec.encoder.num_gpus},
+        **_HEALTH,
+    )
+
+
+def replicas_per_node(replicas: int, nodes: int) -> int:
+    """Most replicas of a shard on one node: as few as the nodes allow, so that losing a node leaves the others."""
+    return max(1, math.ceil(replicas / max(1, nodes)))
+
+
+def _alive_nodes() -> int:
+    if not ray.is_initialized():
+        return 1
+    return sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0)

@@ -1,0 +1,64 @@
+"""What a running part of the service knows of its surroundings: the specs, and the environment of its node.
+
+Specs travel as application arguments and are visible in Serve's status; everything secret or local to a node comes
+from the environment instead.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from visualindex.spec import VisualIndex
+
+Mode = Literal["local", "cluster"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The environment of one process of the service."""
+
+    dsn: str
+    state_dir: Path
+    mode: Mode
+    listen_host: str
+
+    @classmethod
+    def from_env(cls) -> "Runtime":
+        """Read the VISUALINDEX_* variables. Raises KeyError naming a missing one."""
+        mode = os.environ.get("VISUALINDEX_MODE", "cluster")
+        return cls(
+            dsn=os.environ["VISUALINDEX_POSTGRES_DSN"],
+            state_dir=Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex")),
+            mode="local" if mode == "local" else "cluster",
+            listen_host=os.environ.get("VISUALINDEX_LISTEN_HOST", ""),
+        )
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where weights and other rebuildable files of this node are kept."""
+        return self.state_dir / "cache"
+
+    def open_access(self, index: VisualIndex) -> bool:
+        """Whether an index may be used without a key: only in local mode and on loopback."""
+        loopback = self.mode == "local" and self.listen_host in ("127.0.0.1", "::1", "localhost")
+        return loopback and index.spec.access.mode in ("auto", "open")
+
+
+def index_application(name: str) -> str:
+    """The Serve application that holds an index's shards and encoder."""
+    return f"index-{name}"
+
+
+def shard_deployment(shard: int) -> str:
+    """The deployment of one shard inside its index's application."""
+    return f"shard-{shard}"
+
+
+ENCODER_DEPLOYMENT = "encoder"
+GATEWAY_APPLICATION = "gateway"
+
+
+def read_specs(documents: list[dict[str, Any]]) -> list[VisualIndex]:
+    """The specs out of application arguments."""
+    return [VisualIndex.model_validate(document) for document in documents]

@@ -1,0 +1,88 @@
+"""Opaque cursors: a search continues from its last hit without its picture being sent or encoded again.
+
+A cursor carries the query vector, the filter and the last hit's score and id. It is input like any other: a key's
+mandatory filter and the limits are applied again on every page.
+"""
+
+import base64
+import binascii
+import json
+import struct
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.messages import Float32
+
+MAX_DEPTH = 1000
+_MAGIC = b"v1"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a search stands: what it asks, how deep it is and the last hit it showed."""
+
+    index: str
+    fingerprint: str
+    vector: Float32
+    filter: dict[str, Any] | None
+    exclude: tuple[uuid.UUID, ...]
+    min_score: float | None
+    depth: int
+    last_score: float
+    last_id: uuid.UUID
+
+    def encode(self) -> str:
+        """The cursor as URL-safe text."""
+        head = {
+            "i": self.index,
+            "f": self.fingerprint,
+            "q": self.filter,
+            "x": [str(x) for x in self.exclude],
+            "m": self.min_score,
+            "n": self.depth,
+            "s": self.last_score,
+            "l": str(self.last_id),
+        }
+        text = json.dumps(head, separators=(",", ":")).encode()
+        packed = _MAGIC + struct.pack("<I", len(text)) + text + self.vector.astype("<f4").tobytes()
+        return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str) -> Cursor:
+    """Read a cursor. Raises ProblemError INVALID_REQUEST when it is not one of ours."""
+    try:
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        if packed[:2] != _MAGIC:
+            raise ValueError("version")
+        (size,) = struct.unpack_from("<I", packed, 2)
+        head = json.loads(packed[6 : 6 + size])
+        cursor = Cursor(
+            index=str(head["i"]),
+            fingerprint=str(head["f"]),
+            vector=np.frombuffer(packed[6 + size :], dtype="<f4"),
+            filter=_mapping(head["q"]),
+            exclude=tuple(uuid.UUID(x) for x in head["x"]),
+            min_score=None if head["m"] is None else float(head["m"]),
+            depth=int(head["n"]),
+            last_score=float(head["s"]),
+            last_id=uuid.UUID(head["l"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, binascii.Error) as exc:
+        raise _invalid("it is damaged or of another release; start the search again") from exc
+    if not np.isfinite(cursor.vector).all() or not 0 <= cursor.depth <= MAX_DEPTH or len(cursor.exclude) > 16:
+        raise _invalid("it is damaged; start the search again")
+    return cursor
+
+
+def _mapping(value: object) -> dict[str, Any] | None:
+    if value is None or isinstance(value, dict):
+        return value
+    raise ValueError("filter")
+
+
+def _invalid(why: str) -> ProblemError:
+    return ProblemError(ProblemType.INVALID_REQUEST, f"The cursor cannot be used: {why}.")

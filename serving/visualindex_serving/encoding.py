@@ -1,0 +1,83 @@
+"""Where images are encoded: inside the gateway on CPU, in deployments of their own on GPU."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visualindex.encoders import Encoder, load_encoder
+from visualindex.encoders.batching import DeadlineBatcher
+from visualindex.imaging import InputSpec
+from visualindex.objectstore.download import download
+from visualindex.spec import EncoderSpec, VisualIndex
+from visualindex_serving.messages import Float32, UInt8
+from visualindex_serving.vision import EncodeOne
+
+
+@dataclass(frozen=True)
+class AboutEncoder:
+    """What a gateway must know of an encoder it does not hold."""
+
+    fingerprint: str
+    dimension: int
+    input: InputSpec
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> "AboutEncoder":
+        """The facts about a loaded encoder."""
+        return cls(encoder.fingerprint, encoder.dimension, encoder.input)
+
+
+def in_gateway(spec: EncoderSpec) -> bool:
+    """Whether the encoder lives in the gateway processes: on CPU that saves a hop, on GPU it would waste GPUs."""
+    if spec.placement == "auto":
+        return spec.num_gpus == 0 and spec.device != "cuda"
+    return spec.placement == "gateway"
+
+
+def open_encoder(resource: VisualIndex, cache_dir: Path) -> Encoder:
+    """Load an index's encoder with a thread per core for a lone caller. Blocks; raises EncoderConfigError."""
+    return load_encoder(
+        resource.spec.encoder, cache_dir=cache_dir, threads=os.cpu_count() or 1, fetch=download
+    )
+
+
+def batcher(spec: EncoderSpec, encoder: Encoder, *, queued: int) -> DeadlineBatcher:
+    """The batching front of an encoder."""
+    return DeadlineBatcher(
+        encoder,
+        max_batch_size=spec.max_batch_size,
+        batch_deadline_ms=spec.batch_deadline_ms,
+        max_queued=queued,
+    )
+
+
+def local_encode(front: DeadlineBatcher) -> EncodeOne:
+    """Encode in this process."""
+
+    async def encode(pixels: UInt8, deadline: float) -> Float32:
+        return await front.submit(pixels, deadline)
+
+    return encode
+
+
+def remote_encode(handle: Any) -> EncodeOne:
+    """Encode in the encoder deployment; a replica that died under the call is replaced by another, once."""
+    call: Callable[..., Any] = handle.encode.remote
+
+    async def encode(pixels: UInt8, deadline: float) -> Float32:
+        from visualindex_serving.handles import call_twice
+
+        vector: Float32 = await call_twice(lambda: call(pixels, deadline), deadline, "encoding the image")
+        return vector
+
+    return encode
+
+
+async def off_loop(job: Callable[[], Any]) -> Any:
+    """Run a blocking job in a thread of its own, so that the loop keeps answering."""
+    with ThreadPoolExecutor(1) as thread:
+        return await asyncio.get_running_loop().run_in_executor(thread, job)

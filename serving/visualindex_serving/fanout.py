@@ -1,0 +1,127 @@
+"""One search asked of every shard in parallel, under one deadline, and the answers merged."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from visualindex.ann import Hits, merge_hits
+from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.deadlines import remaining
+from visualindex_serving.messages import ShardAnswer, ShardQuery
+
+logger = logging.getLogger(__name__)
+
+_HEDGE_SHARE = 0.5
+
+
+class ShardCall(Protocol):
+    """Asks one shard: by a Serve handle in production, in process in tests."""
+
+    async def __call__(self, query: ShardQuery) -> ShardAnswer: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What one shard did for a search."""
+
+    shard: int
+    answer: ShardAnswer | None
+    took_ms: float
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The merged hits of all shards that answered; `complete` is False when one did not."""
+
+    hits: Hits
+    reports: list[ShardReport]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard answered."""
+        return all(report.answer is not None for report in self.reports)
+
+
+class Fanout:
+    """Searches all shards of one index."""
+
+    def __init__(self, shards: list[ShardCall]) -> None:
+        self._shards = shards
+
+    async def search(self, query: ShardQuery) -> Merged:
+        """Ask all shards. Raises ProblemError when none answered or one could not catch up with the token."""
+        reports = await asyncio.gather(*(self._ask(i, call, query) for i, call in enumerate(self._shards)))
+        answers = [report.answer for report in reports if report.answer is not None]
+        if not answers:
+            raise _none_answered(reports)
+        behind = [a.behind_s for a in answers if a.behind_s is not None]
+        if behind:
+            raise _behind(max(behind))
+        hits = [Hits(a.ids, a.scores, a.counts) for a in answers]
+        return Merged(hits[0] if len(hits) == 1 else merge_hits(hits, query.k), reports)
+
+    async def _ask(self, shard: int, call: ShardCall, query: ShardQuery) -> ShardReport:
+        start = time.perf_counter()
+        try:
+            async with asyncio.timeout(remaining(query.deadline)):
+                answer = await _hedged(lambda: _twice(call, query), remaining(query.deadline) * _HEDGE_SHARE)
+        except ProblemError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever Serve or the transport raises, the shard is missing
+            logger.warning("shard %d did not answer: %s: %s", shard, type(exc).__name__, exc)
+            return ShardReport(shard, None, _since(start), f"{type(exc).__name__}: {exc}"[:500])
+        return ShardReport(shard, answer, _since(start))
+
+
+async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:
+    """Ask again once when the replica died under the call: another replica, or its successor, may answer."""
+    try:
+        return await call(query)
+    except (ProblemError, asyncio.CancelledError):
+        raise
+    except Exception:  # noqa: BLE001 - the transport's errors have no common base
+        if remaining(query.deadline) <= 0:
+            raise
+        await asyncio.sleep(0.01)
+        return await call(replace(query))
+
+
+async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], after_s: float) -> ShardAnswer:
+    """Ask a second replica when the first is silent for half the time left: it may hang with its node."""
+    first = asyncio.ensure_future(ask())
+    tasks = {first}
+    try:
+        await asyncio.wait(tasks, timeout=after_s)
+        if first.done() and not first.cancelled() and first.exception() is None:
+            return first.result()
+        if first.done():
+            return await first
+        tasks.add(asyncio.ensure_future(ask()))
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return await next(iter(done))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000
+
+
+def _none_answered(reports: list[ShardReport]) -> ProblemError:
+    seen = sorted({report.error or "no answer" for report in reports})
+    late = all("TimeoutError" in error for error in seen)
+    if late:
+        return ProblemError(ProblemType.DEADLINE_EXCEEDED, "No shard answered before the deadline.", retry_after_s=1)
+    return ProblemError(
+        ProblemType.UNAVAILABLE, "No shard of this index is available right now; try again.", retry_after_s=1
+    )
+
+
+def _behind(age_s: float) -> ProblemError:
+    detail = f"The index has not reached the token's write yet: its view is {age_s * 1000:.0f} ms old."
+    return ProblemError(ProblemType.NOT_ACCEPTABLE_YET, detail, retry_after_s=1, extra={"behind_ms": age_s * 1000})

@@ -1,0 +1,143 @@
+"""The gateway: HTTP in front, everything else behind it."""
+
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+
+from visualindex import __version__
+from visualindex.catalog import Catalog
+from visualindex.fetching import SafeFetcher
+from visualindex.imaging import DecodePool
+from visualindex.objectstore import open_store
+from visualindex.spec import VisualIndex
+from visualindex_serving import pages, problems
+from visualindex_serving.access import Authenticator
+from visualindex_serving.admission import Admission
+from visualindex_serving.config import ENCODER_DEPLOYMENT, Runtime, index_application, read_specs
+from visualindex_serving.encoding import (
+    AboutEncoder,
+    batcher,
+    in_gateway,
+    local_encode,
+    off_loop,
+    open_encoder,
+    remote_encode,
+)
+from visualindex_serving.fanout import Fanout
+from visualindex_serving.handles import shard_call
+from visualindex_serving.index_service import IndexService
+from visualindex_serving.maintenance import Maintenance
+from visualindex_serving.metrics import Metrics
+from visualindex_serving.observed import Observed
+from visualindex_serving.routes import health, images, internal, searching, thumbnails
+from visualindex_serving.search_log import SearchLog
+from visualindex_serving.service import Service
+from visualindex_serving.vision import EncodeOne, Vision
+
+logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """Serve's view of the gateway; the ASGI application does the work."""
+
+    def check_health(self) -> None:
+        """The process answers; a part that is missing shows in /readyz, and restarting the gateway would not mend it."""
+
+
+def create_app(documents: list[dict[str, Any]]) -> FastAPI:
+    """The ASGI application for a list of VisualIndex documents; its lifespan opens and closes all parts."""
+    resources = read_specs(documents)
+    app = FastAPI(
+        title="VisualIndex",
+        version=__version__,
+        description="Visual search: a picture in, the items that look like it out.",
+        lifespan=_lifespan(resources),
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    for module in (searching, images, thumbnails, internal, health):
+        app.include_router(module.router)
+    pages.install(app)
+    app.add_middleware(Observed)
+    app.add_middleware(
+        Admission,
+        limit=max(r.spec.gateway.max_concurrent_requests for r in resources),
+        max_body=max(r.spec.limits.request_bytes for r in resources),
+    )
+    return app
+
+
+def _lifespan(resources: list[VisualIndex]) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.service = await open_service(resources, Runtime.from_env(), stack)
+            yield
+
+    return lifespan
+
+
+async def open_service(resources: list[VisualIndex], runtime: Runtime, stack: AsyncExitStack) -> Service:
+    """Open every part of a gateway; `stack` closes them in reverse order."""
+    connections = max(r.spec.postgres.max_connections for r in resources)
+    catalog = await Catalog.open(
+        runtime.dsn, max_connections=connections, application_name="visualindex-gateway"
+    )
+    stack.push_async_callback(catalog.close)
+    metrics = Metrics()
+    log = SearchLog(catalog.insert_search_logs, metrics.search_log_dropped.inc)
+    log.start()
+    stack.push_async_callback(log.close)
+    indexes = {r.name: await _open_index(r, runtime, catalog, stack) for r in resources}
+    maintenance = Maintenance(catalog, list(indexes.values()))
+    maintenance.start()
+    stack.push_async_callback(maintenance.close)
+    secret = await catalog.service_secret(secrets.token_bytes)
+    return Service(indexes, catalog, Authenticator(catalog.authenticate), log, metrics, secret)
+
+
+async def _open_index(
+    resource: VisualIndex, runtime: Runtime, catalog: Catalog, stack: AsyncExitStack
+) -> IndexService:
+    spec = resource.spec
+    about, encode = await _open_encoder(resource, runtime)
+    await catalog.ensure_index(resource.name, about.fingerprint, about.dimension)
+    pool = DecodePool(spec.gateway.decode_workers or default_decode_workers(), spec.limits)
+    await pool.start()
+    stack.push_async_callback(pool.close)
+    store = open_store(spec.storage, default_folder=runtime.state_dir / "objects")
+    stack.push_async_callback(store.close)
+    fetcher = SafeFetcher(spec.fetch, spec.limits)
+    stack.push_async_callback(fetcher.close)
+    return IndexService(
+        resource=resource,
+        fingerprint=about.fingerprint,
+        dimension=about.dimension,
+        open_access=runtime.open_access(resource),
+        catalog=catalog,
+        store=store,
+        fetcher=fetcher,
+        vision=Vision(pool, about.input, encode),
+        shards=Fanout([shard_call(resource.name, n) for n in range(spec.index.shards)]),
+    )
+
+
+async def _open_encoder(resource: VisualIndex, runtime: Runtime) -> tuple[AboutEncoder, EncodeOne]:
+    spec = resource.spec
+    if in_gateway(spec.encoder):
+        encoder = await off_loop(lambda: open_encoder(resource, runtime.cache_dir))
+        front = batcher(spec.encoder, encoder, queued=spec.gateway.max_concurrent_requests)
+        return AboutEncoder.of(encoder), local_encode(front)
+    handle = serve.get_deployment_handle(ENCODER_DEPLOYMENT, index_application(resource.name))
+    return await handle.about.remote(), remote_encode(handle)
+
+
+def default_decode_workers() -> int:
+    """Decoding processes per gateway when the spec leaves it open: one per two cores."""
+    return max(1, (os.cpu_count() or 1) // 2)

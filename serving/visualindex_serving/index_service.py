@@ -1,0 +1,30 @@
+"""Everything a gateway needs to serve one index, wired once at start."""
+
+from dataclasses import dataclass
+
+from visualindex.catalog import Catalog
+from visualindex.fetching import SafeFetcher
+from visualindex.objectstore import ObjectStore
+from visualindex.spec import VisualIndex
+from visualindex_serving.fanout import Fanout
+from visualindex_serving.vision import Vision
+
+
+@dataclass(frozen=True)
+class IndexService:
+    """The parts that serve one index."""
+
+    resource: VisualIndex
+    fingerprint: str
+    dimension: int
+    open_access: bool
+    catalog: Catalog
+    store: ObjectStore
+    fetcher: SafeFetcher
+    vision: Vision
+    shards: Fanout
+
+    @property
+    def name(self) -> str:
+        """The index name."""
+        return self.resource.name

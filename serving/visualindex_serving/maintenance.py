@@ -1,0 +1,61 @@
+"""What keeps the catalog tidy: one gateway at a time trims logs, erases objects and forgets old rows."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from visualindex.catalog import Catalog
+from visualindex.errors import ProblemError
+from visualindex.objectstore import all_keys
+from visualindex_serving.index_service import IndexService
+
+logger = logging.getLogger(__name__)
+
+_PERIOD_S = 10.0
+
+
+class Maintenance:
+    """A background task; each round runs in only one gateway, under a database lock."""
+
+    def __init__(self, catalog: Catalog, indexes: list[IndexService]) -> None:
+        self._catalog = catalog
+        self._indexes = {index.name: index for index in indexes}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin in the background."""
+        self._task = asyncio.create_task(self._run(), name="maintenance")
+
+    async def close(self) -> None:
+        """Stop; an interrupted round is taken up by the next."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            for step in (self._erase, self._trim, self._prune):
+                await self._attempt(step)
+
+    async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except (ProblemError, OSError) as exc:
+            logger.warning("maintenance: %s will be tried again: %s", step.__name__.strip("_"), exc)
+
+    async def _erase(self) -> None:
+        await self._catalog.sweep_erasures(self._delete_objects)
+
+    async def _delete_objects(self, index: str, digest: bytes) -> None:
+        service = self._indexes.get(index)
+        if service is not None:
+            sizes = service.resource.spec.storage.thumbnail_sizes
+            await service.store.delete(all_keys(index, digest, sizes))
+
+    async def _trim(self) -> None:
+        await self._catalog.trim()
+
+    async def _prune(self) -> None:
+        days = max(i.resource.spec.search_log.retention_days for i in self._indexes.values())
+        await self._catalog.prune(days)

@@ -1,0 +1,50 @@
+"""Prometheus metrics through Ray, exported by each node's agent."""
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+_LATENCY_MS = [1, 2.5, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000, 2000, 5000]
+
+
+class Metrics:
+    """The gateway's metrics."""
+
+    def __init__(self) -> None:
+        self.requests = Counter(
+            "visualindex_requests", "HTTP requests by route and status.", tag_keys=("route", "status")
+        )
+        self.latency = Histogram(
+            "visualindex_request_ms", "Request latency in milliseconds.", _LATENCY_MS, tag_keys=("route",)
+        )
+        self.step = Histogram(
+            "visualindex_search_step_ms", "Milliseconds by step of a search.", _LATENCY_MS, tag_keys=("step",)
+        )
+        self.incomplete = Counter(
+            "visualindex_searches_incomplete", "Searches a shard did not answer.", tag_keys=("index",)
+        )
+        self.images_written = Counter(
+            "visualindex_images_written", "Images acknowledged.", tag_keys=("index",)
+        )
+        self.search_log_dropped = Counter(
+            "visualindex_search_log_dropped", "Search log rows dropped because the log could not keep up."
+        )
+
+
+class ShardMetrics:
+    """A shard replica's metrics."""
+
+    def __init__(self, index: str, shard: int, replica: str) -> None:
+        tags = {"index": index, "shard": str(shard), "replica": replica}
+        keys = tuple(tags)
+        self.rows = Gauge("visualindex_shard_rows", "Live rows.", tag_keys=keys)
+        self.memory = Gauge("visualindex_shard_bytes", "Bytes of vectors and attributes.", tag_keys=keys)
+        self.lag = Gauge(
+            "visualindex_shard_lag_ms", "Age in milliseconds of the shard's view of the change log.", tag_keys=keys
+        )
+        self.freshness = Histogram(
+            "visualindex_shard_freshness_ms",
+            "Milliseconds from a write's log entry to its visibility in the shard.",
+            [10, 25, 50, 75, 100, 150, 200, 250, 350, 500, 750, 1000, 2000, 5000],
+            tag_keys=keys,
+        )
+        for metric in (self.rows, self.memory, self.lag, self.freshness):
+            metric.set_default_tags(tags)

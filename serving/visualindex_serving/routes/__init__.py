@@ -1,0 +1,1 @@
+"""The HTTP routes: each translates a request, delegates, and translates the answer."""

@@ -1,0 +1,239 @@
+"""One replica of one shard: loads its buckets from the catalog, follows the change log, answers searches."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from visualindex.ann import Deletes, ShardIndex, Upserts
+from visualindex.catalog import Catalog, ChangeFollower, LogTrimmed, Position, Rows
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.filters import parse_filter
+from visualindex.identity import buckets_of_shard
+from visualindex.spec import VisualIndex
+from visualindex_serving.deadlines import exceeded, remaining
+from visualindex_serving.messages import ShardAnswer, ShardQuery
+from visualindex_serving.metrics import ShardMetrics
+
+logger = logging.getLogger(__name__)
+
+_LEASE_S = 30.0
+_HEARTBEAT_S = 5.0
+_LOAD_ROWS = 5_000
+_SEARCH_THREADS = 2
+_SILENT_S = 120.0
+
+
+class ShardReplica:
+    """The state and the tasks of one replica. `open` returns once it holds everything its position covers."""
+
+    def __init__(self, resource: VisualIndex, shard: int, catalog: Catalog, fingerprint: str) -> None:
+        spec = resource.spec
+        self._resource = resource
+        self._shard = shard
+        self._name = uuid.uuid4().hex[:12]
+        self._catalog = catalog
+        self._fingerprint = fingerprint
+        self._index = self._empty()
+        self._follower = ChangeFollower(
+            catalog, resource.name, fingerprint, buckets_of_shard(shard, spec.index.shards)
+        )
+        self._poll_s = spec.index.poll_interval_ms / 1000
+        self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
+        self._metrics = ShardMetrics(resource.name, shard, self._name)
+        self._wanted = asyncio.Event()
+        self._caught_up = asyncio.Condition()
+        self._polled_at = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _empty(self) -> ShardIndex:
+        spec = self._resource.spec
+        return ShardIndex(
+            spec.encoder.dimension,
+            flat_below=spec.index.flat_below,
+            hnsw=spec.index.hnsw,
+            memory_limit=spec.index.memory_per_shard,
+        )
+
+    async def open(self) -> None:
+        """Load, register the lease, follow."""
+        await self._load()
+        await self._beat()
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="follow"),
+            asyncio.create_task(self._heartbeat(), name="heartbeat"),
+        ]
+
+    async def close(self) -> None:
+        """Stop following and give the lease back, so that nothing waits for this replica."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._catalog.release(self._resource.name, self._shard, self._name)
+        except ProblemError as exc:
+            logger.info("the lease of %s runs out by itself: %s", self._name, exc)
+
+    def check(self) -> None:
+        """Raise RuntimeError when the follower has stopped or has been silent for two minutes."""
+        dead = [task.get_name() for task in self._tasks if task.done()]
+        if dead:
+            raise RuntimeError(f"shard {self._shard}: {', '.join(dead)} stopped")
+
+    async def _load(self) -> None:
+        start = time.perf_counter()
+        index = self._empty()
+        async for rows in self._loaded():
+            await self._on_writer(lambda rows=rows: index.load([upserts(rows)]))  # type: ignore[misc]
+        self._index = index
+        self._polled_at = time.time()
+        logger.info(
+            "shard %d holds %d rows, loaded in %.2f s", self._shard, len(index), time.perf_counter() - start
+        )
+
+    def _loaded(self) -> AsyncIterator[Rows]:
+        return self._follower.load(_LOAD_ROWS)
+
+    async def _on_writer(self, job: object) -> object:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, job)  # type: ignore[arg-type]
+
+    async def _follow(self) -> None:
+        while True:
+            await self._next_poll()
+            try:
+                await self._poll()
+            except LogTrimmed as exc:
+                logger.warning("shard %d reloads: %s", self._shard, exc)
+                await self._reload()
+            except ProblemError as exc:
+                logger.warning("shard %d cannot read the change log: %s", self._shard, exc)
+                await asyncio.sleep(0.2)
+
+    async def _reload(self) -> None:
+        try:
+            await self._load()
+        except ProblemError as exc:
+            logger.warning("shard %d cannot reload yet: %s", self._shard, exc)
+            await asyncio.sleep(1.0)
+
+    async def _next_poll(self) -> None:
+        """Wait for the poll interval, or less when a search waits for news."""
+        try:
+            async with asyncio.timeout(self._poll_s):
+                await self._wanted.wait()
+        except TimeoutError:
+            pass
+        self._wanted.clear()
+
+    async def _poll(self) -> None:
+        started = time.time()
+        changes = await self._follower.poll()
+        if len(changes.upserts) or changes.deleted:
+            index = self._index
+            await self._on_writer(lambda: index.apply(upserts(changes.upserts), deletes(changes.deleted)))
+            if changes.newest_changed_at is not None:
+                self._metrics.freshness.observe(
+                    max(0.0, (time.time() - changes.newest_changed_at.timestamp()) * 1000)
+                )
+        self._follower.acknowledge(changes)
+        self._polled_at = started
+        async with self._caught_up:
+            self._caught_up.notify_all()
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            self._metrics.rows.set(len(self._index))
+            self._metrics.memory.set(self._index.memory_bytes)
+            self._metrics.lag.set((time.time() - self._polled_at) * 1000)
+            try:
+                await self._beat()
+            except ProblemError as exc:
+                logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)
+
+    async def _beat(self) -> None:
+        await self._catalog.heartbeat(
+            self._resource.name,
+            self._shard,
+            self._name,
+            position=self._follower.position,
+            rows=len(self._index),
+            lease_s=_LEASE_S,
+        )
+
+    async def search(self, query: ShardQuery) -> ShardAnswer:
+        """Answer a batch of searches, after catching up if asked to. Raises ProblemError DEADLINE_EXCEEDED."""
+        if not await self._catch_up(query):
+            return self._behind(query)
+        if remaining(query.deadline) <= 0:
+            raise exceeded(f"waiting in shard {self._shard}")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, query)
+
+    def _search(self, query: ShardQuery) -> ShardAnswer:
+        start = time.thread_time()
+        index = self._index
+        tree = None if query.filter is None else parse_filter(query.filter)
+        hits = index.search(query.vectors, query.k, tree, query.exclude)
+        cpu_ms = (time.thread_time() - start) * 1000
+        return ShardAnswer(hits.ids, hits.scores, hits.counts, len(index), cpu_ms)
+
+    async def _catch_up(self, query: ShardQuery) -> bool:
+        if query.token is None and not query.strong:
+            return True
+        asked_at = time.time()
+        until = min(query.deadline, asked_at + query.wait_s)
+
+        def covered() -> bool:
+            if query.strong and self._polled_at < asked_at:
+                return False
+            return query.token is None or self._position().covers(query.token)
+
+        while not covered():
+            self._wanted.set()
+            try:
+                async with asyncio.timeout(remaining(until)), self._caught_up:
+                    await self._caught_up.wait()
+            except TimeoutError:
+                return covered()
+        return True
+
+    def _position(self) -> Position:
+        return self._follower.position
+
+    def _behind(self, query: ShardQuery) -> ShardAnswer:
+        q = len(query.vectors)
+        return ShardAnswer(
+            np.zeros((q, 0, 16), np.uint8),
+            np.zeros((q, 0), np.float32),
+            np.zeros(q, np.int64),
+            len(self._index),
+            0.0,
+            behind_s=time.time() - self._polled_at,
+        )
+
+
+def upserts(rows: Rows) -> Upserts:
+    """The catalog's rows as the index takes them."""
+    return Upserts(rows.image_ids, rows.vectors, rows.attributes, rows.versions)
+
+
+def deletes(image_ids: list[uuid.UUID]) -> Deletes | None:
+    """Deleted ids as the index takes them."""
+    if not image_ids:
+        return None
+    packed = b"".join(image_id.bytes for image_id in image_ids)
+    return Deletes(np.frombuffer(packed, np.uint8).reshape(-1, 16))
+
+
+def not_registered(index: str) -> ProblemError:
+    """The problem of an index whose encoder has not registered itself in time."""
+    return ProblemError(
+        ProblemType.UNAVAILABLE,
+        f"Index {index} is not registered in the catalog yet: its gateway or encoder has not started.",
+        retry_after_s=1,
+    )
