@@ -32,6 +32,11 @@ def _fetched(url: str, cache_dir: Path, fetch: Fetch | None, what: str) -> Path:
     return cached(cache_dir / "files" / key / PurePosixPath(url).name, lambda part: download(url, part))
 
 
+def hub_tag(location: str) -> str | None:
+    """The tag of a `hub:TAG` location, None for any other."""
+    return location.removeprefix("hub:") if location.startswith("hub:") else None
+
+
 def cached(path: Path, write: Callable[[Path], None]) -> Path:
     """`path`, written by `write` if it is not there yet; never seen half-written, also by other processes."""
     if path.is_file():

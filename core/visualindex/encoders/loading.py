@@ -1,5 +1,6 @@
 """From a specification to an encoder: finds the model, its projection and its fingerprint, and loads it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from visualindex.encoders.backbone import Model
@@ -53,7 +54,20 @@ def _model(spec: EncoderSpec, cache_dir: Path, fetch: Fetch | None) -> Model:
     placement = placement_of(spec)
     if spec.family == "efficientnet-lite0":
         return Lite0Model(_lite0_weights(spec, cache_dir, fetch), cache_dir, placement)
-    raise EncoderConfigError(f"encoder.family {spec.family} is not known")
+    if not spec.model or not spec.checkpoint:
+        raise EncoderConfigError(f"family {spec.family} needs encoder.model and encoder.checkpoint")
+    return _finder(spec)(spec.model, spec.checkpoint, cache_dir=cache_dir, fetch=fetch, placement=placement)
+
+
+def _finder(spec: EncoderSpec) -> Callable[..., Model]:
+    """The families on torch are imported only when asked for: the import alone takes seconds."""
+    if spec.family == "open_clip":
+        from visualindex.encoders.open_clip_model import open_clip_model
+
+        return open_clip_model
+    from visualindex.encoders.timm_model import timm_model
+
+    return timm_model
 
 
 def _lite0_weights(spec: EncoderSpec, cache_dir: Path, fetch: Fetch | None) -> Path:

@@ -1,7 +1,7 @@
 """Runs a torch model: half precision, channels-last and pinned transfers on a GPU, plain float32 on CPU."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from visualindex.encoders.base import (
     Vectors,
 )
 from visualindex.encoders.placement import Placement
+from visualindex.imaging.inputs import InputSpec
 
 
 class Towers(Protocol):
@@ -96,6 +97,16 @@ class TorchBackbone:
 
     def _per_channel(self, values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self._torch_device).view(1, 3, 1, 1)
+
+
+def input_spec(
+    size: int | Sequence[int], resize: Literal["squash", "center_crop"], interpolation: str
+) -> InputSpec:
+    """The pixels a model takes: `size` is an edge of a square or (height, width). Raises EncoderConfigError."""
+    height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if interpolation == "bicubic" or interpolation == "bilinear":
+        return InputSpec(height, width, resize, interpolation)
+    raise EncoderConfigError(f"the model wants {interpolation} interpolation, which is not supported")
 
 
 def _usable(device: Device) -> torch.device:
