@@ -1,0 +1,113 @@
+"""Erasing originals that no image needs any more, without losing one that was just uploaded again.
+
+Originals are shared by content, so deleting an image only asks for the erasure. The sweep decides, and it and the writers
+exclude each other by a lock per digest: writers share it until they commit, the sweep has it alone while it erases.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection
+
+from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
+
+EnsureObjects = Callable[[bytes], Awaitable[None]]
+"""Called with a digest: makes sure that the original and what is derived from it are in the object store."""
+EraseObjects = Callable[[str, bytes], Awaitable[None]]
+"""Called with index and digest: deletes the original and what is derived from it; must bear a repeat."""
+
+_STRIPES = 256  # locks per digest would overflow Postgres' lock table on a large bulk write
+_NAMESPACE = 0x6572
+_log = logging.getLogger(__name__)
+
+
+class Erasures:
+    """The sweep over the requested erasures."""
+
+    connections: Connections
+
+    async def sweep_erasures(self, erase: EraseObjects, *, limit: int = 100, keep_s: float = 86_400.0) -> int:
+        """Erases at most `limit` originals that no image of their index refers to; returns how many it erased.
+
+        One that fails stays for the next sweep. The mark of an erasure is kept `keep_s` seconds, which must be longer than
+        any upload takes.
+        """
+        forget = "DELETE FROM erasures WHERE erased_at < now() - make_interval(secs => %s)"
+        waiting = "SELECT index_name, content_digest FROM erasures WHERE erased_at IS NULL ORDER BY requested_at LIMIT %s"
+
+        async def prune(transaction: Transaction) -> int:
+            return await run(transaction.connection, forget, keep_s)
+
+        async def pending(connection: Connection) -> list[tuple[str, bytes]]:
+            return [(index, digest) for index, digest in await rows(connection, waiting, limit)]
+
+        await self.connections.write(prune)
+        return sum(
+            [
+                await self._erase(index, digest, erase)
+                for index, digest in await self.connections.read(pending)
+            ]
+        )
+
+    async def _erase(self, index: str, digest: bytes, erase: EraseObjects) -> bool:
+        async def work(transaction: Transaction) -> bool:
+            return await _erase_unreferenced(transaction.connection, index, digest, erase)
+
+        try:
+            return await self.connections.write(work)
+        except Exception:
+            _log.exception(
+                "erasing original %s of index %s failed; the next sweep tries again", digest.hex(), index
+            )
+            return False
+
+
+async def request(connection: Connection, index: str, digests: Collection[bytes]) -> None:
+    """Asks for the erasure of originals that an image gave up; the sweep looks whether another one needs them."""
+    if not digests:
+        return
+    await run(
+        connection,
+        """INSERT INTO erasures (index_name, content_digest) SELECT %s, d FROM unnest(%s::bytea[]) AS d ORDER BY d
+           ON CONFLICT (index_name, content_digest) DO UPDATE SET requested_at = now(), erased_at = NULL""",
+        *(index, list(digests)),
+    )
+
+
+async def hold_originals(
+    connection: Connection, index: str, digests: Collection[bytes], ensure: EnsureObjects | None
+) -> None:
+    """Keeps the sweep off `digests` until the transaction ends, and restores those that it may have erased."""
+    for stripe in sorted({_stripe(digest) for digest in digests}):
+        await run(connection, "SELECT pg_advisory_xact_lock_shared(%s::int, %s::int)", _NAMESPACE, stripe)
+    cancelled = await rows(
+        connection,
+        "DELETE FROM erasures WHERE index_name = %s AND content_digest = ANY(%s) RETURNING content_digest",
+        *(index, list(digests)),
+    )
+    if ensure is not None:
+        for (digest,) in cancelled:
+            await ensure(digest)
+
+
+async def _erase_unreferenced(connection: Connection, index: str, digest: bytes, erase: EraseObjects) -> bool:
+    await run(connection, "SELECT pg_advisory_xact_lock(%s::int, %s::int)", _NAMESPACE, _stripe(digest))
+    waiting = await rows(
+        connection,
+        """SELECT EXISTS (SELECT FROM images WHERE index_name = %s AND content_digest = %s) FROM erasures
+           WHERE index_name = %s AND content_digest = %s AND erased_at IS NULL FOR UPDATE""",
+        *(index, digest, index, digest),
+    )
+    if not waiting:
+        return False
+    if waiting[0][0]:
+        await run(
+            connection, "DELETE FROM erasures WHERE index_name = %s AND content_digest = %s", index, digest
+        )
+        return False
+    await erase(index, digest)
+    mark = "UPDATE erasures SET erased_at = now() WHERE index_name = %s AND content_digest = %s"
+    await run(connection, mark, index, digest)
+    return True
+
+
+def _stripe(digest: bytes) -> int:
+    return digest[0] % _STRIPES

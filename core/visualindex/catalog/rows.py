@@ -1,0 +1,78 @@
+"""Images as columns: the form in which a shard takes them, by the million."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+PACKED = """
+    coalesce(string_agg(uuid_send(image_id), ''::bytea), ''),
+    coalesce(string_agg(vector, ''::bytea), ''),
+    coalesce(string_agg(int8send(version), ''::bytea), ''),
+    coalesce(string_agg(coalesce(to_json(category)::text, 'null'), ','), ''),
+    coalesce(string_agg(metadata::text, ','), '')
+"""
+"""Selects the parts of `Rows.unpack` from rows (image_id, vector, version, category, metadata).
+
+The server joins each column into one value, so that a million rows cost the client a few buffers. Aggregates without an
+order of their own see their input in one common order.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """n images, as parallel columns.
+
+    `ids` is uint8[n, 16] (the bytes of the UUIDs), `vectors` float16[n, d], `versions` int64[n]; `categories` and
+    `metadata` are lists of n. The arrays are read-only views of what the database sent.
+    """
+
+    ids: npt.NDArray[np.uint8]
+    vectors: npt.NDArray[np.float16]
+    versions: npt.NDArray[np.int64]
+    categories: list[str | None]
+    metadata: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def image_ids(self) -> list[UUID]:
+        """The ids as UUIDs."""
+        return uuids(self.ids.tobytes())
+
+    @classmethod
+    def unpack(
+        cls, dimension: int, ids: bytes, vectors: bytes, versions: bytes, categories: str, metadata: str
+    ) -> Self:
+        """The rows that `PACKED` selected; ValueError if the vectors have not `dimension` numbers."""
+        return cls(
+            ids=np.frombuffer(ids, np.uint8).reshape(-1, 16),
+            vectors=np.frombuffer(vectors, "<f2").reshape(len(ids) // 16, dimension),
+            versions=np.frombuffer(versions, ">i8").astype(np.int64),
+            categories=orjson.loads(f"[{categories}]"),
+            metadata=orjson.loads(f"[{metadata}]"),
+        )
+
+    def slices(self, size: int) -> Iterator[Self]:
+        """The same rows in parts of at most `size`."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield type(self)(
+                *(
+                    self.ids[part],
+                    self.vectors[part],
+                    self.versions[part],
+                    self.categories[part],
+                    self.metadata[part],
+                )
+            )
+
+
+def uuids(packed: bytes) -> list[UUID]:
+    """The UUIDs whose 16 bytes each stand one after another in `packed`."""
+    return [UUID(bytes=packed[start : start + 16]) for start in range(0, len(packed), 16)]
