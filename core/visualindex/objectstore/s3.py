@@ -101,6 +101,9 @@ class S3ObjectStore:
     async def close(self) -> None:
         """Wait for running requests, then release threads and connections."""
         await asyncio.to_thread(self._pool.shutdown)
+        for origin in self._http.pools.keys():  # noqa: SIM118 - this container refuses iteration
+            # Clearing the manager alone leaves sockets open until the garbage collector comes by.
+            self._http.pools[origin].close()
         self._http.clear()
 
     def _name(self, key: str) -> str:

@@ -1,0 +1,76 @@
+"""Which store a spec opens, and under which keys images lie."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from visualindex.errors import ProblemError
+from visualindex.objectstore import (
+    LocalObjectStore,
+    S3ObjectStore,
+    all_keys,
+    open_store,
+    original_key,
+    thumbnail_key,
+)
+from visualindex.objectstore.base import checked_key
+from visualindex.spec.models import S3Spec, StorageSpec
+
+DIGEST = hashlib.sha256(b"picture").digest()
+S3 = StorageSpec(s3=S3Spec(endpoint="127.0.0.1:9", bucket="any-bucket", secure=False))
+
+
+async def test_without_a_choice_the_default_folder_serves(tmp_path: Path) -> None:
+    """An empty storage spec stores below the given default."""
+    store = open_store(StorageSpec(), default_folder=tmp_path / "default")
+    assert isinstance(store, LocalObjectStore)
+    await store.put("a", b"1", content_type="image/png")
+    assert list((tmp_path / "default" / "objects").iterdir())
+    await store.close()
+
+
+async def test_a_named_folder_wins_over_the_default(tmp_path: Path) -> None:
+    """`storage.folder` is where objects go, and the default folder is not even made."""
+    store = open_store(StorageSpec(folder=str(tmp_path / "named")), default_folder=tmp_path / "default")
+    await store.close()
+    assert (tmp_path / "named" / "objects").is_dir()
+    assert not (tmp_path / "default").exists()
+
+
+async def test_a_bucket_needs_credentials_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the variable that is missing."""
+    monkeypatch.delenv("VISUALINDEX_S3_ACCESS_KEY", raising=False)
+    monkeypatch.setenv("VISUALINDEX_S3_SECRET_KEY", "secretsecret")
+    with pytest.raises(ProblemError, match="VISUALINDEX_S3_ACCESS_KEY is not set"):
+        open_store(S3, default_folder=tmp_path)
+    monkeypatch.setenv("VISUALINDEX_S3_ACCESS_KEY", "accesskey")
+    store = open_store(S3, default_folder=tmp_path)
+    assert isinstance(store, S3ObjectStore)
+    await store.close()
+
+
+def test_keys_are_content_addresses() -> None:
+    """The layout is a stored format: it must not change between releases."""
+    hexadecimal = DIGEST.hex()
+    assert original_key("shop", DIGEST) == f"shop/originals/{hexadecimal[:2]}/{hexadecimal}"
+    assert thumbnail_key("shop", DIGEST, 320) == f"shop/thumbnails/320/{hexadecimal[:2]}/{hexadecimal}.webp"
+
+
+def test_all_keys_are_what_an_erasure_deletes() -> None:
+    """The original and every thumbnail, each a key that stores accept, none twice."""
+    keys = all_keys("shop", DIGEST, (128, 320, 640))
+    assert set(keys) == {
+        original_key("shop", DIGEST),
+        *(thumbnail_key("shop", DIGEST, s) for s in (128, 320, 640)),
+    }
+    assert len(keys) == 4
+    assert [checked_key(key) for key in keys] == keys
+
+
+def test_a_digest_of_another_length_is_a_mistake() -> None:
+    """Hexadecimal text or a truncated digest is not silently made into a key."""
+    with pytest.raises(ValueError, match="32 bytes"):
+        original_key("shop", DIGEST[:16])
