@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from visualindex.encoders.base import Device, Images, Parallelism, Vectors
+from visualindex.encoders.base import Device, Images, Load, Parallelism, Vectors
 from visualindex.imaging.inputs import InputSpec
 
 
@@ -25,6 +25,10 @@ class Backbone(Protocol):
     @property
     def device(self) -> Device:
         """Where it computes."""
+
+    @property
+    def prefers(self) -> Load:
+        """How to feed it under load."""
 
     def run(self, images: Images, *, patches: bool, parallelism: Parallelism) -> Features:
         """Raw features of uint8[n, height, width, 3]."""

@@ -21,6 +21,9 @@ Parallelism = Literal["latency", "throughput"]
 
 Device = Literal["cpu", "cuda"]
 
+Load = Literal["batches", "calls"]
+"""What makes an encoder busy at least cost: large `batches`, or one-image `calls` side by side."""
+
 Fetch = Callable[[str, Path], None]
 """Downloads an object URL (`s3://bucket/key`) into a path that does not exist yet."""
 
@@ -50,7 +53,15 @@ class Encoder(Protocol):
 
     @property
     def device(self) -> Device:
-        """Where it computes: batches pay on a GPU, side-by-side calls on CPU."""
+        """Where it computes."""
+
+    @property
+    def prefers(self) -> Load:
+        """How to feed it under load: `batches`, or as many `calls` side by side as it has threads."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads it was given."""
 
     @property
     def input(self) -> InputSpec:

@@ -117,7 +117,8 @@ class DeadlineBatcher:
     async def submit_with_patches(self, image: Image, deadline: float) -> tuple[Vector, Patches]:
         """As `submit`, with the patch features float16[rows, columns, channels]."""
         vector, patches = await self._submit(image, deadline, patches=True)
-        assert patches is not None
+        if patches is None:
+            raise ProblemError(ProblemType.INTERNAL, "The encoder gave no patch features.")
         return vector, patches
 
     async def aclose(self) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import onnxruntime
 
 from visualindex.encoders.backbone import Features
-from visualindex.encoders.base import Device, Images, Parallelism, TextNotSupportedError, Vectors
+from visualindex.encoders.base import Device, Images, Load, Parallelism, TextNotSupportedError, Vectors
 
 
 class OnnxRuntimeBackbone:
     """An ONNX model with the outputs `pooled` and `patches` in two sessions: all threads, and one thread per call."""
 
     device: Device = "cpu"
+    prefers: Load = "calls"
 
     def __init__(self, onnx_file: Path, *, threads: int) -> None:
         self._sessions = {

@@ -10,7 +10,7 @@ import numpy as np
 import openvino
 
 from visualindex.encoders.backbone import Features
-from visualindex.encoders.base import Device, Images, Parallelism, TextNotSupportedError, Vectors
+from visualindex.encoders.base import Device, Images, Load, Parallelism, TextNotSupportedError, Vectors
 
 
 class OpenVinoBackbone:
@@ -21,6 +21,7 @@ class OpenVinoBackbone:
     """
 
     device: Device = "cpu"
+    prefers: Load = "calls"
 
     def __init__(self, onnx_file: Path, *, threads: int, precision: str) -> None:
         core = openvino.Core()

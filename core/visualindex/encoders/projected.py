@@ -9,6 +9,7 @@ from visualindex.encoders.base import (
     Device,
     Encoded,
     Images,
+    Load,
     Parallelism,
     Vectors,
     check_images,
@@ -29,10 +30,12 @@ class ProjectedEncoder:
         dimension: int,
         projection: Projection | None,
         fingerprint: str,
+        threads: int,
     ) -> None:
         self.input = input_
         self.dimension = dimension
         self.fingerprint = fingerprint
+        self.threads = threads
         self._backbone = backbone
         self._projection = projection
 
@@ -40,6 +43,11 @@ class ProjectedEncoder:
     def device(self) -> Device:
         """Where the model computes."""
         return self._backbone.device
+
+    @property
+    def prefers(self) -> Load:
+        """How to feed the model under load."""
+        return self._backbone.prefers
 
     def encode(
         self, images: Images, *, patches: bool = False, parallelism: Parallelism = "latency"

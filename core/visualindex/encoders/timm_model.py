@@ -18,6 +18,8 @@ from visualindex.encoders.placement import Placement
 from visualindex.encoders.torch_runtime import TorchBackbone, input_spec
 from visualindex.imaging.inputs import InputSpec
 
+_resolve: Any = resolve_data_config  # untyped in timm
+
 
 class TimmTowers:
     """A timm model without its classifier."""
@@ -103,7 +105,7 @@ class TimmModel:
 
     @cached_property
     def _preprocessing(self) -> dict[str, Any]:
-        config: dict[str, Any] = resolve_data_config(pretrained_cfg=self._defaults.to_dict())
+        config: dict[str, Any] = _resolve(pretrained_cfg=self._defaults.to_dict())
         return config
 
 

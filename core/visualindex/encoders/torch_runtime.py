@@ -11,12 +11,15 @@ from visualindex.encoders.base import (
     Device,
     EncoderConfigError,
     Images,
+    Load,
     Parallelism,
     TextNotSupportedError,
     Vectors,
 )
 from visualindex.encoders.placement import Placement
 from visualindex.imaging.inputs import InputSpec
+
+_INTERPOLATIONS: dict[str, Literal["bicubic", "bilinear"]] = {"bicubic": "bicubic", "bilinear": "bilinear"}
 
 
 class Towers(Protocol):
@@ -53,6 +56,7 @@ class TorchBackbone:
         threads: int,
     ) -> None:
         self.device: Device = placement.device
+        self.prefers: Load = "batches"
         self._dtype: torch.dtype = getattr(torch, placement.precision)
         self._torch_device = _usable(placement.device)
         if self.device == "cpu":
@@ -104,9 +108,9 @@ def input_spec(
 ) -> InputSpec:
     """The pixels a model takes: `size` is an edge of a square or (height, width). Raises EncoderConfigError."""
     height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    if interpolation == "bicubic" or interpolation == "bilinear":
-        return InputSpec(height, width, resize, interpolation)
-    raise EncoderConfigError(f"the model wants {interpolation} interpolation, which is not supported")
+    if interpolation not in _INTERPOLATIONS:
+        raise EncoderConfigError(f"the model wants {interpolation} interpolation, which is not supported")
+    return InputSpec(height, width, resize, _INTERPOLATIONS[interpolation])
 
 
 def _usable(device: Device) -> torch.device:
