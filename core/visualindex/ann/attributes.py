@@ -1,10 +1,9 @@
 """The inverted index that turns a filter into the set of rows that pass it."""
 
 import math
-import operator
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +15,11 @@ from visualindex.filters import And, Eq, Exists, Filter, In, Not, Or, Prefix, Ra
 Key: TypeAlias = str | int | float | tuple[str, bool]
 """A value as a dictionary key; a boolean is wrapped, for `True` and `1` are one key to Python."""
 
+Fields: TypeAlias = Mapping[str, set[Key | None]]
+"""The comparable values of each dotted field of one image; None stands for an object, which equals nothing."""
+
 _PRESENT = 0
+_COLUMN_BYTES = 2048  # an empty column
 _ENTRY_BYTES = 160  # a dictionary entry, its place in the sorted values and the objects around them
 
 
@@ -30,17 +33,28 @@ class AttributeIndex:
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
 
-    def append(self, first: int, attributes: Sequence[Mapping[str, Any]]) -> None:
-        """Add the attributes of rows `first`, `first + 1`, …"""
-        for row, one in enumerate(attributes, first):
-            for field, keys in fields(one).items():
-                column = self._columns.get(field)
+    def append(self, first: int, flat: Sequence[Fields]) -> None:
+        """Add rows `first`, `first + 1`, … with these flattened attributes."""
+        touched: dict[str, _Column] = {}
+        for row, one in enumerate(flat, first):
+            for field, keys in one.items():
+                column = touched.get(field)
                 if column is None:
-                    column = self._columns[field] = _Column()
+                    column = touched[field] = self._columns.setdefault(field, _Column())
                 column.add(row, keys)
         # Entries are published once per batch: cheaper than row by row, and readers ignore rows they do not know.
-        for column in list(self._columns.values()):
+        for column in touched.values():
             column.publish()
+
+    def cost(self, flat: Sequence[Fields]) -> int:
+        """About how many bytes rows with these flattened attributes would add; a repeated new value counts each time."""
+        total = 0
+        for one in flat:
+            for field, keys in one.items():
+                column = self._columns.get(field)
+                total += _COLUMN_BYTES if column is None else 0
+                total += sum(12 + (0 if column and column.knows(key) else _value_bytes(key)) for key in keys)
+        return total
 
     def mask(self, tree: Filter, rows: int) -> Mask:
         """Which of the first `rows` rows pass the filter, bool [rows]."""
@@ -57,8 +71,7 @@ class AttributeIndex:
         found = np.zeros(rows, np.bool_)
         column = self._columns.get(tree.field)
         if column is not None:
-            entries = column.entries(tree)
-            found[entries[: np.searchsorted(entries, rows)]] = True
+            column.mark(tree, found)
         return found
 
     def _all(self, terms: Sequence[Filter], rows: int) -> Mask:
@@ -82,8 +95,8 @@ class AttributeIndex:
         return sum(column.memory_bytes + len(field) for field, column in list(self._columns.items()))
 
 
-def fields(attributes: Mapping[str, Any]) -> dict[str, set[Key | None]]:
-    """The comparable values of each dotted field; None stands for an object, which exists but equals nothing."""
+def fields(attributes: Mapping[str, Any]) -> Fields:
+    """Flatten an image's attributes; a list stands for each of its elements."""
     found: dict[str, set[Key | None]] = {}
     pending: list[tuple[str, Any]] = [(name, value) for name, value in attributes.items() if name]
     while pending:
@@ -108,6 +121,10 @@ def _key(value: Scalar) -> Key | None:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def _value_bytes(key: Key | None) -> int:
+    return _ENTRY_BYTES + sys.getsizeof(key)
+
+
 class _Column:
     """One field: entries (row, value code) in order of rows, and the dictionary of its values."""
 
@@ -121,8 +138,11 @@ class _Column:
         self._numbers = _Sorted()
         self._texts = _Sorted()
         self._value_bytes = 0
+        self._single = True
 
     def add(self, row: int, keys: set[Key | None]) -> None:
+        if len(keys) > 1:
+            self._single = False
         for key in keys:
             code = self._codes_of.get(key)
             if code is None:
@@ -132,7 +152,7 @@ class _Column:
 
     def _learn(self, key: Key | None) -> int:
         code = self._codes_of[key] = len(self._codes_of)
-        self._value_bytes += _ENTRY_BYTES + sys.getsizeof(key)
+        self._value_bytes += _value_bytes(key)
         if isinstance(key, str):
             self._texts.add(key, code)
         elif isinstance(key, int | float):
@@ -143,6 +163,8 @@ class _Column:
         """Make the added entries visible: arrays first, size last, so that readers without a lock see whole entries."""
         if not self._new_rows:
             return
+        self._numbers.publish()
+        self._texts.publish()
         size = self._size + len(self._new_rows)
         if size > len(self._rows):
             capacity = max(size, len(self._rows) * 3 // 2)
@@ -155,13 +177,27 @@ class _Column:
         self._size = size
         self._new_rows, self._new_codes = [], []
 
-    def entries(self, tree: Eq | In | Range | Prefix | Exists) -> NDArray[np.int32]:
-        """The rows of the entries that pass one comparison, ascending, int32 [n]."""
+    def knows(self, key: Key | None) -> bool:
+        """Whether some row has, or had, this value."""
+        return key in self._codes_of
+
+    def mark(self, tree: Eq | In | Range | Prefix | Exists, found: Mask) -> None:
+        """Set the rows that pass one comparison in `found`, bool [rows], which starts all false."""
         size = self._size
+        size = int(np.searchsorted(self._rows[:size], len(found)))
         rows, codes = self._rows[:size], self._codes[:size]
+        passing = self._passing(tree, codes)
+        if np.count_nonzero(passing) < size // 8:
+            found[rows[passing]] = True
+        elif self._single:
+            found[rows] = passing
+        else:
+            found[rows[passing]] = True
+
+    def _passing(self, tree: Eq | In | Range | Prefix | Exists, codes: NDArray[np.int32]) -> Mask:
         match tree:
             case Exists():
-                return rows
+                return np.ones(len(codes), np.bool_)
             case Eq(value=value):
                 wanted = self._known([value])
             case In(values=values):
@@ -170,11 +206,12 @@ class _Column:
                 wanted = self._within(tree)
             case Prefix(prefix=prefix):
                 wanted = self._texts.starting_with(prefix)
-        if len(wanted) <= 1:
-            return rows[codes == wanted[0]] if len(wanted) else rows[:0]
+        if len(wanted) == 1:
+            equal: Mask = codes == wanted[0]
+            return equal
         among = np.zeros(len(self._codes_of), np.bool_)
         among[wanted] = True
-        return rows[among[codes]]
+        return among[codes]
 
     def _known(self, values: Sequence[Scalar]) -> NDArray[np.int32]:
         codes = (self._codes_of.get(_key(value)) for value in values)
@@ -198,59 +235,72 @@ class _Column:
             place = np.searchsorted(used, code)
             if code != _PRESENT and place < len(used) and used[place] == code:
                 fresh[code] = copy._learn(key)
+        copy._single = self._single
         copy._new_rows, copy._new_codes = rows[alive].tolist(), fresh[codes].tolist()
         copy.publish()
         return copy
 
     @property
     def memory_bytes(self) -> int:
-        return self._rows.nbytes + self._codes.nbytes + self._value_bytes + 1024
+        return self._rows.nbytes + self._codes.nbytes + self._value_bytes + _COLUMN_BYTES
+
+
+class _Run(NamedTuple):
+    """Values in order with their codes."""
+
+    keys: list[Any]
+    codes: NDArray[np.int32]
+
+    def merged(self, other: Iterable[tuple[Any, int]]) -> "_Run":
+        pairs = sorted([*zip(self.keys, self.codes.tolist(), strict=True), *other])
+        return _Run([key for key, _ in pairs], np.array([code for _, code in pairs], np.int32))
+
+    def pairs(self) -> Iterable[tuple[Any, int]]:
+        return zip(self.keys, self.codes.tolist(), strict=True)
+
+    def within(self, bounds: Mapping[str, Scalar]) -> NDArray[np.int32]:
+        low, high = 0, len(self.keys)
+        for name, bound in bounds.items():
+            if name in ("gt", "gte"):
+                low = max(low, (bisect_right if name == "gt" else bisect_left)(self.keys, bound))
+            else:
+                high = min(high, (bisect_left if name == "lt" else bisect_right)(self.keys, bound))
+        return self.codes[low : max(low, high)]
+
+    def starting_with(self, prefix: str) -> NDArray[np.int32]:
+        low = bisect_left(self.keys, prefix)
+        high = bisect_right(self.keys, prefix, lo=low, key=lambda text: text[: len(prefix)])
+        return self.codes[low:high]
+
+
+_EMPTY = _Run([], np.zeros(0, np.int32))
 
 
 class _Sorted:
-    """Distinct values in order, with a short unsorted tail, so that adding stays cheap and ranges stay fast."""
+    """Distinct values in order: a long run and a short one, so that a batch of new values costs little."""
 
     def __init__(self) -> None:
-        self._state = _Ordered([], np.zeros(0, np.int32), [])
+        self._runs = (_EMPTY, _EMPTY)
+        self._new: list[tuple[Any, int]] = []
 
     def add(self, key: Any, code: int) -> None:
-        state = self._state
-        state.recent.append((key, code))
-        if len(state.recent) > max(256, len(state.keys) // 8):
-            pairs = sorted([*zip(state.keys, state.codes.tolist(), strict=True), *state.recent])
-            keys, codes = [key for key, _ in pairs], np.array([code for _, code in pairs], np.int32)
-            self._state = _Ordered(keys, codes, [])
+        self._new.append((key, code))
+
+    def publish(self) -> None:
+        """Make added values visible."""
+        if not self._new:
+            return
+        long, short = self._runs
+        short = short.merged(self._new)
+        if len(short.keys) > max(256, len(long.keys) // 16):
+            long, short = long.merged(short.pairs()), _EMPTY
+        self._runs, self._new = (long, short), []
 
     def within(self, wanted: Range) -> NDArray[np.int32]:
         """Codes of the values within all bounds, int32 [n]."""
-        keys, codes, recent = self._state
-        low, high = 0, len(keys)
-        for name, bound in wanted.bounds().items():
-            if name in ("gt", "gte"):
-                low = max(low, (bisect_right if name == "gt" else bisect_left)(keys, bound))
-            else:
-                high = min(high, (bisect_left if name == "lt" else bisect_right)(keys, bound))
-        tail = [code for key, code in recent if all(_HOLDS[n](key, b) for n, b in wanted.bounds().items())]
-        return np.concatenate([codes[low : max(low, high)], np.array(tail, np.int32)])
+        bounds = wanted.bounds()
+        return np.concatenate([run.within(bounds) for run in self._runs])
 
     def starting_with(self, prefix: str) -> NDArray[np.int32]:
         """Codes of the strings that start with `prefix`, int32 [n]."""
-        keys, codes, recent = self._state
-        low = bisect_left(keys, prefix)
-        high = bisect_right(keys, prefix, lo=low, key=lambda text: text[: len(prefix)])
-        tail = [code for key, code in recent if key.startswith(prefix)]
-        return np.concatenate([codes[low:high], np.array(tail, np.int32)])
-
-
-class _Ordered(NamedTuple):
-    keys: list[Any]
-    codes: NDArray[np.int32]
-    recent: list[tuple[Any, int]]
-
-
-_HOLDS: dict[str, Callable[[Any, Any], bool]] = {
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
+        return np.concatenate([run.starting_with(prefix) for run in self._runs])

@@ -81,5 +81,11 @@ def check_lengths(upserts: Upserts) -> None:
         raise _invalid(f"ids, vectors, attributes and versions differ in length: {sorted(lengths)}")
 
 
+def check_equal(first: int, second: int, what: str) -> None:
+    """Refuse two parts that differ in length."""
+    if first != second:
+        raise _invalid(f"{what} differ in length: {first} and {second}")
+
+
 def _invalid(detail: str) -> ProblemError:
     return ProblemError(ProblemType.INVALID_REQUEST, detail)

@@ -11,9 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-# Faiss patches its SWIG classes at import: the constructors take other arguments than those it declares.
-_IDSelectorBitmap: Any = faiss.IDSelectorBitmap
-_SearchParameters: Any = faiss.SearchParameters
+_faiss: Any = faiss  # its stubs do not know what its classes gain at import
 
 Codes: TypeAlias = NDArray[np.uint8]
 """Half-precision vectors, uint8 [n, 2 * dimension], C-contiguous."""
@@ -57,6 +55,12 @@ def view(index: Any, codes: Codes) -> None:
     index.ntotal = len(codes)
 
 
+def selector(keep: Mask) -> tuple[Any, NDArray[np.uint8]]:
+    """A Faiss selector of the kept rows, and the bits it points into: hold them while it is used."""
+    bits = np.packbits(keep, bitorder="little")
+    return _faiss.IDSelectorBitmap(bits), bits
+
+
 def scan(
     codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -66,18 +70,20 @@ def scan(
     """
     if keep is not None and np.count_nonzero(keep) < GATHER_BELOW * len(codes):
         rows = np.flatnonzero(keep)
-        scores, places = _search(over(gathered := codes[rows]), queries, k, None)
-        del gathered
-        return scores, np.where(places >= 0, rows[places] if len(rows) else -1, -1)
-    return _search(over(codes), queries, k, keep)
+        gathered = codes[rows]
+        scores, places = _search(gathered, queries, k, None)
+        return scores, np.append(rows, -1)[places]
+    return _search(codes, queries, k, keep)
 
 
 def _search(
-    index: Any, queries: NDArray[np.float32], k: int, keep: Mask | None
+    codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     faiss.omp_set_num_threads(1)
+    found: tuple[NDArray[np.float32], NDArray[np.int64]]
     if keep is None:
-        return index.search(queries, k)  # type: ignore[no-any-return]
-    bits = np.packbits(keep, bitorder="little")
-    selector = _IDSelectorBitmap(bits)
-    return index.search(queries, k, params=_SearchParameters(sel=selector))  # type: ignore[no-any-return]
+        found = over(codes).search(queries, k)
+    else:
+        chosen, _bits = selector(keep)
+        found = over(codes).search(queries, k, params=_faiss.SearchParameters(sel=chosen))
+    return found

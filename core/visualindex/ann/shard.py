@@ -1,68 +1,68 @@
 """One shard replica's rows in memory: what it may return, and how it follows a stream of changes."""
 
+import logging
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann import codes as half
-from visualindex.ann.attributes import AttributeIndex
-from visualindex.ann.changes import Applied, Deletes, Upserts, check_lengths, checked_ids, normalised
-from visualindex.ann.codes import Codes, Mask
-from visualindex.ann.hits import Hits, rank
+from visualindex.ann.attributes import Fields, fields
+from visualindex.ann.changes import (
+    Applied,
+    Deletes,
+    Upserts,
+    check_equal,
+    check_lengths,
+    checked_ids,
+    normalised,
+)
+from visualindex.ann.codes import Mask
+from visualindex.ann.graph import Abandoned, link_bytes
+from visualindex.ann.hits import Hits
+from visualindex.ann.maintenance import Plan, Work, prepared
+from visualindex.ann.searching import search_state
+from visualindex.ann.state import ROW_OBJECT_BYTES, State, appended, capacity_for, empty, without
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import Filter
 from visualindex.spec.models import HnswSpec
 
+log = logging.getLogger(__name__)
+
 FORGOTTEN = 65_536
 """How many removed images keep their version, so that a late, older insert does not bring them back."""
 
-_ID_BYTES = 200  # a row's id in the dictionary: the key, the row number and the slot
-
-
-@dataclass(frozen=True)
-class _State:
-    """What one search sees. A writer replaces the whole; arrays only grow behind `rows`."""
-
-    rows: int
-    ids: NDArray[np.uint8]
-    versions: NDArray[np.int64]
-    codes: Codes
-    alive: Mask
-    live: int
-    row_of: dict[bytes, int]
-    attributes: AttributeIndex
+MAX_FAILURES = 3
+"""Failed maintenance runs in a row after which the index stays as it is: slower, but right."""
 
 
 class ShardIndex:
-    """Images of one shard by cosine similarity, filtered. One writer at a time; searches run in any number of threads.
+    """Images of one shard by cosine similarity, filtered. Writers take turns; searches run in any number of threads.
 
     Rows are never changed in place: a newer version of an image is a new row, and the old one is dead from the moment
     the change is published. Searches read one published state to their end, so they neither wait for writers nor see
     half of a change.
+
+    Up to `flat_below` rows are scanned exactly. Beyond, a thread of the index builds an HNSW graph over the rows and
+    later extends it; rows that the graph does not cover yet are scanned. Vectors are held in half precision.
     """
 
     def __init__(self, dimension: int, *, flat_below: int, hnsw: HnswSpec, memory_limit: int) -> None:
         """An empty index of `dimension`-d vectors that may hold `memory_limit` bytes."""
         self.dimension = dimension
-        self._flat_below = flat_below
-        self._hnsw = hnsw
+        self._plan = Plan(flat_below, hnsw)
         self._memory_limit = memory_limit
-        self._writing = threading.Lock()
+        self._state = empty(dimension)
         self._removed: dict[bytes, int] = {}
-        self._state = _State(
-            rows=0,
-            ids=np.zeros((0, 16), np.uint8),
-            versions=np.zeros(0, np.int64),
-            codes=np.zeros((0, 2 * dimension), np.uint8),
-            alive=np.zeros(0, np.bool_),
-            live=0,
-            row_of={},
-            attributes=AttributeIndex(),
-        )
+        self._writing = threading.Lock()
+        self._publishing = threading.Lock()
+        self._maintaining = threading.Lock()
+        self._worker: threading.Thread | None = None
+        self._closed = threading.Event()
+        self._cramped = False
+        self._failures = 0
 
     def __len__(self) -> int:
         """Live images."""
@@ -70,23 +70,28 @@ class ShardIndex:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held: arrays exactly, Python objects estimated."""
-        state = self._state
-        arrays = state.ids.nbytes + state.versions.nbytes + state.codes.nbytes + state.alive.nbytes
-        return arrays + _ID_BYTES * len(state.row_of) + state.attributes.memory_bytes
+        """Bytes held: arrays exactly, Python objects estimated. While a graph is built, its copy comes on top."""
+        return self._state.memory_bytes + ROW_OBJECT_BYTES * len(self._removed)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, int | bool]:
         """Figures for metrics and the status page."""
-        state = self._state
+        state, worker = self._state, self._worker
         return {
             "live": state.live,
             "dead": state.rows - state.live,
+            "graph_rows": state.base,
+            "scanned_rows": state.rows - state.base,
             "memory_bytes": self.memory_bytes,
             "memory_limit": self._memory_limit,
+            "maintaining": worker is not None and worker.is_alive(),
+            "maintenance_failures": self._failures,
         }
 
     def load(self, batches: Iterable[Upserts]) -> int:
-        """Take in whole batches, such as a generation's rows; returns how many rows were taken in."""
+        """Take in whole batches, such as a generation's rows; returns how many rows were taken in.
+
+        Raises what `apply` raises; the batches before the refused one stay.
+        """
         return sum(self.apply(batch).upserted for batch in batches)
 
     def apply(self, upserts: Upserts | None = None, deletes: Deletes | None = None) -> Applied:
@@ -95,111 +100,128 @@ class ShardIndex:
         Applying a change again changes nothing, and an older version never replaces a newer one. Of an image that is
         both upserted and deleted, the higher version wins, and the removal if it carries none. Raises
         `ProblemError(STORAGE_FULL)` when the upserts would exceed the memory limit, and then nothing has changed:
-        apply the deletes alone. Raises `ProblemError(INVALID_REQUEST)` for arrays of the wrong shape.
+        apply the deletes alone, they always fit. Raises `ProblemError(INVALID_REQUEST)` for malformed arrays.
         """
         with self._writing:
-            return self._apply(upserts, deletes)
+            doomed = self._checked_deletes(deletes)
+            after, added, stale = self._upserted(upserts)
+            dead, removed, late = self._without_newer(doomed, after, added)
+            self._publish(without(after, list(dead.values())) if dead else after, added, dead, removed)
+        self._start_maintenance()
+        return Applied(len(added), len(dead), stale + late)
 
-    def _apply(self, upserts: Upserts | None, deletes: Deletes | None) -> Applied:
-        state = self._state
-        chosen, keys, stale = self._newer(upserts, state) if upserts else ([], [], 0)
-        vectors = normalised(upserts.vectors, self.dimension, "vectors") if upserts else None
-        if upserts and vectors is not None and chosen:
-            state = self._appended(state, upserts, vectors, chosen, keys)
-        dead, late = self._doomed(deletes, state) if deletes else ([], 0)
-        if dead:
-            state = self._without(state, dead)
-        self._state = state
-        return Applied(len(chosen), len(dead), stale + late)
-
-    def _newer(self, upserts: Upserts, state: _State) -> tuple[list[int], list[bytes], int]:
-        """Which upserts to take, with their ids: the newest of each image, if newer than what is held."""
+    def _upserted(self, upserts: Upserts | None) -> tuple[State, dict[bytes, int], int]:
+        """The state with the upserts that are news, the row each of their images has there, and how many are not."""
+        if not upserts:
+            return self._state, {}, 0
         check_lengths(upserts)
         keys = checked_ids(upserts.ids, "ids")
-        versions = upserts.versions.tolist()
+        vectors = normalised(upserts.vectors, self.dimension, "vectors")
+        newest = self._newest(keys, upserts.versions.tolist())
+        stale = len(keys) - len(newest)
+        if not newest:
+            return self._state, {}, stale
+        chosen = list(newest.values())
+        flat = [fields(upserts.attributes[at]) for at in chosen]
+        state = self._with_room(flat)
+        replaced = [row for key in newest if (row := state.row_of.get(key)) is not None]
+        codes = half.encode(vectors[chosen])
+        after = appended(state, upserts.ids[chosen], upserts.versions[chosen], codes, flat, replaced)
+        return after, dict(zip(newest, range(state.rows, after.rows), strict=True)), stale
+
+    def _newest(self, keys: Sequence[bytes], versions: Sequence[int]) -> dict[bytes, int]:
+        """The place of the newest upsert of each image that is newer than what is held or removed."""
+        state = self._state
         newest: dict[bytes, int] = {}
-        for at, key in enumerate(keys):
+        for at, (key, version) in enumerate(zip(keys, versions, strict=True)):
             row = state.row_of.get(key)
             held = self._removed.get(key) if row is None else int(state.versions[row])
-            if held is not None and versions[at] <= held:
+            if held is not None and version <= held:
                 continue
-            if key not in newest or versions[at] >= versions[newest[key]]:
+            if key not in newest or version >= versions[newest[key]]:
                 newest[key] = at
-        chosen = list(newest.values())
-        return chosen, list(newest), len(keys) - len(chosen)
+        return newest
 
-    def _appended(
-        self,
-        state: _State,
-        upserts: Upserts,
-        vectors: NDArray[np.float32],
-        chosen: Sequence[int],
-        keys: Sequence[bytes],
-    ) -> _State:
-        rows = state.rows + len(chosen)
-        ids, versions, codes = self._room(state, rows)
-        ids[state.rows : rows] = upserts.ids[chosen]
-        versions[state.rows : rows] = upserts.versions[chosen]
-        codes[state.rows : rows] = half.encode(vectors[chosen])
-        state.attributes.append(state.rows, [upserts.attributes[at] for at in chosen])
-        alive = np.concatenate([state.alive, np.ones(len(chosen), np.bool_)])
-        replaced = [row for key in keys if (row := state.row_of.get(key)) is not None]
-        alive[replaced] = False
-        state.row_of.update(zip(keys, range(state.rows, rows), strict=True))
-        for key in keys:
-            self._removed.pop(key, None)
-        live = state.live + len(chosen) - len(replaced)
-        return replace(state, rows=rows, ids=ids, versions=versions, codes=codes, alive=alive, live=live)
-
-    def _room(self, state: _State, rows: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], Codes]:
-        if rows <= len(state.ids):
-            return state.ids, state.versions, state.codes
-        capacity = max(rows, len(state.ids) * 5 // 4, 256)
-        bytes_each = 16 + 8 + 2 * self.dimension
-        needed = (
-            self.memory_bytes + (capacity - len(state.ids)) * bytes_each + (rows - state.rows) * _ID_BYTES
-        )
-        if needed > self._memory_limit:
-            raise ProblemError(
-                ProblemType.STORAGE_FULL,
-                f"The shard holds {state.live} images and would need {needed} bytes, over its limit of "
-                f"{self._memory_limit} (spec.index.memoryPerShard): raise the limit, add shards or delete images",
-            )
-        return (
-            _grown(state.ids, state.rows, capacity),
-            _grown(state.versions, state.rows, capacity),
-            _grown(state.codes, state.rows, capacity),
+    def _with_room(self, flat: Sequence[Fields]) -> State:
+        """The current state, once it can take further rows within the memory limit; refuses when it cannot."""
+        if self._needed(flat) > self._memory_limit and self._state.live < self._state.rows:
+            self._make_room()
+        needed = self._needed(flat)
+        if needed <= self._memory_limit:
+            return self._state
+        raise ProblemError(
+            ProblemType.STORAGE_FULL,
+            f"A shard of {self._state.live} images would need {needed} bytes for {len(flat)} more, over its limit of "
+            f"{self._memory_limit} bytes (spec.index.memoryPerShard): raise the limit, add shards or delete images",
         )
 
-    def _doomed(self, deletes: Deletes, state: _State) -> tuple[list[bytes], int]:
-        """Which images to remove; remembers the versions so that older inserts stay out."""
+    def _make_room(self) -> None:
+        """Drop dead rows: at once where they are only scanned, in the background where a graph must be rebuilt."""
+        # Maintenance under way relies on the numbers of rows, which compacting changes.
+        if self._state.graph is None and self._maintaining.acquire(blocking=False):
+            try:
+                finish = prepared(Work.COMPACT, self._state, self._plan.hnsw, lambda: True, 1)
+                self._replace_state(finish(self._state))
+            finally:
+                self._maintaining.release()
+        else:
+            self._cramped = True
+            self._start_maintenance()
+
+    def _needed(self, flat: Sequence[Fields]) -> int:
+        """Bytes the index holds once it has taken rows of these attributes and its graph covers them."""
+        state, rows = self._state, self._state.rows + len(flat)
+        arrays = (capacity_for(state, rows) - len(state.ids)) * (2 * self.dimension + 16 + 8) + len(flat)
+        objects = len(flat) * ROW_OBJECT_BYTES + state.attributes.cost(flat)
+        links = rows * link_bytes(self._plan.hnsw) if state.live + len(flat) > self._plan.flat_below else 0
+        built = state.graph.memory_bytes if state.graph else 0
+        return self.memory_bytes + arrays + objects + max(0, links - built)
+
+    def _checked_deletes(self, deletes: Deletes | None) -> list[tuple[bytes, int | None]]:
+        if deletes is None:
+            return []
         keys = checked_ids(deletes.ids, "deleted ids")
         versions = [None] * len(keys) if deletes.versions is None else deletes.versions.tolist()
-        doomed: dict[bytes, None] = {}
-        for key, version in zip(keys, versions, strict=True):
-            row = state.row_of.get(key)
+        check_equal(len(keys), len(versions), "deleted ids and their versions")
+        return list(zip(keys, versions, strict=True))
+
+    def _without_newer(
+        self, doomed: Sequence[tuple[bytes, int | None]], state: State, added: Mapping[bytes, int]
+    ) -> tuple[dict[bytes, int], dict[bytes, int], int]:
+        """The rows to remove by image, the versions that keep older inserts out, and how many deletes change nothing."""
+        dead: dict[bytes, int] = {}
+        removed: dict[bytes, int] = {}
+        for key, version in doomed:
+            row = added.get(key, state.row_of.get(key))
             held = None if row is None else int(state.versions[row])
             if version is not None and held is not None and version < held:
                 continue
-            known = [v for v in (version, held, self._removed.get(key)) if v is not None]
+            known = [v for v in (version, held, self._removed.get(key), removed.get(key)) if v is not None]
             if known:
-                self._removed[key] = max(known)
+                removed[key] = max(known)
             if row is not None:
-                doomed[key] = None
+                dead[key] = row
+        return dead, removed, len(doomed) - len(dead)
+
+    def _publish(
+        self, after: State, added: Mapping[bytes, int], dead: Iterable[bytes], removed: Mapping[bytes, int]
+    ) -> None:
+        for key in added:
+            self._removed.pop(key, None)
+        self._removed.update(removed)
         while len(self._removed) > FORGOTTEN:
             del self._removed[next(iter(self._removed))]
-        return list(doomed), len(keys) - len(doomed)
-
-    def _without(self, state: _State, keys: Sequence[bytes]) -> _State:
-        alive = state.alive.copy()
-        alive[[state.row_of.pop(key) for key in keys]] = False
-        return replace(state, alive=alive, live=state.live - len(keys))
+        with self._publishing:
+            after.row_of.update(added)
+            for key in dead:
+                del after.row_of[key]
+            self._state = after
 
     def search(
         self,
         queries: NDArray[np.floating[Any]],
         k: int,
-        filter: Filter | None = None,  # noqa: A002 - the field's name
+        filter: Filter | None = None,  # noqa: A002 - the field's name for it
         exclude: Iterable[bytes] = (),
     ) -> Hits:
         """The `k` most similar live images of each query that pass the filter and are not excluded.
@@ -207,55 +229,70 @@ class ShardIndex:
         `queries` is float32 [q, dimension]; `exclude` holds 16-byte ids. Each query gets exactly min(k, matching live
         images) hits. Raises `ProblemError(INVALID_REQUEST)` for queries of the wrong shape or without a direction.
         """
-        state = self._state
         wanted = normalised(queries, self.dimension, "queries")
-        keep = self._keep(state, filter, exclude)
-        return _flat(state, wanted, k, keep)
-
-    def _keep(self, state: _State, tree: Filter | None, exclude: Iterable[bytes]) -> Mask:
-        keep = state.alive
-        if tree is not None:
-            keep = keep & state.attributes.mask(tree, state.rows)
-        shut = [row for key in exclude if (row := _row_in(state, key)) is not None]
+        state, shut = self._seen(exclude)
+        keep: Mask = state.alive
+        if filter is not None:
+            keep = keep & state.attributes.mask(filter, state.rows)
         if shut:
             keep = keep.copy()
             keep[shut] = False
-        return keep
+        exact_up_to = min(self._plan.flat_below, state.base // 8)
+        return search_state(
+            state, wanted, k, keep, ef_search=self._plan.hnsw.ef_search, exact_up_to=exact_up_to
+        )
 
+    def _seen(self, exclude: Iterable[bytes]) -> tuple[State, list[int]]:
+        """One state and the rows the excluded images have in it."""
+        keys = list(exclude)
+        if not keys:
+            return self._state, []
+        with self._publishing:
+            state = self._state
+            return state, [row for key in keys if (row := state.row_of.get(key)) is not None]
 
-def _row_in(state: _State, key: bytes) -> int | None:
-    """The row of an image in this state, even if a writer has moved on meanwhile."""
-    row = state.row_of.get(key)
-    if row is not None and row < state.rows and state.alive[row]:
-        return row
-    # The dictionary is the writer's: it may be ahead of this state, whose arrays are not.
-    places = np.flatnonzero(
-        (state.ids[: state.rows] == np.frombuffer(key, np.uint8)).all(axis=1) & state.alive
-    )
-    return int(places[0]) if len(places) else None
+    def maintain(self, threads: int = 1) -> None:
+        """Do all maintenance that is due now, such as the first graph after a load, and return when it is done.
 
+        Searches and writes go on meanwhile. `threads` build the graph; more than one make it differ from run to run.
+        """
+        with self._maintaining:
+            while (work := self._due()) is not None:
+                self._improve(work, threads)
 
-def _flat(state: _State, queries: NDArray[np.float32], k: int, keep: Mask) -> Hits:
-    """Exact search; asks for one row more than wanted until no tie is cut, so that every replica answers alike."""
-    matching = int(np.count_nonzero(keep))
-    if not matching or k < 1:
-        return Hits.none(len(queries), max(k, 0))
-    asked = min(k + 1, matching)
-    selected = None if matching == state.rows else keep
-    while True:
-        scores, rows = half.scan(state.codes[: state.rows], queries, asked, selected)
-        if asked == matching or not (scores[:, k - 1] == scores[:, asked - 1]).any():
-            return _hits(state, scores, rows, k)
-        asked = min(asked * 4, matching)
+    def close(self) -> None:
+        """Stop background work and wait for it; searches still answer."""
+        self._closed.set()
+        if (worker := self._worker) is not None:
+            worker.join()
 
+    def _due(self) -> Work | None:
+        return self._plan.due(self._state, cramped=self._cramped)
 
-def _hits(state: _State, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hits:
-    found = rows >= 0
-    asked = np.nonzero(found)[0]
-    return rank(asked, state.ids[rows[found]], scores[found], len(rows), k)
+    def _improve(self, work: Work, threads: int) -> None:
+        finish = prepared(work, self._state, self._plan.hnsw, lambda: not self._closed.is_set(), threads)
+        with self._writing:
+            self._replace_state(finish(self._state))
+            self._cramped = False
 
+    def _replace_state(self, after: State) -> None:
+        with self._publishing:
+            self._state = after
 
-def _grown(array: NDArray[Any], rows: int, capacity: int) -> NDArray[Any]:
-    larger = np.zeros((capacity, *array.shape[1:]), array.dtype)
-    larger[:rows] = array[:rows]
-    return larger
+    def _start_maintenance(self) -> None:
+        idle = self._worker is None or not self._worker.is_alive()
+        if idle and not self._closed.is_set() and self._failures < MAX_FAILURES and self._due() is not None:
+            self._worker = threading.Thread(
+                target=self._maintain_quietly, name="ann-maintenance", daemon=True
+            )
+            self._worker.start()
+
+    def _maintain_quietly(self) -> None:
+        try:
+            self.maintain()
+            self._failures = 0
+        except Abandoned:
+            log.info("index maintenance was abandoned because the index closed")
+        except Exception:
+            self._failures += 1
+            log.exception("index maintenance failed; rows it would have covered are scanned")
