@@ -7,9 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging import arena, wire
@@ -110,21 +108,17 @@ class WorkerProcess:
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
     async def _receive(self) -> wire.Head:
-        (length,) = wire.PREFIX.unpack(await self._exactly(wire.PREFIX.size))
-        if length > wire.MAX_HEAD:
-            raise wire.BrokenWorkerError(f"a head of {length} bytes")
-        return _json_object(await self._exactly(length))
-
-    async def _exactly(self, length: int) -> bytearray:
+        """The worker's next message; a small one comes in a single read."""
         loop = asyncio.get_running_loop()
-        data = bytearray(length)
-        rest = memoryview(data)
-        while rest:
-            received = await loop.sock_recv_into(self.connection, rest)
-            if not received:
+        received = bytearray()
+        while (end := wire.end_of_message(received)) is None or len(received) < end:
+            piece = await loop.sock_recv(self.connection, wire.MAX_HEAD)
+            if not piece:
                 raise WorkerDiedError("it closed its connection")
-            rest = rest[received:]
-        return data
+            received += piece
+        if len(received) > end:
+            raise wire.BrokenWorkerError("it says more than it was asked")
+        return wire.read_head(received)
 
 
 async def _spawn(
@@ -160,17 +154,9 @@ def _environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_THRESHOLD_": str(16 * 1024**2),
+        "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
     }
-
-
-def _json_object(encoded: bytearray) -> Mapping[str, Any]:
-    try:
-        value = json.loads(encoded)
-    except ValueError as error:
-        raise wire.BrokenWorkerError(f"malformed head: {error}") from error
-    if not isinstance(value, dict):
-        raise wire.BrokenWorkerError("its head is no object")
-    return value
 
 
 def _whole_number(head: wire.Head, name: str) -> int:

@@ -6,7 +6,6 @@ JSON rather than pickle: a worker that an image took over must not be able to ru
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -34,9 +33,30 @@ def message(head: Head, body_length: int) -> bytes:
     return PREFIX.pack(len(encoded)) + encoded
 
 
+def end_of_message(received: bytearray) -> int | None:
+    """Where the message that starts `received` ends; None while too little of it is there."""
+    if len(received) < PREFIX.size:
+        return None
+    (length,) = PREFIX.unpack_from(received)
+    if length > MAX_HEAD:
+        raise BrokenWorkerError(f"a message of {length} bytes")
+    return PREFIX.size + int(length)
+
+
+def read_head(received: bytearray) -> Head:
+    """The JSON object of a whole message. Raises BrokenWorkerError."""
+    try:
+        head = json.loads(received[PREFIX.size :])
+    except ValueError as error:
+        raise BrokenWorkerError(f"a malformed message: {error}") from error
+    if not isinstance(head, dict):
+        raise BrokenWorkerError("a message that is no JSON object")
+    return head
+
+
 def request_head(job: DecodeJob) -> dict[str, Any]:
     """A job without its bytes."""
-    return {"input": job.input and asdict(job.input), "box": job.box, "thumbnails": job.thumbnails}
+    return {"input": job.input and vars(job.input), "box": job.box, "thumbnails": job.thumbnails}
 
 
 def read_request(head: Head, data: Buffer) -> DecodeJob:
@@ -49,7 +69,7 @@ def answer_parts(decoded: Decoded) -> tuple[dict[str, Any], list[Buffer | memory
     """The head of an answer and the pieces of its body: the pixels, then each thumbnail."""
     pixels = [] if decoded.pixels is None else [np.ascontiguousarray(decoded.pixels).reshape(-1).data]
     head = {
-        "info": asdict(decoded.info),
+        "info": vars(decoded.info),
         "thumbnails": [[edge, len(encoded)] for edge, encoded in decoded.thumbnails.items()],
         "cpu_ms": decoded.cpu_ms,
     }

@@ -24,12 +24,13 @@ def main() -> None:
     arena = Arena(settings["arena"])
     bounds = Bounds(**settings["bounds"])
     sandbox.confine(bounds.image_pixels, bounds.image_bytes, arena.capacity)
+    statm = os.open("/proc/self/statm", os.O_RDONLY)
     _discard_stderr()
     connection.sendall(wire.message({"ready": True}, 0))
     while (head := _receive(connection)) is not None:
         sandbox.allow_cpu(settings["cpu_seconds"])
         answer, body = _answer(head, arena.take(head["length"]), bounds)
-        answer["rss"] = _resident_bytes()
+        answer["rss"] = _resident_bytes(statm)
         connection.sendall(wire.message(answer, arena.write(body)))
 
 
@@ -69,9 +70,8 @@ def _exactly(connection: socket.socket, length: int) -> bytearray | None:
     return data
 
 
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * _PAGE
+def _resident_bytes(statm: int) -> int:
+    return int(os.pread(statm, 128, 0).split()[1]) * _PAGE
 
 
 if __name__ == "__main__":
