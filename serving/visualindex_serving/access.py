@@ -20,11 +20,11 @@ class Key(Protocol):
     """What the catalog knows of an API key."""
 
     @property
-    def scopes(self) -> Any: ...  # noqa: D102
+    def scopes(self) -> Any: ...
     @property
-    def indexes(self) -> Any: ...  # noqa: D102
+    def indexes(self) -> Any: ...
     @property
-    def filter(self) -> dict[str, Any] | None: ...  # noqa: D102
+    def filter(self) -> dict[str, Any] | None: ...
 
 
 @dataclass(frozen=True)

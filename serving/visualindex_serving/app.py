@@ -8,6 +8,7 @@ import ray
 from ray import serve
 from ray.serve import Application
 
+from visualindex.serve_config import ENCODER_CPUS, GATEWAY_CPUS, SHARD_CPUS
 from visualindex.spec import Spec, VisualIndex
 from visualindex_serving.config import ENCODER_DEPLOYMENT, read_specs, shard_deployment
 from visualindex_serving.deployments import EncoderReplica, Shard
@@ -40,7 +41,7 @@ def build_gateway(args: dict[str, Any]) -> Application:
         name="gateway",
         num_replicas=max(r.spec.replicas(r.spec.gateway.replicas) for r in resources),
         max_ongoing_requests=limit * 4,
-        ray_actor_options={"num_cpus": 0.5},
+        ray_actor_options={"num_cpus": GATEWAY_CPUS},
         **_HEALTH,
     )
     return deployment.bind()
@@ -54,7 +55,7 @@ def _shard(resource: VisualIndex, number: int, nodes: int) -> Any:
         name=shard_deployment(number),
         num_replicas=replicas,
         max_ongoing_requests=256,
-        ray_actor_options={"num_cpus": 0.25, "memory": spec.index.memory_per_shard},
+        ray_actor_options={"num_cpus": SHARD_CPUS, "memory": spec.index.memory_per_shard},
         max_replicas_per_node=replicas_per_node(replicas, nodes),
         max_surge_percent=100.0,
         **_HEALTH,
@@ -67,7 +68,7 @@ def _encoder(spec: Spec) -> Any:
         name=ENCODER_DEPLOYMENT,
         num_replicas=spec.replicas(spec.encoder.replicas),
         max_ongoing_requests=spec.encoder.max_batch_size * 4,
-        ray_actor_options={"num_cpus": 0.5, "num_gpus": spec.encoder.num_gpus},
+        ray_actor_options={"num_cpus": ENCODER_CPUS, "num_gpus": spec.encoder.num_gpus},
         **_HEALTH,
     )
 

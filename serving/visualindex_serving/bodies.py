@@ -71,7 +71,9 @@ async def upload_of(form: FormData, part: str = "image") -> Upload | None:
     if len(parts) > 1:
         raise malformed(f"The form has {len(parts)} parts named {part}; send one, or use the batch call.")
     if not isinstance(parts[0], UploadFile):
-        raise malformed(f"The form's part {part} is a plain field: send it as a file (curl: -F {part}=@photo.jpg).")
+        raise malformed(
+            f"The form's part {part} is a plain field: send it as a file (curl: -F {part}=@photo.jpg)."
+        )
     data = await parts[0].read()
     if not data:
         raise ProblemError(ProblemType.INVALID_IMAGE, f"The form's part {part} is empty.")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from visualindex import catalog
 from visualindex.errors import ProblemError, ProblemType
 
 T = TypeVar("T")
@@ -20,6 +21,11 @@ def remaining(deadline: float) -> float:
     return max(0.0, deadline - time.time())
 
 
+def monotonic(deadline: float) -> float:
+    """The same deadline on this process's monotonic clock."""
+    return time.monotonic() + remaining(deadline)
+
+
 def exceeded(what: str) -> ProblemError:
     """The problem of a deadline that passed while doing `what`."""
     return ProblemError(ProblemType.DEADLINE_EXCEEDED, f"The deadline passed while {what}.", retry_after_s=1)
@@ -29,6 +35,7 @@ async def within(deadline: float, what: str, awaitable: Awaitable[T]) -> T:
     """Await under the deadline. Raises ProblemError DEADLINE_EXCEEDED naming `what` took too long."""
     try:
         async with asyncio.timeout(remaining(deadline)):
-            return await awaitable
+            with catalog.within(remaining(deadline)):
+                return await awaitable
     except TimeoutError as exc:
         raise exceeded(what) from exc

@@ -13,6 +13,7 @@ from visualindex.encoders.batching import DeadlineBatcher
 from visualindex.imaging import InputSpec
 from visualindex.objectstore.download import download
 from visualindex.spec import EncoderSpec, VisualIndex
+from visualindex_serving.deadlines import monotonic
 from visualindex_serving.messages import Float32, UInt8
 from visualindex_serving.vision import EncodeOne
 
@@ -47,7 +48,7 @@ def open_encoder(resource: VisualIndex, cache_dir: Path) -> Encoder:
 
 def batcher(spec: EncoderSpec, encoder: Encoder, *, queued: int) -> DeadlineBatcher:
     """The batching front of an encoder."""
-    return DeadlineBatcher(
+    return DeadlineBatcher.for_encoder(
         encoder,
         max_batch_size=spec.max_batch_size,
         batch_deadline_ms=spec.batch_deadline_ms,
@@ -59,7 +60,7 @@ def local_encode(front: DeadlineBatcher) -> EncodeOne:
     """Encode in this process."""
 
     async def encode(pixels: UInt8, deadline: float) -> Float32:
-        return await front.submit(pixels, deadline)
+        return await front.submit(pixels, monotonic(deadline))
 
     return encode
 

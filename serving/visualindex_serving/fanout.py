@@ -20,7 +20,7 @@ _HEDGE_SHARE = 0.5
 class ShardCall(Protocol):
     """Asks one shard: by a Serve handle in production, in process in tests."""
 
-    async def __call__(self, query: ShardQuery) -> ShardAnswer: ...  # noqa: D102
+    async def __call__(self, query: ShardQuery) -> ShardAnswer: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Fanout:
                 answer = await _hedged(lambda: _twice(call, query), remaining(query.deadline) * _HEDGE_SHARE)
         except ProblemError:
             raise
-        except Exception as exc:  # noqa: BLE001 - whatever Serve or the transport raises, the shard is missing
+        except Exception as exc:
             logger.warning("shard %d did not answer: %s: %s", shard, type(exc).__name__, exc)
             return ShardReport(shard, None, _since(start), f"{type(exc).__name__}: {exc}"[:500])
         return ShardReport(shard, answer, _since(start))
@@ -83,7 +83,7 @@ async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:
         return await call(query)
     except (ProblemError, asyncio.CancelledError):
         raise
-    except Exception:  # noqa: BLE001 - the transport's errors have no common base
+    except Exception:
         if remaining(query.deadline) <= 0:
             raise
         await asyncio.sleep(0.01)
@@ -116,7 +116,9 @@ def _none_answered(reports: list[ShardReport]) -> ProblemError:
     seen = sorted({report.error or "no answer" for report in reports})
     late = all("TimeoutError" in error for error in seen)
     if late:
-        return ProblemError(ProblemType.DEADLINE_EXCEEDED, "No shard answered before the deadline.", retry_after_s=1)
+        return ProblemError(
+            ProblemType.DEADLINE_EXCEEDED, "No shard answered before the deadline.", retry_after_s=1
+        )
     return ProblemError(
         ProblemType.UNAVAILABLE, "No shard of this index is available right now; try again.", retry_after_s=1
     )
@@ -124,4 +126,6 @@ def _none_answered(reports: list[ShardReport]) -> ProblemError:
 
 def _behind(age_s: float) -> ProblemError:
     detail = f"The index has not reached the token's write yet: its view is {age_s * 1000:.0f} ms old."
-    return ProblemError(ProblemType.NOT_ACCEPTABLE_YET, detail, retry_after_s=1, extra={"behind_ms": age_s * 1000})
+    return ProblemError(
+        ProblemType.NOT_ACCEPTABLE_YET, detail, retry_after_s=1, extra={"behind_ms": age_s * 1000}
+    )

@@ -91,7 +91,7 @@ async def open_service(resources: list[VisualIndex], runtime: Runtime, stack: As
     )
     stack.push_async_callback(catalog.close)
     metrics = Metrics()
-    log = SearchLog(catalog.insert_search_logs, metrics.search_log_dropped.inc)
+    log = SearchLog(catalog.log_searches, metrics.search_log_dropped.inc)
     log.start()
     stack.push_async_callback(log.close)
     indexes = {r.name: await _open_index(r, runtime, catalog, stack) for r in resources}

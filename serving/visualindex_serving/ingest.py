@@ -5,9 +5,10 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from visualindex.api.images import BatchItem, BatchResult, EmbeddingState, ImageFields, ImageWritten
-from visualindex.catalog import ImageWrite, Idempotency, Written
+from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Written
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import content_digest, image_id_for_key
 from visualindex.objectstore import original_key, thumbnail_key
@@ -20,6 +21,15 @@ _BATCH_WORKERS = 4
 
 
 @dataclass(frozen=True)
+class RequestKey:
+    """A caller's idempotency key, bound to who uses it and to what is written."""
+
+    scope: str
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True)
 class Incoming:
     """One image to store: its fields and its bytes, or the URL they come from."""
 
@@ -29,15 +39,22 @@ class Incoming:
 
 
 async def write_image(
-    service: IndexService, incoming: Incoming, deadline: float, idempotency: Idempotency | None = None
+    service: IndexService, incoming: Incoming, deadline: float, request: RequestKey | None = None
 ) -> ImageWritten:
     """Store one image. Raises ProblemError; when it does, nothing of the image is visible."""
     prepared, restore = await within(deadline, "preparing the image", _prepare(service, incoming, deadline))
-    written = await within(
-        deadline,
-        "storing the image",
-        service.catalog.put_images(service.name, [prepared], idempotency=idempotency, ensure_objects=restore),
+
+    def respond(written: Sequence[Written]) -> dict[str, Any]:
+        return acknowledged(service, prepared.key, written[0]).model_dump(mode="json")
+
+    idempotency = (
+        None if request is None else Idempotency(request.scope, request.key, request.digest, respond)
     )
+    put = service.catalog.put_images(service.name, [prepared], idempotency, ensure_objects=restore)
+    try:
+        written = await within(deadline, "storing the image", put)
+    except AlreadyAnswered as answered:
+        return ImageWritten.model_validate(answered.response)
     return acknowledged(service, prepared.key, written[0])
 
 
@@ -58,7 +75,9 @@ async def write_batch(service: IndexService, incoming: Sequence[Incoming], deadl
     good = [outcome for outcome in outcomes if not isinstance(outcome, ProblemError)]
     writes = _last_of_each([write for write, _ in good])
     restore = _restore_any({write.content_digest: again for write, again in good})
-    stored = service.catalog.put_images(service.name, writes, ensure_objects=restore) if writes else _nothing()
+    stored = (
+        service.catalog.put_images(service.name, writes, ensure_objects=restore) if writes else _nothing()
+    )
     written = {w.image_id: w for w in await within(deadline, "storing the images", stored)}
     return _batch_result(service, outcomes, written)
 
@@ -99,9 +118,7 @@ def _batch_result(
     return BatchResult(succeeded=len(items) - failed, failed=failed, items=items)
 
 
-async def _prepare(
-    service: IndexService, incoming: Incoming, deadline: float
-) -> tuple[ImageWrite, _Restore]:
+async def _prepare(service: IndexService, incoming: Incoming, deadline: float) -> tuple[ImageWrite, _Restore]:
     fields = incoming.fields
     _check_metadata(service, fields)
     data = incoming.data
@@ -131,9 +148,7 @@ async def _store(service: IndexService, digest: bytes, data: bytes, seen: Seen) 
     """Put the original and its thumbnails; the keys are content addresses, so a repeat changes nothing."""
     assert seen.decoded is not None  # noqa: S101 - ingest always decodes
     puts = [
-        service.store.put(
-            original_key(service.name, digest), data, content_type=seen.decoded.info.media_type
-        )
+        service.store.put(original_key(service.name, digest), data, content_type=seen.decoded.info.media_type)
     ]
     puts += [
         service.store.put(thumbnail_key(service.name, digest, size), webp, content_type="image/webp")
@@ -170,5 +185,5 @@ def acknowledged(service: IndexService, key: str | None, written: Written) -> Im
     """The acknowledgement of a stored image."""
     state = EmbeddingState(state="stored", fingerprint=service.fingerprint, dimension=service.dimension)
     return ImageWritten(
-        image_id=written.image_id, key=key, created=written.created, embedding=state, token=written.token
+        image_id=written.image_id, key=key, created=written.created, embedding=state, token=str(written.token)
     )

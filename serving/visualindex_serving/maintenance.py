@@ -1,4 +1,4 @@
-"""What keeps the catalog tidy: one gateway at a time trims logs, erases objects and forgets old rows."""
+"""What keeps the catalog tidy: every gateway trims logs, erases objects and forgets old rows."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ _PERIOD_S = 10.0
 
 
 class Maintenance:
-    """A background task; each round runs in only one gateway, under a database lock."""
+    """A background task. Its steps are bounded and safe to run in several gateways at once."""
 
     def __init__(self, catalog: Catalog, indexes: list[IndexService]) -> None:
         self._catalog = catalog
@@ -54,8 +54,11 @@ class Maintenance:
             await service.store.delete(all_keys(index, digest, sizes))
 
     async def _trim(self) -> None:
-        await self._catalog.trim()
+        for name in self._indexes:
+            await self._catalog.trim_log(name)
+            await self._catalog.prune_replicas(name)
 
     async def _prune(self) -> None:
         days = max(i.resource.spec.search_log.retention_days for i in self._indexes.values())
-        await self._catalog.prune(days)
+        await self._catalog.prune_search_logs(days)
+        await self._catalog.prune_idempotency()

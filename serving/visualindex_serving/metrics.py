@@ -38,7 +38,9 @@ class ShardMetrics:
         self.rows = Gauge("visualindex_shard_rows", "Live rows.", tag_keys=keys)
         self.memory = Gauge("visualindex_shard_bytes", "Bytes of vectors and attributes.", tag_keys=keys)
         self.lag = Gauge(
-            "visualindex_shard_lag_ms", "Age in milliseconds of the shard's view of the change log.", tag_keys=keys
+            "visualindex_shard_lag_ms",
+            "Age in milliseconds of the shard's view of the change log.",
+            tag_keys=keys,
         )
         self.freshness = Histogram(
             "visualindex_shard_freshness_ms",

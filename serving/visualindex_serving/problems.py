@@ -12,7 +12,11 @@ from visualindex.errors import ProblemError, ProblemType
 
 logger = logging.getLogger(__name__)
 
-_BY_STATUS = {404: ProblemType.NOT_FOUND, 405: ProblemType.METHOD_NOT_ALLOWED, 413: ProblemType.REQUEST_TOO_LARGE}
+_BY_STATUS = {
+    404: ProblemType.NOT_FOUND,
+    405: ProblemType.METHOD_NOT_ALLOWED,
+    413: ProblemType.REQUEST_TOO_LARGE,
+}
 
 
 def problem_response(problem: ProblemError) -> JSONResponse:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from visualindex.api.search import Hit, SearchRequest, SearchResponse
-from visualindex.catalog import ImageRecord
+from visualindex.catalog import ImageRecord, Token
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import conjoin, parse_filter, to_json
+from visualindex.objectstore import original_key
 from visualindex_serving.access import Grant
 from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor
 from visualindex_serving.deadlines import deadline_in, remaining, within
@@ -69,13 +70,12 @@ async def search(service: IndexService, request: SearchRequest, upload: bytes | 
     """Run one search. Raises ProblemError for every refusal; no call outlives the deadline."""
     start = time.perf_counter()
     limits = service.resource.spec.limits
+    _check_token(request.token)
     if request.limit > limits.search_limit:
         raise _invalid("/limit", f"at most {limits.search_limit} for this index (limits.searchLimit)")
     deadline = deadline_in(min(request.timeout_ms or limits.search_timeout_ms, limits.search_timeout_ms))
     timings = Timings()
-    asked = await within(
-        deadline, "preparing the query", _ask(service, request, upload, deadline, timings)
-    )
+    asked = await within(deadline, "preparing the query", _ask(service, request, upload, deadline, timings))
     merged = await _shards(service, request, asked, _effective(asked.filter, grant), deadline, timings)
     page = _page(merged, asked, request.limit)
     records, degraded = await _metadata(service, [image_id for image_id, _ in page.hits], deadline, timings)
@@ -95,6 +95,16 @@ async def search(service: IndexService, request: SearchRequest, upload: bytes | 
     return Found(response, timings, request.query.image_id)
 
 
+def _check_token(token: str | None) -> None:
+    try:
+        if token is not None:
+            Token.parse(token)
+    except ValueError as exc:
+        raise _invalid(
+            "/token", "is not a token of this service: send one back as a write returned it"
+        ) from exc
+
+
 async def _ask(
     service: IndexService, request: SearchRequest, upload: bytes | None, deadline: float, timings: Timings
 ) -> Asked:
@@ -108,7 +118,9 @@ async def _ask(
 
 def _continue(service: IndexService, request: SearchRequest, upload: bytes | None) -> Asked:
     if upload is not None or request.query.source is not None or request.filter is not None:
-        raise _invalid("/cursor", "a cursor carries its query and filter: send it alone, with at most a limit")
+        raise _invalid(
+            "/cursor", "a cursor carries its query and filter: send it alone, with at most a limit"
+        )
     cursor = decode_cursor(str(request.cursor))
     if (cursor.index, cursor.fingerprint) != (service.name, service.fingerprint):
         raise _invalid("/cursor", "it belongs to another index or encoder; start the search again")
@@ -152,7 +164,9 @@ async def _stored_vector(service: IndexService, image_id: uuid.UUID, timings: Ti
     vectors = await service.catalog.get_vectors(service.name, [image_id], service.fingerprint)
     timings.add("vector", (time.perf_counter() - start) * 1000)
     if image_id not in vectors:
-        raise ProblemError(ProblemType.IMAGE_NOT_FOUND, f"There is no image {image_id} in index {service.name}.")
+        raise ProblemError(
+            ProblemType.IMAGE_NOT_FOUND, f"There is no image {image_id} in index {service.name}."
+        )
     return normalised(vectors[image_id].tolist())
 
 
@@ -170,11 +184,7 @@ async def _picture(service: IndexService, request: SearchRequest, deadline: floa
 
 async def original(service: IndexService, image_id: uuid.UUID) -> bytes:
     """The stored bytes of an image. Raises ProblemError IMAGE_NOT_FOUND."""
-    from visualindex.objectstore import original_key
-
     record = await service.catalog.get_image(service.name, image_id)
-    if record is None:
-        raise ProblemError(ProblemType.IMAGE_NOT_FOUND, f"There is no image {image_id} in index {service.name}.")
     return await service.store.get(original_key(service.name, record.content_digest))
 
 

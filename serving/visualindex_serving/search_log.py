@@ -1,11 +1,9 @@
 """Search logs, written off the request path: a bounded queue that drops rows, and counts them, before it slows."""
 
 import asyncio
-import datetime as dt
 import hashlib
 import hmac
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -70,13 +68,3 @@ class SearchLog(Generic[R]):
 def pseudonym(user_id: str, secret: bytes) -> str:
     """A keyed hash of a user id: stable inside one service, meaningless outside it."""
     return hmac.new(secret, user_id.encode(), hashlib.sha256).hexdigest()[:32]
-
-
-def new_log_id() -> uuid.UUID:
-    """The id of a log row."""
-    return uuid.uuid4()
-
-
-def now() -> dt.datetime:
-    """The present, in UTC."""
-    return dt.datetime.now(dt.UTC)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from visualindex.catalog import Catalog, Idempotency
+from visualindex.catalog import Catalog
+from visualindex.catalog import SearchLog as SearchLogRow
 from visualindex.errors import ProblemError, ProblemType
-from visualindex_serving.access import OPEN, Authenticator, Grant, Scope
+from visualindex_serving.access import OPEN, Authenticator, Grant, Scope, presented_key
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.ingest import RequestKey
 from visualindex_serving.metrics import Metrics
 from visualindex_serving.search_log import SearchLog, pseudonym
 
@@ -22,7 +24,7 @@ class Service:
     indexes: dict[str, IndexService]
     catalog: Catalog
     authenticator: Authenticator
-    search_log: SearchLog
+    search_log: SearchLog[SearchLogRow]
     metrics: Metrics
     secret: bytes
 
@@ -66,7 +68,9 @@ class Service:
                 raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"There is no index {name} in this service.")
             return self.indexes[name]
         possible = [
-            s for s in self.indexes.values() if grant is None or grant.covers(s.name) or len(self.indexes) == 1
+            s
+            for s in self.indexes.values()
+            if grant is None or grant.covers(s.name) or len(self.indexes) == 1
         ]
         if len(possible) != 1:
             names = ", ".join(sorted(s.name for s in possible)) or "none"
@@ -76,7 +80,7 @@ class Service:
         return possible[0]
 
 
-def idempotency_of(request: Request, index: str, body: bytes) -> Idempotency | None:
+def request_key(request: Request, index: str, body: bytes) -> RequestKey | None:
     """The idempotency key of a write, bound to what it writes; None without the header.
 
     Raises ProblemError INVALID_REQUEST for a key that is too long.
@@ -86,4 +90,5 @@ def idempotency_of(request: Request, index: str, body: bytes) -> Idempotency | N
         return None
     if not 1 <= len(key) <= _MAX_IDEMPOTENCY_KEY:
         raise ProblemError(ProblemType.INVALID_REQUEST, "Idempotency-Key must have 1 to 255 characters.")
-    return Idempotency(scope=f"{index}:images", key=key, digest=hashlib.sha256(body).digest())
+    caller = hashlib.sha256((presented_key(request) or "").encode()).hexdigest()[:16]
+    return RequestKey(f"{index}:images:{caller}", key, hashlib.sha256(body).digest())

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from visualindex.ann import Deletes, ShardIndex, Upserts
-from visualindex.catalog import Catalog, ChangeFollower, LogTrimmed, Position, Rows
+from visualindex.catalog import Catalog, LogTrimmed, Position, Rows, Token
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
@@ -39,9 +39,10 @@ class ShardReplica:
         self._catalog = catalog
         self._fingerprint = fingerprint
         self._index = self._empty()
-        self._follower = ChangeFollower(
-            catalog, resource.name, fingerprint, buckets_of_shard(shard, spec.index.shards)
+        self._follower = catalog.follow(
+            resource.name, fingerprint, buckets_of_shard(shard, spec.index.shards)
         )
+        self._applied: Position | None = None
         self._poll_s = spec.index.poll_interval_ms / 1000
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
@@ -86,12 +87,13 @@ class ShardReplica:
             raise RuntimeError(f"shard {self._shard}: {', '.join(dead)} stopped")
 
     async def _load(self) -> None:
-        start = time.perf_counter()
+        start, start_time = time.perf_counter(), time.time()
         index = self._empty()
         async for rows in self._loaded():
             await self._on_writer(lambda rows=rows: index.load([upserts(rows)]))  # type: ignore[misc]
         self._index = index
-        self._polled_at = time.time()
+        self._applied = self._follower.position
+        self._polled_at = start_time
         logger.info(
             "shard %d holds %d rows, loaded in %.2f s", self._shard, len(index), time.perf_counter() - start
         )
@@ -140,8 +142,11 @@ class ShardReplica:
                 self._metrics.freshness.observe(
                     max(0.0, (time.time() - changes.newest_changed_at.timestamp()) * 1000)
                 )
-        self._follower.acknowledge(changes)
-        self._polled_at = started
+        self._applied = changes.position
+        if changes.more:
+            self._wanted.set()
+        else:
+            self._polled_at = started
         async with self._caught_up:
             self._caught_up.notify_all()
 
@@ -161,7 +166,7 @@ class ShardReplica:
             self._resource.name,
             self._shard,
             self._name,
-            position=self._follower.position,
+            position=self._position(),
             rows=len(self._index),
             lease_s=_LEASE_S,
         )
@@ -187,11 +192,12 @@ class ShardReplica:
             return True
         asked_at = time.time()
         until = min(query.deadline, asked_at + query.wait_s)
+        token = None if query.token is None else Token.parse(query.token)
 
         def covered() -> bool:
             if query.strong and self._polled_at < asked_at:
                 return False
-            return query.token is None or self._position().covers(query.token)
+            return token is None or self._position().covers(token)
 
         while not covered():
             self._wanted.set()
@@ -203,7 +209,8 @@ class ShardReplica:
         return True
 
     def _position(self) -> Position:
-        return self._follower.position
+        assert self._applied is not None  # noqa: S101 - set by the load before anything asks
+        return self._applied
 
     def _behind(self, query: ShardQuery) -> ShardAnswer:
         q = len(query.vectors)
@@ -219,7 +226,11 @@ class ShardReplica:
 
 def upserts(rows: Rows) -> Upserts:
     """The catalog's rows as the index takes them."""
-    return Upserts(rows.image_ids, rows.vectors, rows.attributes, rows.versions)
+    attributes = [
+        {"category": category, "metadata": metadata}
+        for category, metadata in zip(rows.categories, rows.metadata, strict=True)
+    ]
+    return Upserts(rows.ids, rows.vectors, attributes, rows.versions)
 
 
 def deletes(image_ids: list[uuid.UUID]) -> Deletes | None:

@@ -17,7 +17,7 @@ BoxTuple = tuple[float, float, float, float]
 class EncodeOne(Protocol):
     """Encodes one prepared image: uint8[h, w, 3] → float32[d], L2-normalised."""
 
-    async def __call__(self, pixels: UInt8, deadline: float) -> Float32: ...  # noqa: D102
+    async def __call__(self, pixels: UInt8, deadline: float) -> Float32: ...
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,3 @@ def normalised(vector: list[float]) -> Float32:
     if not np.isfinite(norm) or norm == 0:
         raise ValueError("the vector must be finite and not zero")
     return array / np.float32(norm)
-
-

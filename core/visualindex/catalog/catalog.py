@@ -5,6 +5,7 @@ from typing import Self
 from visualindex.catalog.changes import ChangeFollower
 from visualindex.catalog.connections import Connections
 from visualindex.catalog.erasures import Erasures
+from visualindex.catalog.facts import Facts
 from visualindex.catalog.idempotency import IdempotencyKeys
 from visualindex.catalog.images import Images
 from visualindex.catalog.indexes import Indexes
@@ -14,7 +15,7 @@ from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.search_logs import SearchLogs
 
 
-class Catalog(Indexes, Images, Erasures, Replicas, Keys, SearchLogs, IdempotencyKeys):
+class Catalog(Indexes, Images, Erasures, Replicas, Keys, SearchLogs, IdempotencyKeys, Facts):
     """Everything in Postgres. Every method may raise ProblemError UNAVAILABLE, DEADLINE_EXCEEDED or STORAGE_FULL."""
 
     def __init__(self, connections: Connections) -> None:

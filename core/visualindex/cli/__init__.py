@@ -12,6 +12,7 @@ import typer
 
 from visualindex.cli.collections import collections
 from visualindex.cli.doctor import doctor
+from visualindex.cli.up import down, status, up
 from visualindex.cli.validate import validate
 
 app = typer.Typer(
@@ -40,6 +41,9 @@ def _root(
     """Options before any command."""
 
 
+app.command()(up)
+app.command()(down)
+app.command()(status)
 app.command()(validate)
 app.command()(doctor)
 app.add_typer(collections, name="collections")

@@ -20,6 +20,8 @@ from visualindex.api.images import (
 )
 from visualindex.catalog import ImageRecord
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.filters import matches, parse_filter
+from visualindex.identity import bucket_of, shard_of
 from visualindex_serving.bodies import (
     is_multipart,
     malformed,
@@ -33,7 +35,7 @@ from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.ingest import Incoming, write_batch, write_image
 from visualindex_serving.search import original
-from visualindex_serving.service import Service, idempotency_of
+from visualindex_serving.service import Service, request_key
 from visualindex_serving.thumbnails import thumbnail_paths
 
 router = APIRouter(tags=["images"])
@@ -117,13 +119,13 @@ async def create(
 ) -> ImageWritten:
     """Write one image under the request's idempotency key, if it has one."""
     body = asked.model_dump_json().encode() + (incoming.data or b"")
-    idempotency = idempotency_of(request, index.name, body)
-    if idempotency is not None:
-        earlier = await service.catalog.find_idempotent(idempotency)
+    key = request_key(request, index.name, body)
+    if key is not None:
+        earlier = await service.catalog.find_idempotent(key.scope, key.key, key.digest)
         if earlier is not None:
             return ImageWritten.model_validate(earlier)
     deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
-    written = await write_image(index, incoming, deadline, idempotency)
+    written = await write_image(index, incoming, deadline, key)
     service.metrics.images_written.inc(tags={"index": index.name})
     return written
 
@@ -132,7 +134,8 @@ def incoming_of(asked: ImageRequest, data: bytes | None) -> Incoming:
     """The image a request describes. Raises ProblemError unless it has exactly one picture."""
     if (data is None) == (asked.image_url is None):
         raise ProblemError(
-            ProblemType.INVALID_REQUEST, "/image: send the picture as the part `image`, or its image_url, not both"
+            ProblemType.INVALID_REQUEST,
+            "/image: send the picture as the part `image`, or its image_url, not both",
         )
     fields = ImageFields(**asked.model_dump(exclude={"index", "image_url"}))
     return Incoming(fields, data, asked.image_url)
@@ -213,15 +216,15 @@ async def list_images(
     service: Service = request.app.state.service
     found, grant = await service.authorize(request, "search", index)
     _refuse_filtered(grant.filter)
-    records, following = await service.catalog.list_images(
-        found.name, cursor=cursor, limit=limit, category=category
-    )
-    return ImageList(images=[_view(found, r) for r in records], next_cursor=following)
+    page = await service.catalog.list_images(found.name, cursor=cursor, limit=limit, category=category)
+    return ImageList(images=[_view(found, r) for r in page.images], next_cursor=page.cursor)
 
 
 def _refuse_filtered(mandatory: dict[str, Any] | None) -> None:
     if mandatory is not None:
-        detail = "This key only sees what its filter lets through, and lists are not filtered: search instead."
+        detail = (
+            "This key only sees what its filter lets through, and lists are not filtered: search instead."
+        )
         raise ProblemError(ProblemType.FORBIDDEN, detail)
 
 
@@ -231,7 +234,8 @@ async def get_image(request: Request, image_id: uuid.UUID, index: str | None = N
     service: Service = request.app.state.service
     found, grant = await service.authorize(request, "search", index)
     record = await _visible(found, image_id, grant.filter)
-    indexed = await service.catalog.is_indexed(found.name, record, found.resource.spec.index.shards)
+    shard = shard_of(bucket_of(image_id), found.resource.spec.index.shards)
+    indexed = await service.catalog.is_indexed(found.name, image_id, shard)
     state = EmbeddingState(
         state="indexed" if indexed else "stored", fingerprint=found.fingerprint, dimension=found.dimension
     )
@@ -239,19 +243,17 @@ async def get_image(request: Request, image_id: uuid.UUID, index: str | None = N
 
 
 async def _visible(index: IndexService, image_id: uuid.UUID, mandatory: dict[str, Any] | None) -> ImageRecord:
-    from visualindex.filters import matches, parse_filter
-
     record = await index.catalog.get_image(index.name, image_id)
-    attributes = None if record is None else {"category": record.category, "key": record.key}
-    if record is not None and mandatory is not None and attributes is not None:
-        attributes["metadata"] = record.metadata  # type: ignore[assignment]
-        if not matches(parse_filter(mandatory), attributes):
-            record = None
-    if record is None:
-        raise ProblemError(
-            ProblemType.IMAGE_NOT_FOUND, f"There is no image {image_id} in index {index.name}."
-        )
+    if mandatory is None:
+        return record
+    attributes = {"category": record.category, "metadata": record.metadata}
+    if not matches(parse_filter(mandatory), attributes):
+        raise _not_found(index, image_id)
     return record
+
+
+def _not_found(index: IndexService, image_id: uuid.UUID) -> ProblemError:
+    return ProblemError(ProblemType.IMAGE_NOT_FOUND, f"There is no image {image_id} in index {index.name}.")
 
 
 @router.get("/api/images/{image_id}/content")
@@ -270,16 +272,19 @@ async def get_content(request: Request, image_id: uuid.UUID, index: str | None =
 
 
 @router.patch("/api/images/{image_id}")
-async def patch_image(request: Request, image_id: uuid.UUID, body: ImagePatch, index: str | None = None) -> ImageChanged:
+async def patch_image(
+    request: Request, image_id: uuid.UUID, body: ImagePatch, index: str | None = None
+) -> ImageChanged:
     """Change an image's fields; its picture stays."""
     service: Service = request.app.state.service
     found, _ = await service.authorize(request, "write", index)
     deadline = deadline_in(found.resource.spec.limits.write_timeout_ms)
     changes = body.model_dump(exclude_unset=True)
-    token = await within(
-        deadline, "changing the image", service.catalog.patch_image(found.name, image_id, changes)
+    changed = service.catalog.patch_image(
+        found.name, image_id, **{**changes, "metadata": body.metadata or {}}
     )
-    return _changed(found, image_id, token)
+    token = await within(deadline, "changing the image", changed)
+    return ImageChanged(image_id=image_id, token=str(token))
 
 
 @router.delete("/api/images/{image_id}")
@@ -289,15 +294,9 @@ async def delete_image(request: Request, image_id: uuid.UUID, index: str | None 
     found, _ = await service.authorize(request, "write", index)
     deadline = deadline_in(found.resource.spec.limits.write_timeout_ms)
     token = await within(deadline, "erasing the image", service.catalog.delete_image(found.name, image_id))
-    return _changed(found, image_id, token)
-
-
-def _changed(index: IndexService, image_id: uuid.UUID, token: str | None) -> ImageChanged:
     if token is None:
-        raise ProblemError(
-            ProblemType.IMAGE_NOT_FOUND, f"There is no image {image_id} in index {index.name}."
-        )
-    return ImageChanged(image_id=image_id, token=token)
+        raise _not_found(found, image_id)
+    return ImageChanged(image_id=image_id, token=str(token))
 
 
 def _view(index: IndexService, record: ImageRecord) -> ImageView:

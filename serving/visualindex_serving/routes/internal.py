@@ -46,7 +46,9 @@ async def embed(request: Request) -> EmbeddingResponse:
     if (upload is None) == (asked.image_url is None):
         raise ProblemError(ProblemType.INVALID_REQUEST, "/image: send the picture or its image_url, not both")
     deadline = deadline_in(index.resource.spec.limits.search_timeout_ms)
-    data = upload.data if upload else (await index.fetcher.fetch(str(asked.image_url), deadline=deadline)).data
+    data = (
+        upload.data if upload else (await index.fetcher.fetch(str(asked.image_url), deadline=deadline)).data
+    )
     box = None if asked.box is None else asked.box.as_tuple()
     seen = await index.vision.vector(data, box, deadline)
     return EmbeddingResponse(

@@ -4,12 +4,18 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from visualindex.api.search import FeedbackRequest, SearchRequest, SearchResponse
-from visualindex.catalog import SearchLogRow
-from visualindex_serving.bodies import is_multipart, read_form, read_json, search_document, upload_of, validate
+from visualindex.api.search import FeedbackEvent, FeedbackRequest, SearchRequest, SearchResponse
+from visualindex.catalog import Feedback, SearchLog
+from visualindex_serving.bodies import (
+    is_multipart,
+    read_form,
+    read_json,
+    search_document,
+    upload_of,
+    validate,
+)
 from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.search import Found, search
-from visualindex_serving.search_log import new_log_id, now
 from visualindex_serving.service import Service
 
 router = APIRouter(tags=["search"])
@@ -35,7 +41,10 @@ def _search_body() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "image": {"type": "string", "format": "binary", "description": "The picture to search with."},
-            "request": {**schema, "description": "Everything else, as JSON; or give its fields as form fields."},
+            "request": {
+                **schema,
+                "description": "Everything else, as JSON; or give its fields as form fields.",
+            },
             "limit": {"type": "integer", "description": "As in the JSON request."},
             "filter": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
             "box": {"type": "string", "description": "As `query.box`, JSON-encoded."},
@@ -79,15 +88,16 @@ def _record(service: Service, found: Found, asked: SearchRequest) -> None:
     if not service.indexes[answer.index].resource.spec.search_log.enabled:
         return
     service.search_log.offer(
-        SearchLogRow(
-            log_id=new_log_id(),
-            index_name=answer.index,
+        SearchLog(
+            index=answer.index,
             query_id=answer.query_id,
             user_id=None if asked.user_id is None else service.pseudonym(asked.user_id),
             image_id=found.query_image,
-            search_time=now(),
             matched_ids=[hit.image_id for hit in answer.hits],
             took_ms=answer.took_ms,
+            query_kind="cursor" if asked.cursor else asked.query.source or "upload",
+            complete=answer.complete,
+            filter=asked.filter,
         )
     )
 
@@ -98,6 +108,11 @@ async def post_feedback(request: Request, body: FeedbackRequest) -> dict[str, in
     service: Service = request.app.state.service
     index, _ = await service.authorize(request, "search", body.index)
     deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
-    stored = service.catalog.insert_feedback(index.name, body.events)
-    await within(deadline, "storing feedback", stored)
+    events = [_feedback(index.name, event) for event in body.events]
+    await within(deadline, "storing feedback", service.catalog.add_feedback(events))
     return {"accepted": len(body.events)}
+
+
+def _feedback(index: str, event: FeedbackEvent) -> Feedback:
+    timed = {} if event.at is None else {"occurred_at": event.at}
+    return Feedback(index, event.query_id, event.image_id, kind=event.event, position=event.position, **timed)

@@ -1,0 +1,74 @@
+"""`visualindex up`, `down` and `status`: the local service."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STATE = typer.Option(envvar="VISUALINDEX_STATE", help="Folder where the service keeps its state.")
+
+
+def up(
+    file: Annotated[
+        list[Path] | None, typer.Option("-f", "--file", help="Spec file; may be repeated.")
+    ] = None,
+    state: Annotated[Path, STATE] = Path(".visualindex"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+) -> None:
+    """Run the service on this machine until Ctrl-C: database, Ray Serve and proxy.
+
+    Without -f an index named `images` with all defaults is served.
+    """
+    from rich.console import Console
+
+    from visualindex.local.supervisor import Options, Supervisor
+
+    console = Console(stderr=True, highlight=False)
+    resources = specs(file or [])
+    for resource in resources:
+        replicas = resource.spec.replicas(resource.spec.index.replicas)
+        console.print(
+            f"index [bold]{resource.name}[/]: {resource.spec.encoder.family}, {replicas} replica(s) per shard"
+        )
+    if host in ("127.0.0.1", "localhost", "::1") and any(r.spec.access.mode != "keys" for r in resources):
+        console.print(
+            "[yellow]open access[/]: no API key is needed, because the service listens on loopback only"
+        )
+    supervisor = Supervisor(
+        resources, Options(state, host, port), lambda line: console.print(f"[dim]{line}[/]")
+    )
+    supervisor.run(lambda url: console.print(f"[green]ready[/]: {url}/  (Ctrl-C stops it)"))
+
+
+def specs(files: list[Path]) -> list["VisualIndex"]:  # type: ignore[name-defined]  # noqa: F821 - imported lazily
+    """The specs of the files, or the default index."""
+    from visualindex.spec import API_VERSION, KIND, VisualIndex
+    from visualindex.spec.load import load_specs
+
+    if files:
+        return load_specs(files)
+    return [
+        VisualIndex.model_validate({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "images"}})
+    ]
+
+
+def down(state: Annotated[Path, STATE] = Path(".visualindex")) -> None:
+    """Stop the service of a state folder and every process it started."""
+    from visualindex.local.stopping import stop
+
+    typer.echo(stop(state))
+
+
+def status(
+    state: Annotated[Path, STATE] = Path(".visualindex"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what runs in a state folder. Exit code 1 when nothing answers."""
+    from visualindex.local.stopping import report
+
+    found = report(state)
+    typer.echo(json.dumps(found, indent=None if as_json else 2))
+    if found["state"] != "ready":
+        raise typer.Exit(1)

@@ -1,0 +1,95 @@
+"""The state directory of a local service: where everything lies and who runs it."""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from visualindex.errors import ProblemError, ProblemType
+
+MARK = "VISUALINDEX_STACK"
+"""Environment variable that every process of a stack carries: its value names the state directory."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a running stack says of itself to `status`, `down` and the other commands."""
+
+    pid: int
+    url: str
+    dsn: str
+    dashboard_url: str
+    indexes: list[str]
+
+
+@dataclass(frozen=True)
+class StateDir:
+    """Paths inside the state directory."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> "StateDir":
+        """The directory, made if it is missing, readable by its owner alone where the owner can arrange it."""
+        path = path.resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @property
+    def mark(self) -> str:
+        """The value of MARK for this directory's processes."""
+        return hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
+
+    @property
+    def logs(self) -> Path:
+        """Output of the processes."""
+        return self.path / "logs"
+
+    @property
+    def ray_temp(self) -> Path:
+        """Ray's sockets need short paths, so its temporary directory lies outside."""
+        return Path("/tmp") / f"visualindex-{self.mark[:8]}"  # noqa: S108 - owned by us, mode 0700
+
+    @property
+    def running_file(self) -> Path:
+        """What runs here now."""
+        return self.path / "running.json"
+
+    def token(self) -> str:
+        """The Ray token of this machine's stack, made once, readable by its owner alone."""
+        file = self.path / "ray-token"
+        if not file.exists():
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as out:
+                out.write(secrets.token_hex(32))
+        return file.read_text()
+
+    def write_running(self, running: Running) -> None:
+        """Publish what runs here."""
+        partial = self.running_file.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(running)))
+        partial.chmod(0o600)
+        partial.replace(self.running_file)
+
+    def read_running(self) -> Running | None:
+        """What runs here, None when nothing says so."""
+        try:
+            return Running(**json.loads(self.running_file.read_text()))
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory: only one stack may run in it. Raises ProblemError UNAVAILABLE when one does."""
+        with (self.path / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                detail = f"A service already runs in {self.path}; stop it with `visualindex down --state {self.path}`."
+                raise ProblemError(ProblemType.UNAVAILABLE, detail) from exc
+            yield

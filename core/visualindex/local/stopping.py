@@ -1,0 +1,46 @@
+"""`visualindex down` and `status`: what runs in a state directory, and how it ends."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from visualindex.local.processes import end, kill_stack, of_stack
+from visualindex.local.state import StateDir
+
+_PATIENCE_S = 30.0
+
+
+def stop(path: Path) -> str:
+    """End the supervisor, which ends the rest; then whatever is left of the stack. Returns a line to show."""
+    state = StateDir.at(path)
+    running = state.read_running()
+    if running is not None and psutil.pid_exists(running.pid):
+        end([psutil.Process(running.pid)], patience_s=_PATIENCE_S)
+    left = kill_stack(state.mark, keep=frozenset({os.getpid()}))
+    state.running_file.unlink(missing_ok=True)
+    if running is None and not left:
+        return f"nothing runs in {state.path}"
+    return f"stopped the service in {state.path}"
+
+
+def report(path: Path) -> dict[str, Any]:
+    """State (`ready`, `unready`, `stopped`), address, indexes and processes of the stack in a directory."""
+    state = StateDir.at(path)
+    running = state.read_running()
+    if running is None:
+        return {"state": "stopped", "directory": str(state.path), "processes": len(of_stack(state.mark))}
+    try:
+        readiness = httpx.get(f"{running.url}/readyz", timeout=3, trust_env=False).json()
+    except (httpx.HTTPError, ValueError) as exc:
+        readiness = {"status": "unready", "reasons": {"gateway": str(exc) or type(exc).__name__}}
+    return {
+        "state": readiness["status"],
+        "url": running.url,
+        "dashboard": running.dashboard_url,
+        "indexes": running.indexes,
+        "reasons": readiness["reasons"],
+        "processes": len(of_stack(state.mark)),
+    }

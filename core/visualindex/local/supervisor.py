@@ -1,0 +1,224 @@
+"""`visualindex up`: starts Postgres and Ray, tells Serve what to run, and heals what dies until it is stopped."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from visualindex.catalog import EmbeddedPostgres, migrate
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.local.processes import kill_stack, with_children
+from visualindex.local.ray_head import RayHead
+from visualindex.local.state import MARK, Running, StateDir
+from visualindex.serve_config import cpus_needed, serve_config, serve_environment
+from visualindex.spec import VisualIndex
+
+logger = logging.getLogger(__name__)
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_START_S = 180.0
+_WATCH_S = 0.2
+_PROBE_S = 2.0
+_SILENT_S = 20.0
+_CALM_S = 300.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a local service is to run."""
+
+    state: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not an error
+    """Somebody asked the service to stop."""
+
+
+class Supervisor:
+    """Runs one local service. `say` receives one line of news at a time."""
+
+    def __init__(self, resources: list[VisualIndex], options: Options, say: Callable[[str], None]) -> None:
+        self._resources = resources
+        self._options = options
+        self._say = say
+        self._state = StateDir.at(options.state)
+        self._postgres: EmbeddedPostgres | None = None
+        self._ray: RayHead | None = None
+        self._restarts = 0
+        self._restarted_at = 0.0
+
+    @property
+    def url(self) -> str:
+        """Where the service answers."""
+        host = self._options.host if self._options.host != "0.0.0.0" else "127.0.0.1"  # noqa: S104 - compared
+        return f"http://{host}:{self._options.port}"
+
+    def run(self, on_ready: Callable[[str], None]) -> None:
+        """Start, call `on_ready(url)` once searches are answered, watch until a signal comes, end every process."""
+        self._refuse_open_access()
+        with self._state.locked():
+            kill_stack(self._state.mark, keep=frozenset({os.getpid()}))
+            os.environ[MARK] = self._state.mark
+            previous = {s: signal.signal(s, _stop) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+            try:
+                self._start()
+                on_ready(self.url)
+                self._watch()
+            except Stopped:
+                self._say("stopping")
+            finally:
+                for number in previous:
+                    signal.signal(number, signal.SIG_IGN)
+                self._stop_all()
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
+
+    def _refuse_open_access(self) -> None:
+        if self._options.host in _LOOPBACK:
+            return
+        open_to_all = [r.name for r in self._resources if r.spec.access.mode == "open"]
+        if open_to_all:
+            detail = (
+                f"Index {open_to_all[0]} says access.mode: open, but the service would listen on {self._options.host}: "
+                "use keys, or listen on 127.0.0.1."
+            )
+            raise ProblemError(ProblemType.INVALID_REQUEST, detail)
+
+    def _start(self) -> None:
+        dsn = self._start_postgres()
+        asyncio.run(migrate(dsn))
+        self._start_ray(dsn)
+        self._await_ready()
+        assert self._ray is not None  # noqa: S101 - just started
+        names = [r.name for r in self._resources]
+        self._state.write_running(Running(os.getpid(), self.url, dsn, self._ray.dashboard_url, names))
+
+    def _start_postgres(self) -> str:
+        given = self._resources[0].spec.postgres.dsn
+        if given:
+            return given
+        self._say("starting the database")
+        self._postgres = EmbeddedPostgres(self._state.path)
+        self._postgres.start()
+        return self._postgres.dsn
+
+    def _start_ray(self, dsn: str) -> None:
+        self._say("starting Ray Serve")
+        cpus = max(os.cpu_count() or 1, math.ceil(cpus_needed(self._resources)) + 1)
+        self._ray = RayHead(self._state, self._environment(dsn), cpus)
+        self._ray.start()
+
+    def _environment(self, dsn: str) -> dict[str, str]:
+        own = {
+            MARK: self._state.mark,
+            "VISUALINDEX_MODE": "local",
+            "VISUALINDEX_LISTEN_HOST": self._options.host,
+            "VISUALINDEX_POSTGRES_DSN": dsn,
+            "VISUALINDEX_STATE_DIR": str(self._state.path),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self._state.token(),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("visualindex-haproxy")),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._state.ray_temp / "haproxy" / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._state.ray_temp / "haproxy" / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._state.ray_temp / "haproxy"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._state.ray_temp / "haproxy" / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self._state.ray_temp / "haproxy" / "metrics.sock"),
+        }
+        return {**os.environ, **serve_environment(self._resources), **own}
+
+    def _await_ready(self) -> None:
+        """Put the applications and wait until a probe search of every index succeeds."""
+        assert self._ray is not None  # noqa: S101 - started before
+        config = serve_config(self._resources, host=self._options.host, port=self._options.port)
+        until = time.monotonic() + _START_S
+        accepted = False
+        while time.monotonic() < until:
+            if not self._ray.alive():
+                raise self._failed("Ray stopped while starting")
+            accepted = accepted or self._ray.put_applications(config)
+            if accepted and self._answers("/readyz"):
+                return
+            self._raise_failed_deployment()
+            time.sleep(0.2)
+        raise self._failed(f"the service did not answer within {_START_S:.0f} s")
+
+    def _raise_failed_deployment(self) -> None:
+        assert self._ray is not None  # noqa: S101 - started before
+        for name, (status, message) in self._ray.application_states().items():
+            if status == "DEPLOY_FAILED":
+                raise self._failed(f"application {name} failed: {message[-2000:]}")
+
+    def _failed(self, why: str) -> ProblemError:
+        return ProblemError(ProblemType.UNAVAILABLE, f"{why}. The logs are in {self._state.logs}.")
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return httpx.get(self.url + path, timeout=_PROBE_S, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _watch(self) -> None:
+        """Heal the database at once, and the Ray stack when its head is gone or nothing answers for 20 s."""
+        heard_at = probed_at = time.monotonic()
+        while True:
+            time.sleep(_WATCH_S)
+            self._heal_postgres()
+            now = time.monotonic()
+            if now - probed_at >= _PROBE_S:
+                probed_at = now
+                heard_at = now if self._answers("/healthz") else heard_at
+            assert self._ray is not None  # noqa: S101 - started before
+            if not self._ray.alive() or now - heard_at > _SILENT_S:
+                self._restart_ray()
+                heard_at = probed_at = time.monotonic()
+
+    def _heal_postgres(self) -> None:
+        if self._postgres is not None and self._postgres.pid is None:
+            self._say("the database died: starting it again")
+            self._postgres.start()
+
+    def _restart_ray(self) -> None:
+        """Start the Ray stack again; after repeated failures wait longer before each try, and say so."""
+        now = time.monotonic()
+        self._restarts = 0 if now - self._restarted_at > _CALM_S else self._restarts + 1
+        self._restarted_at = now
+        pause = min(30.0, 2.0**self._restarts) if self._restarts > 1 else 0.0
+        self._say(f"Ray Serve died: starting it again{f' in {pause:.0f} s' if pause else ''}")
+        time.sleep(pause)
+        self._kill_ray()
+        dsn = self._postgres.dsn if self._postgres is not None else str(self._resources[0].spec.postgres.dsn)
+        try:
+            self._start_ray(dsn)
+            self._await_ready()
+            self._say("Ray Serve answers again")
+        except ProblemError as problem:
+            self._say(f"Ray Serve did not come back: {problem.detail}")
+
+    def _kill_ray(self) -> None:
+        keep = frozenset() if self._postgres is None else with_children(self._postgres.pid)
+        if self._ray is not None:
+            self._ray.kill(keep=keep)
+
+    def _stop_all(self) -> None:
+        self._state.running_file.unlink(missing_ok=True)
+        self._kill_ray()
+        if self._postgres is not None:
+            with contextlib.suppress(ProblemError):
+                self._postgres.stop()
+        kill_stack(self._state.mark, keep=frozenset({os.getpid()}))
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise Stopped
