@@ -1,6 +1,7 @@
 """Decoding to an upright RGB picture that is no larger than needed: JPEG at a fraction of its size, the rest whole."""
 
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,8 +33,9 @@ _PLUGINS: dict[Format, Callable[[io.BytesIO], Image.Image]] = {
     "bmp": BmpImagePlugin.BmpImageFile,
 }
 
-_HARMLESS = ("extraneous bytes before marker", "Unknown Adobe color transform code")
-"""libjpeg warnings after which the picture is still whole; every other one means that pixels are missing or wrong."""
+# libjpeg warnings after which the picture is still whole: padding of a few bytes, or a colour code it does not know.
+# Every other warning, and more padding than this, means that pixels are missing or wrong.
+_HARMLESS = re.compile(r"\b[1-5]?\d extraneous bytes before marker|Unknown Adobe color transform code")
 
 _PHOTOMETRIC_WHITE_IS_ZERO = 0
 
@@ -69,7 +71,7 @@ def _jpeg(data: Buffer, info: ImageInfo, scale: float) -> Image.Image:
             return Image.fromarray(simplejpeg.decode_jpeg(data, "GRAY", **least)[:, :, 0])
         return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", **least))
     except ValueError as error:
-        if not any(warning in str(error) for warning in _HARMLESS):
+        if not _HARMLESS.search(str(error)):
             raise
         return _flat(_opened(data, info, scale))
 
@@ -108,14 +110,14 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _shrunk(image: Image.Image, scale: float) -> Image.Image:
-    """Averaged down by a whole factor to no less than twice `scale`, so that what follows costs little."""
+    """Averaged down by a whole factor to no less than three times `scale`, so that what follows costs little."""
     if image.mode == "1":
         image = image.convert("L")
     elif _transparent(image):
         image = image.convert("RGBA")
     elif image.mode not in ("L", "RGB"):
         image = image.convert("RGB")
-    factor = int(0.5 / scale)
+    factor = int(1 / (3 * scale))
     return image.reduce(factor) if factor > 1 else image
 
 
