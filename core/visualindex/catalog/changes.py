@@ -19,7 +19,7 @@ from visualindex.errors import ProblemError, ProblemType
 
 _EPOCH = "(SELECT value FROM meta WHERE key = 'epoch')"
 # Which crash of the server a reader has lived through: statistics are reset by one, and by nothing else that is frequent.
-_LIFE = "pg_postmaster_start_time()::text || '/' || (SELECT stats_reset FROM pg_stat_bgwriter)::text"
+_LIFE = "pg_postmaster_start_time()::text || '/' || coalesce((SELECT stats_reset FROM pg_stat_bgwriter)::text, '')"
 _HEAD = f"""SELECT pg_current_snapshot()::text, {_EPOCH}, {IS_RESTORED}, {_LIFE},
     pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_current_wal_flush_lsn() - '0/0'::pg_lsn"""
 _POLL = f"""
@@ -152,7 +152,7 @@ class ChangeFollower:
         return self._advance(head, row, limit)
 
     def _advance(self, head: _Head, row: TupleRow, limit: int) -> Changes:
-        trimmed, count, last_xid, newest, deleted = row[6:11]
+        _, count, last_xid, newest, deleted = row[6:11]
         more = count >= limit
         reached = head.position.cut(max(int(last_xid) + 1, self.position.xmax)) if more else head.position
         upserts = Rows.unpack(self._dimension, *row[11:])

@@ -26,6 +26,8 @@ Read = Callable[[Connection], Awaitable[T]]
 
 RETRY_AFTER_S = 2.0
 _CONNECT_TIMEOUT_S = 5
+_RECONNECT_S = 1.0  # the pool gives up soon, and the next caller makes it try again at once
+_SHARE_FOR_CONNECTING = 0.8  # of a deadline: "unavailable" is a better answer than "too late"
 _WRITE_ATTEMPTS = 3
 _ends_at: ContextVar[float | None] = ContextVar("catalog_deadline", default=None)
 
@@ -73,7 +75,7 @@ class Connections:
             min_size=0,
             max_size=max_connections,
             timeout=_CONNECT_TIMEOUT_S,
-            reconnect_timeout=_CONNECT_TIMEOUT_S,
+            reconnect_timeout=_RECONNECT_S,
             open=False,
         )
         await pool.open()
@@ -123,10 +125,13 @@ class Connections:
         ends = _ends_at.get()
         return self._timeout_s if ends is None else min(self._timeout_s, ends - time.monotonic())
 
+    def _patience_s(self) -> float:
+        return max(0.0, min(_CONNECT_TIMEOUT_S, self._remaining_s() * _SHARE_FOR_CONNECTING))
+
     async def _healing(self, work: Read[T], *, attempts: int, keep: bool = False) -> T:
         while True:
             attempts -= 1
-            connection = await self._pool.getconn()
+            connection = await self._pool.getconn(self._patience_s())
             kept = False
             try:
                 result = await work(connection)
@@ -157,10 +162,11 @@ class Connections:
         milliseconds = max(1, int(self._remaining_s() * 1000))
         row = await one(
             connection,
-            "SELECT set_config('statement_timeout', %s, true), (SELECT value FROM meta WHERE key = 'epoch')",
-            str(milliseconds),
+            """SELECT set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true),
+                (SELECT value FROM meta WHERE key = 'epoch')""",
+            *(str(milliseconds), str(milliseconds)),
         )
-        return int(row[1])
+        return int(row[2])
 
 
 async def one(connection: Connection, query: str, *parameters: Any) -> TupleRow:

@@ -167,10 +167,13 @@ class EmbeddedPostgres:
             text=True,
             check=False,
             cwd="/",
-            **_as_account(account),
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=[] if account else None,
         )
 
     def _launch(self) -> None:
+        account = _account()
         settings = {
             **_SETTINGS,
             "unix_socket_directories": str(self._socket_folder),
@@ -185,7 +188,9 @@ class EmbeddedPostgres:
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                **_as_account(_account()),
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
             )
 
     def _await_ready(self) -> None:
@@ -231,15 +236,9 @@ def _account() -> pwd.struct_passwd | None:
     try:
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        detail = f"Postgres refuses to run as root and the account {_ACCOUNT} cannot be created: create it, or be another user"
+        detail = f"Postgres refuses to run as root and account {_ACCOUNT} cannot be created: create it, or be another user"
         raise ProblemError(ProblemType.UNAVAILABLE, detail) from error
     return pwd.getpwnam(_ACCOUNT)
-
-
-def _as_account(account: pwd.struct_passwd | None) -> dict[str, int | list[int]]:
-    if account is None:
-        return {}
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def _own(folder: Path, account: pwd.struct_passwd | None) -> None:

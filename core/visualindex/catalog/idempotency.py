@@ -12,6 +12,7 @@ from visualindex.errors import ProblemError, ProblemType
 
 W = TypeVar("W")
 Response = dict[str, Any]
+_WAIT_MS = 2_000  # for a request with the same key that is still running
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ async def claim(connection: Connection, request: Idempotency[Any]) -> None:
 
     Raises AlreadyAnswered, or ProblemError IDEMPOTENCY_CONFLICT / IDEMPOTENCY_IN_PROGRESS.
     """
+    await run(connection, "SELECT set_config('lock_timeout', %s, true)", f"{_WAIT_MS}ms")
     try:
         taken = await run(
             connection,
@@ -71,9 +73,10 @@ async def claim(connection: Connection, request: Idempotency[Any]) -> None:
                ON CONFLICT (scope, key) DO NOTHING""",
             *(request.scope, request.key, request.request_digest),
         )
-    except pg.QueryCanceled as error:
+    except pg.LockNotAvailable as error:
         detail = f"another request with idempotency key {request.key!r} is still running: try again shortly"
         raise ProblemError(ProblemType.IDEMPOTENCY_IN_PROGRESS, detail, retry_after_s=1.0) from error
+    await run(connection, "SELECT set_config('lock_timeout', '0', true)")
     if not taken:
         response = await _find(connection, request.scope, request.key, request.request_digest)
         raise AlreadyAnswered(response or {})

@@ -204,8 +204,8 @@ class Images:
         image_id: UUID,
         *,
         metadata: Mapping[str, Any] | None = None,
-        category: str | None | Unset = UNSET,
-        url: str | None | Unset = UNSET,
+        category: str | Unset | None = UNSET,
+        url: str | Unset | None = UNSET,
     ) -> Token:
         """Changes what is given: `metadata` is a JSON merge patch (RFC 7396). ProblemError IMAGE_NOT_FOUND."""
 
@@ -279,7 +279,7 @@ async def _lock_rows(connection: Connection, index: str, images: Sequence[ImageW
 async def _lock_existing(connection: Connection, index: str, image_ids: list[UUID]) -> dict[UUID, bytes]:
     query = """SELECT image_id, content_digest FROM images WHERE index_name = %s AND image_id = ANY(%s)
         ORDER BY image_id FOR UPDATE"""
-    return {image_id: digest for image_id, digest in await rows(connection, query, index, image_ids)}
+    return dict(await rows(connection, query, index, image_ids))
 
 
 def _columns(index: str, images: Sequence[ImageWrite]) -> dict[str, Any]:
@@ -328,8 +328,8 @@ async def _patch(
     index: str,
     image_id: UUID,
     metadata: Mapping[str, Any],
-    category: str | None | Unset,
-    url: str | None | Unset,
+    category: str | Unset | None,
+    url: str | Unset | None,
 ) -> Token:
     query = "SELECT metadata, category, url FROM images WHERE index_name = %s AND image_id = %s FOR UPDATE"
     found = await rows(transaction.connection, query, index, image_id)
@@ -339,7 +339,7 @@ async def _patch(
     category = found[0][1] if isinstance(category, Unset) else category
     url = found[0][2] if isinstance(url, Unset) else url
     change = f"""{_LOG_ONE} UPDATE images SET metadata = %s, category = %s, url = %s, version = logged.seq FROM logged
-        WHERE index_name = %s AND image_id = %s RETURNING logged.xid::text"""
+        WHERE index_name = %s AND image_id = %s RETURNING logged.xid::text"""  # noqa: S608 (constants)
     logged = (index, bucket_of(image_id), image_id, WRITTEN)
     updated = await rows(
         transaction.connection, change, *logged, Jsonb(document), category, url, index, image_id
@@ -353,7 +353,7 @@ async def _delete(transaction: Transaction, index: str, image_id: UUID) -> Token
     if not deleted:
         return None
     await erasures.request(transaction.connection, index, {deleted[0][0]})
-    change = f"{_LOG_ONE} SELECT xid::text FROM logged"
+    change = f"{_LOG_ONE} SELECT xid::text FROM logged"  # noqa: S608 (constants)
     logged = await rows(transaction.connection, change, index, bucket_of(image_id), image_id, DELETED)
     return Token(transaction.epoch, int(logged[0][0]))
 

@@ -18,7 +18,7 @@ from visualindex.errors import ProblemError, ProblemType
 _LOCK = 0x76_69_73_75  # any constant: it only has to differ from the locks of erasures
 _HISTORY = """(SELECT system_identifier FROM pg_control_system())
     || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || '/' || 'changes'::regclass::oid"""
-IS_RESTORED = f"(SELECT value FROM meta WHERE key = 'history') IS DISTINCT FROM {_HISTORY}"
+IS_RESTORED = f"(SELECT value FROM meta WHERE key = 'history') IS DISTINCT FROM {_HISTORY}"  # noqa: S608 (constants)
 """True where the database is not the one that its transaction ids come from: another server, timeline or table."""
 
 
@@ -146,7 +146,7 @@ def _misfit(recorded: list[TupleRow], known: list[Revision]) -> str | None:
 
 
 async def _stamp(connection: Connection) -> bool:
-    restored = await one(connection, f"SELECT {IS_RESTORED}")  # noqa: S608 (a constant)
+    restored = await one(connection, f"SELECT {IS_RESTORED}")
     if not restored[0]:
         return False
     await _begin_epoch(connection)

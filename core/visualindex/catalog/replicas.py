@@ -84,23 +84,43 @@ class Replicas:
     connections: Connections
 
     async def heartbeat(
-        self, index: str, shard: int, replica: str, position: Position, rows: int, lease_s: float = 60.0
+        self,
+        index: str,
+        shard: int,
+        replica: str,
+        position: Position,
+        rows: int,
+        lease_s: float = 60.0,
+        *,
+        loading: bool = False,
     ) -> None:
         """Notes what the replica has applied and keeps its place in the log for `lease_s` seconds.
 
-        Raises LogTrimmed when the position is from before a restore.
+        A replica that is `loading` holds its place without counting as one that has applied anything. Raises
+        LogTrimmed when the position is from before a restore.
         """
-        query = """INSERT INTO replicas (index_name, shard, replica, position, row_count, lease_until)
-            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, clock_timestamp() + make_interval(secs => %s))
+        query = """INSERT INTO replicas (index_name, shard, replica, position, row_count, loading, lease_until)
+            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, clock_timestamp() + make_interval(secs => %s))
             ON CONFLICT (index_name, shard, replica) DO UPDATE SET position = excluded.position,
-                row_count = excluded.row_count, lease_until = excluded.lease_until, updated_at = now()"""
+                row_count = excluded.row_count, loading = excluded.loading, lease_until = excluded.lease_until,
+                updated_at = now()"""
 
         async def work(transaction: Transaction) -> None:
             if position.epoch != transaction.epoch:
                 raise LogTrimmed(
                     f"the position of {replica} is from before a restore of index {index}: load again"
                 )
-            await run(transaction.connection, query, index, shard, replica, position.snapshot, rows, lease_s)
+            await run(
+                transaction.connection,
+                query,
+                index,
+                shard,
+                replica,
+                position.snapshot,
+                rows,
+                loading,
+                lease_s,
+            )
 
         await self.connections.write(work)
 
@@ -114,7 +134,7 @@ class Replicas:
         await self.connections.write(work)
 
     async def replica_positions(self, index: str, shard: int | None = None) -> list[ReplicaPosition]:
-        """The replicas with a live lease, of one shard or of all."""
+        """The loaded replicas with a live lease, of one shard or of all."""
 
         async def work(connection: Connection) -> list[ReplicaPosition]:
             return await _positions(connection, index, shard)
@@ -167,7 +187,8 @@ class Replicas:
 async def _positions(connection: Connection, index: str, shard: int | None) -> list[ReplicaPosition]:
     query = """SELECT shard, replica, position::text, row_count, updated_at,
             (SELECT value FROM meta WHERE key = 'epoch') FROM replicas
-        WHERE index_name = %s AND lease_until > now() AND (%s::int IS NULL OR shard = %s::int) ORDER BY shard, replica"""
+        WHERE index_name = %s AND lease_until > now() AND NOT loading
+            AND (%s::int IS NULL OR shard = %s::int) ORDER BY shard, replica"""
     found: Sequence[Any] = await rows(connection, query, index, shard, shard)
     return [
         ReplicaPosition(number, replica, Position.of_snapshot(int(epoch), snapshot), count, updated_at)
@@ -178,7 +199,7 @@ async def _positions(connection: Connection, index: str, shard: int | None) -> l
 async def _is_indexed(connection: Connection, index: str, image_id: UUID, shard: int) -> bool:
     query = """
         WITH live AS (
-            SELECT position FROM replicas WHERE index_name = %s AND shard = %s AND lease_until > now()
+            SELECT position FROM replicas WHERE index_name = %s AND shard = %s AND lease_until > now() AND NOT loading
         )
         SELECT EXISTS (SELECT FROM live) AND NOT EXISTS (
             SELECT FROM changes c WHERE c.index_name = %s AND c.image_id = %s

@@ -70,6 +70,7 @@ CREATE TABLE replicas (
     replica text NOT NULL,
     position pg_snapshot NOT NULL,
     row_count bigint NOT NULL,
+    loading boolean NOT NULL DEFAULT false,
     lease_until timestamptz NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (index_name, shard, replica)
