@@ -12,6 +12,10 @@ import typer
 
 from visualindex.cli.collections import collections
 from visualindex.cli.doctor import doctor
+from visualindex.cli.encoder import encoder
+from visualindex.cli.ingest import ingest
+from visualindex.cli.keys import keys
+from visualindex.cli.search import search
 from visualindex.cli.up import down, status, up
 from visualindex.cli.validate import validate
 
@@ -44,8 +48,12 @@ def _root(
 app.command()(up)
 app.command()(down)
 app.command()(status)
+app.command()(ingest)
+app.command()(search)
 app.command()(validate)
 app.command()(doctor)
+app.add_typer(keys, name="keys")
+app.add_typer(encoder, name="encoder")
 app.add_typer(collections, name="collections")
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from visualindex.errors import ProblemError, ProblemType
 from visualindex.spec.fields import fields_by_key, model_at, walk_fields
 
 Location = tuple[str | int, ...]
@@ -39,12 +40,12 @@ class SpecProblem:
         return asdict(self)
 
 
-class SpecError(Exception):
-    """One or more specs are wrong; `problems` lists every finding, the message is the readable report."""
+class SpecError(ProblemError):
+    """One or more specs are wrong; `problems` lists every finding, the detail is the readable report."""
 
     def __init__(self, problems: Iterable[SpecProblem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__(ProblemType.INVALID_REQUEST, "\n".join(str(problem) for problem in self.problems))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SpecError, (self.problems,)

@@ -1,0 +1,37 @@
+"""How commands find the service: the same options everywhere, and environment variables behind them."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from visualindex.client import Client
+
+ServiceUrl = Annotated[
+    str, typer.Option("--service", envvar="VISUALINDEX_URL", help="Address of the service.")
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(envvar="VISUALINDEX_API_KEY", help="API key; a local service on loopback needs none."),
+]
+IndexOption = Annotated[
+    str | None, typer.Option("--index", "-i", help="Index; may be left out when there is only one.")
+]
+
+DEFAULT_SERVICE = "http://127.0.0.1:8000"
+
+
+def only_index(client: "Client", wanted: str | None) -> str:
+    """The index a command means: the one named, or the only one. ProblemError names the choices otherwise."""
+    from visualindex.errors import ProblemError, ProblemType
+
+    names = [view.name for view in client.list_indexes()]
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted in names:
+        return str(wanted)
+    choices = ", ".join(names) or "none"
+    if wanted is None:
+        detail = f"the service has several indexes or none ({choices}): name one with --index"
+        raise ProblemError(ProblemType.INVALID_REQUEST, detail)
+    raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"the service has no index '{wanted}': it has {choices}")

@@ -1,0 +1,125 @@
+"""`visualindex ingest`: a collection of pictures into an index, as fast as the service takes them."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, IndexOption, ServiceUrl, only_index
+
+if TYPE_CHECKING:
+    from visualindex.api.images import IndexView
+    from visualindex.cli.journal import Journal
+    from visualindex.cli.uploading import Tally
+
+
+def ingest(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder, manifest (CSV, JSONL, Parquet), list of addresses (.txt), picture, or address.",
+            show_default=False,
+        ),
+    ],
+    index: IndexOption = None,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Pictures on their way at once.")] = 8,
+    failures: Annotated[
+        Path, typer.Option(help="Where pictures that were refused are listed, one JSON object a line.")
+    ] = Path("visualindex-failures.jsonl"),
+    again: Annotated[
+        bool, typer.Option("--again", help="Send everything, also what an earlier run sent.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcome as JSON, and no progress bar.")
+    ] = False,
+) -> None:
+    """Index the pictures of a folder, a manifest or a list of addresses.
+
+    A manifest has the columns path or image_url, and key, category, url, metadata if you like; other columns become
+    metadata. A second run sends what is new or changed. Exit code 0: all stored; 1: some refused, or stopped early.
+    """
+    from visualindex.cli.journal import Journal, journal_path
+    from visualindex.client import Client
+
+    with Client(service, api_key=api_key) as client:
+        name = only_index(client, index)
+        view = next(view for view in client.list_indexes() if view.name == name)
+    location = source if "://" in source else str(Path(source).resolve())
+    with Journal(journal_path(service, name, view.fingerprint, location)) as journal:
+        if again or _is_outdated(journal, view):
+            journal.clear()
+        tally = _run(source, name, service, api_key, concurrency, journal, quiet=as_json)
+    _write_failures(tally, failures)
+    _print_outcome(tally, failures, as_json)
+    if tally.failures or tally.stopped:
+        raise typer.Exit(1)
+
+
+def _is_outdated(journal: "Journal", view: "IndexView") -> bool:
+    """An empty index under a journal that says otherwise: the service was set up anew."""
+    return view.images == 0 and len(journal) > 0
+
+
+def _run(
+    source: str,
+    index: str,
+    service: str,
+    api_key: str | None,
+    concurrency: int,
+    journal: "Journal",
+    *,
+    quiet: bool,
+) -> "Tally":
+    import asyncio
+
+    from visualindex.cli.progress import progress_bar
+    from visualindex.cli.sources import read_source
+    from visualindex.cli.uploading import Outcome, upload
+    from visualindex.client import AsyncClient
+
+    total = sum(1 for _ in read_source(source))
+
+    async def work() -> "Tally":
+        async with AsyncClient(service, api_key=api_key, connections=concurrency) as client:
+            with progress_bar(quiet=quiet) as progress:
+                task = progress.add_task(f"ingest into {index}", total=total, failed=0)
+                failed = 0
+
+                def report(outcome: Outcome) -> None:
+                    nonlocal failed
+                    failed += outcome == "failed"
+                    progress.update(task, advance=1, failed=failed)
+
+                entries = read_source(source)
+                return await upload(client, index, entries, journal, concurrency=concurrency, report=report)
+
+    return asyncio.run(work())
+
+
+def _write_failures(tally: "Tally", path: Path) -> None:
+    """The list of this run: an earlier run's list goes when nothing failed this time."""
+    if tally.failures:
+        lines = (json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in tally.failures)
+        path.write_text("".join(lines), encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _print_outcome(tally: "Tally", failures: Path, as_json: bool) -> None:
+    counts = {"stored": tally.stored, "skipped": tally.skipped, "failed": len(tally.failures)}
+    if as_json:
+        stopped = tally.stopped.document() if tally.stopped else None
+        typer.echo(
+            json.dumps({**counts, "stopped": stopped, "failures": str(failures) if tally.failures else None})
+        )
+        return
+    typer.echo(f"{tally.stored} stored, {tally.skipped} already there, {len(tally.failures)} failed")
+    if tally.failures:
+        typer.secho(f"what failed and why: {failures}", err=True, fg="yellow")
+    if tally.stopped:
+        message = f"stopped: {tally.stopped.detail}; run the same command again to go on where it stopped"
+        typer.secho(message, err=True, fg="red")

@@ -1,0 +1,384 @@
+"""The HTTP client: what a program in Python, and the command line, use to talk to a VisualIndex service.
+
+Calls are described once as values; `Client` sends them blocking and `AsyncClient` on an event loop. Every call is safe
+to repeat (writes carry an idempotency key), so both repeat on 503 and on broken connections, a bounded number of times.
+"""
+
+import email.utils
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
+
+from visualindex.api.images import (
+    ImageChanged,
+    ImageList,
+    ImagePatch,
+    ImageRequest,
+    ImageView,
+    ImageWritten,
+    IndexView,
+)
+from visualindex.api.search import SearchRequest, SearchResponse
+from visualindex.errors import TYPE_PREFIX, ProblemError, ProblemType
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+LONGEST_WAIT_S = 30.0
+"""Longest pause before a repeat, whatever `Retry-After` asks for."""
+
+T = TypeVar("T")
+
+_BY_SLUG = {kind.value.slug: kind for kind in ProblemType}
+_BY_STATUS = {
+    401: ProblemType.UNAUTHENTICATED,
+    403: ProblemType.FORBIDDEN,
+    404: ProblemType.NOT_FOUND,
+    413: ProblemType.REQUEST_TOO_LARGE,
+    502: ProblemType.UNAVAILABLE,
+    503: ProblemType.UNAVAILABLE,
+    504: ProblemType.DEADLINE_EXCEEDED,
+}
+_TRANSIENT = (ProblemType.OVERLOADED, ProblemType.UNAVAILABLE, ProblemType.IDEMPOTENCY_IN_PROGRESS)
+_BROKEN = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.ReadError,
+    httpx.WriteError,
+    httpx.RemoteProtocolError,
+)
+_backoff = wait_exponential_jitter(initial=0.25, max=8.0, jitter=0.25)
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request and how its answer is read."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    params: dict[str, Any] = field(default_factory=dict)
+    body: BaseModel | None = None
+    image: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """The body as arguments of httpx: JSON, or a form with the picture beside it."""
+        if self.body is None:
+            return {}
+        document = self.body.model_dump_json(exclude_unset=True).encode()
+        if self.image is None:
+            return {"content": document, "headers": {**self.headers, "Content-Type": "application/json"}}
+        parts = {
+            "image": ("image", self.image, "application/octet-stream"),
+            "request": (None, document, "application/json"),
+        }
+        return {"files": parts, "headers": self.headers}
+
+
+def search_call(request: SearchRequest, image: bytes | None) -> Call[SearchResponse]:
+    """POST /api/search."""
+    return Call("POST", "/api/search", _reader(SearchResponse), body=request, image=image)
+
+
+def put_image_call(
+    request: ImageRequest, image: bytes | None, idempotency_key: str | None
+) -> Call[ImageWritten]:
+    """POST /api/images; without a key of the caller's own, one is made, so that a repeat is the same write."""
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    reader = _reader(ImageWritten)
+    return Call("POST", "/api/images", reader, body=request, image=image, headers=headers)
+
+
+def get_image_call(image_id: uuid.UUID, index: str | None) -> Call[ImageView]:
+    """GET /api/images/{image_id}."""
+    return Call("GET", f"/api/images/{image_id}", _reader(ImageView), params=_given(index=index))
+
+
+def patch_image_call(image_id: uuid.UUID, patch: ImagePatch, index: str | None) -> Call[ImageChanged]:
+    """PATCH /api/images/{image_id}."""
+    reader = _reader(ImageChanged)
+    return Call("PATCH", f"/api/images/{image_id}", reader, params=_given(index=index), body=patch)
+
+
+def delete_image_call(image_id: uuid.UUID, index: str | None) -> Call[ImageChanged]:
+    """DELETE /api/images/{image_id}."""
+    return Call("DELETE", f"/api/images/{image_id}", _reader(ImageChanged), params=_given(index=index))
+
+
+def list_images_call(
+    index: str | None, category: str | None, cursor: str | None, limit: int
+) -> Call[ImageList]:
+    """GET /api/images."""
+    params = _given(index=index, category=category, cursor=cursor, limit=limit)
+    return Call("GET", "/api/images", _reader(ImageList), params=params)
+
+
+def list_indexes_call() -> Call[list[IndexView]]:
+    """GET /api/indexes."""
+    return Call("GET", "/api/indexes", TypeAdapter(list[IndexView]).validate_json)
+
+
+def file_call(path: str) -> Call[bytes]:
+    """GET of a path that a response named: a thumbnail, an original."""
+    return Call("GET", path, bytes)
+
+
+class Client:
+    """A blocking client. Every method raises ProblemError: the service's own, or UNAVAILABLE when it cannot be reached.
+
+    `attempts` counts the first try; between tries it waits as `Retry-After` asks, at most 30 s.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        attempts: int = 5,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(base_url=self.url, headers=_headers(api_key), timeout=timeout_s)
+        self._attempts = attempts
+
+    def search(self, request: SearchRequest, *, image: bytes | None = None) -> SearchResponse:
+        """Search with an uploaded picture (`image`) or with what the request names."""
+        return self._send(search_call(request, image))
+
+    def put_image(
+        self, request: ImageRequest, *, image: bytes | None = None, idempotency_key: str | None = None
+    ) -> ImageWritten:
+        """Store a picture given as bytes, or by the request's `image_url`."""
+        return self._send(put_image_call(request, image, idempotency_key))
+
+    def get_image(self, image_id: uuid.UUID, *, index: str | None = None) -> ImageView:
+        """One image with the state of its vector."""
+        return self._send(get_image_call(image_id, index))
+
+    def patch_image(
+        self, image_id: uuid.UUID, patch: ImagePatch, *, index: str | None = None
+    ) -> ImageChanged:
+        """Change an image's fields."""
+        return self._send(patch_image_call(image_id, patch, index))
+
+    def delete_image(self, image_id: uuid.UUID, *, index: str | None = None) -> ImageChanged:
+        """Erase an image everywhere."""
+        return self._send(delete_image_call(image_id, index))
+
+    def list_images(
+        self,
+        *,
+        index: str | None = None,
+        category: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> ImageList:
+        """One page of images, newest first."""
+        return self._send(list_images_call(index, category, cursor, limit))
+
+    def list_indexes(self) -> list[IndexView]:
+        """The indexes that the key allows."""
+        return self._send(list_indexes_call())
+
+    def file(self, path: str) -> bytes:
+        """The bytes behind a path of a response, such as a thumbnail."""
+        return self._send(file_call(path))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, call: Call[T]) -> T:
+        def once() -> T:
+            return _answer(
+                call, self._http.request(call.method, call.path, params=call.params, **call.content())
+            )
+
+        try:
+            answer: T = _retrying(Retrying, self._attempts)(once)
+        except httpx.HTTPError as error:
+            raise _unreachable(self.url, error) from error
+        return answer
+
+
+class AsyncClient:
+    """The same client on an event loop; see `Client`."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        attempts: int = 5,
+        connections: int = 32,
+    ) -> None:
+        self.url = url.rstrip("/")
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._http = httpx.AsyncClient(
+            base_url=self.url, headers=_headers(api_key), timeout=timeout_s, limits=limits
+        )
+        self._attempts = attempts
+
+    async def search(self, request: SearchRequest, *, image: bytes | None = None) -> SearchResponse:
+        """Search with an uploaded picture (`image`) or with what the request names."""
+        return await self._send(search_call(request, image))
+
+    async def put_image(
+        self, request: ImageRequest, *, image: bytes | None = None, idempotency_key: str | None = None
+    ) -> ImageWritten:
+        """Store a picture given as bytes, or by the request's `image_url`."""
+        return await self._send(put_image_call(request, image, idempotency_key))
+
+    async def get_image(self, image_id: uuid.UUID, *, index: str | None = None) -> ImageView:
+        """One image with the state of its vector."""
+        return await self._send(get_image_call(image_id, index))
+
+    async def patch_image(
+        self, image_id: uuid.UUID, patch: ImagePatch, *, index: str | None = None
+    ) -> ImageChanged:
+        """Change an image's fields."""
+        return await self._send(patch_image_call(image_id, patch, index))
+
+    async def delete_image(self, image_id: uuid.UUID, *, index: str | None = None) -> ImageChanged:
+        """Erase an image everywhere."""
+        return await self._send(delete_image_call(image_id, index))
+
+    async def list_images(
+        self,
+        *,
+        index: str | None = None,
+        category: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> ImageList:
+        """One page of images, newest first."""
+        return await self._send(list_images_call(index, category, cursor, limit))
+
+    async def list_indexes(self) -> list[IndexView]:
+        """The indexes that the key allows."""
+        return await self._send(list_indexes_call())
+
+    async def file(self, path: str) -> bytes:
+        """The bytes behind a path of a response, such as a thumbnail."""
+        return await self._send(file_call(path))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: Call[T]) -> T:
+        async def once() -> T:
+            response = await self._http.request(call.method, call.path, params=call.params, **call.content())
+            return _answer(call, response)
+
+        try:
+            answer: T = await _retrying(AsyncRetrying, self._attempts)(once)
+        except httpx.HTTPError as error:
+            raise _unreachable(self.url, error) from error
+        return answer
+
+
+def _reader(model: type[T]) -> Callable[[bytes], T]:
+    return TypeAdapter(model).validate_json
+
+
+def _given(**params: Any) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def _retrying(kind: Any, attempts: int) -> Any:
+    return kind(
+        stop=stop_after_attempt(attempts), wait=_pause, retry=retry_if_exception(_may_heal), reraise=True
+    )
+
+
+def _may_heal(error: BaseException) -> bool:
+    return isinstance(error, _BROKEN) or (isinstance(error, ProblemError) and error.type in _TRANSIENT)
+
+
+def _pause(state: RetryCallState) -> float:
+    """Seconds until the next try: what the service asked for, or exponentially more with some chance in it."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_s if isinstance(error, ProblemError) else None
+    return min(LONGEST_WAIT_S, max(asked or 0.0, _backoff(state)))
+
+
+def _answer(call: Call[T], response: httpx.Response) -> T:
+    if response.is_success:
+        return call.read(response.content)
+    raise problem_of(response)
+
+
+def problem_of(response: httpx.Response) -> ProblemError:
+    """The problem a response states; an answer that is none of ours (a proxy's) becomes the nearest type."""
+    document = _problem_document(response)
+    slug = str(document.pop("type", "")).removeprefix(TYPE_PREFIX)
+    kind = _BY_SLUG.get(slug) or _BY_STATUS.get(response.status_code, ProblemType.INTERNAL)
+    detail = document.pop("detail", None) or f"{response.request.url} answered {response.status_code}"
+    extra = {name: value for name, value in document.items() if name not in ("title", "status")}
+    return ProblemError(kind, str(detail), retry_after_s=_retry_after(response), extra=extra)
+
+
+def _problem_document(response: httpx.Response) -> dict[str, Any]:
+    if not response.headers.get("content-type", "").startswith("application/problem+json"):
+        return {}
+    try:
+        document = response.json()
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """`Retry-After` in seconds, which HTTP allows as a number or as a date."""
+    value = response.headers.get("retry-after", "")
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _unreachable(url: str, error: httpx.HTTPError) -> ProblemError:
+    if isinstance(error, httpx.TimeoutException):
+        return ProblemError(
+            ProblemType.DEADLINE_EXCEEDED, f"{url} did not answer in time ({type(error).__name__})"
+        )
+    reason = str(error) or type(error).__name__
+    detail = f"{url} cannot be reached ({reason}): is the service up? `visualindex up` starts one here"
+    return ProblemError(ProblemType.UNAVAILABLE, detail)
