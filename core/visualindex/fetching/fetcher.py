@@ -19,13 +19,13 @@ from visualindex.spec.models import FetchSpec, LimitsSpec
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_TIMEOUT_S = 3.0
 _MAX_CONNECTIONS = 64
-_HEADERS = {
-    "User-Agent": f"VisualIndex/{__version__}",
-    "Accept": "image/*, application/octet-stream;q=0.8",
+_HEADERS = [
+    (b"User-Agent", f"VisualIndex/{__version__}".encode()),
+    (b"Accept", b"image/*, application/octet-stream;q=0.8"),
     # A compressed body could be small on the wire and huge in memory; pictures are compressed already.
-    "Accept-Encoding": "identity",
-    "Connection": "close",
-}
+    (b"Accept-Encoding", b"identity"),
+    (b"Connection", b"close"),
+]
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,18 @@ class SafeFetcher:
         )
 
     async def fetch(self, url: str, *, deadline: float) -> Fetched:
-        """Fetch `url` before `deadline` (seconds on the event loop's clock, `loop.time()`) and `fetch.timeoutMs`.
+        """Fetch `url` before `deadline` and within `fetch.timeoutMs`.
+
+        `deadline` is in seconds on the event loop's clock: `loop.time()`, which is `time.monotonic()`.
 
         Raises `ProblemError` FETCH_REFUSED when the rules forbid the URL or a redirect, and FETCH_FAILED when the host
         does not resolve or answer, answers other than 200, sends too much, or is too slow.
         """
-        limit = asyncio.get_running_loop().time() + self._spec.timeout_ms / 1000
+        now = asyncio.get_running_loop().time()
+        allowed_s = min(deadline - now, self._spec.timeout_ms / 1000)
         target = self._policy.target_of(url)
         try:
-            async with asyncio.timeout_at(min(limit, deadline)):
+            async with asyncio.timeout_at(now + allowed_s):
                 return await self._follow(target)
         except TimeoutError as error:
             raise _failed(
@@ -104,7 +107,7 @@ class SafeFetcher:
         url = httpcore.URL(
             scheme=target.url.raw_scheme, host=target.host, port=target.port, target=target.url.raw_path
         )
-        headers = {"Host": target.url.netloc.decode("ascii"), **_HEADERS}
+        headers = [(b"Host", target.url.netloc), *_HEADERS]
         timeouts = {"connect": _CONNECT_TIMEOUT_S}
         try:
             async with self._pool.stream(

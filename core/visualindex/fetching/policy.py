@@ -50,7 +50,7 @@ class FetchPolicy:
             raise refused(
                 f"scheme {parsed.scheme[:20]!r} is not allowed: fetch.schemes allows {self._spec.schemes}"
             )
-        port = parsed.port or _DEFAULT_PORTS[parsed.scheme]
+        port = _DEFAULT_PORTS[parsed.scheme] if parsed.port is None else parsed.port
         if port not in self._spec.ports and (host, port) not in self._hosts:
             raise refused(
                 f"port {port} is not allowed: add it to fetch.ports or {host}:{port} to fetch.allowHosts"
@@ -112,7 +112,7 @@ def _parsed(url: str) -> httpx.URL:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
         raise refused("the URL is malformed: write http(s)://host/path") from error
-    if parsed.userinfo or "@" in parsed.netloc.decode("ascii", "replace"):
+    if parsed.userinfo:
         raise refused("the URL carries a user name or password: remove it, credentials are never sent")
     return parsed
 
