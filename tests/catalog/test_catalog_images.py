@@ -14,7 +14,7 @@ from .scene import FINGERPRINT, INDEX, image, number_id, vector
 
 async def test_an_image_is_read_back_as_it_was_put(catalog: Catalog) -> None:
     put = image(
-        1, key="SKU-1", url="https://shop.example/1.jpg", metadata={"color": "ré\u0000d"[:2], "sizes": [1, 2]}
+        1, key="SKU-1", url="https://shop.example/1.jpg", metadata={"color": "grün", "sizes": [1, 2]}
     )
     (written,) = await catalog.put_images(INDEX, [put])
     record = await catalog.get_image(INDEX, put.image_id)
@@ -68,6 +68,13 @@ async def test_a_vector_of_another_dimension_is_refused(catalog: Catalog) -> Non
         await catalog.put_images(INDEX, [image(1, embeddings={(0, FINGERPRINT): vector(1, 4)})])
     assert refusal.value.type is ProblemType.FINGERPRINT_MISMATCH
     assert await catalog.get_images(INDEX, [number_id(1)]) == {}
+
+
+async def test_text_that_postgres_cannot_hold_is_the_callers_problem(catalog: Catalog) -> None:
+    for put in (image(1, metadata={"color": "red\u0000"}), image(1, key="SKU\u0000")):
+        with pytest.raises(ProblemError, match="NUL") as refusal:
+            await catalog.put_images(INDEX, [put])
+        assert refusal.value.type is ProblemType.INVALID_REQUEST
 
 
 async def test_an_unknown_index_is_named(catalog: Catalog) -> None:

@@ -215,9 +215,10 @@ def problem_of(error: Exception) -> ProblemError:
     if isinstance(error, (PoolTimeout, PoolClosed)) or _is_outage(error):
         detail = f"the metadata database is not available ({_first_line(error)}): try again shortly"
         return ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=RETRY_AFTER_S)
-    return ProblemError(
-        ProblemType.INTERNAL, f"the metadata database refused a statement: {_first_line(error)}"
-    )
+    if isinstance(error, psycopg.DataError):
+        detail = f"a value cannot be stored ({_first_line(error)}): text must be free of NUL characters and numbers in range"
+        return ProblemError(ProblemType.INVALID_REQUEST, detail)
+    return ProblemError(ProblemType.INTERNAL, f"the metadata database refused a statement: {_first_line(error)}")
 
 
 def _is_outage(error: Exception) -> bool:

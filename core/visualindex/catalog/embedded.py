@@ -48,7 +48,7 @@ class EmbeddedPostgres:
 
     def __init__(self, state_dir: Path | str) -> None:
         self._state = Path(state_dir).resolve()
-        self._data = self._state / "postgres"
+        self.data = self._state / "postgres"
         self._log = self._state / "postgres.log"
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -60,14 +60,14 @@ class EmbeddedPostgres:
     @property
     def bin(self) -> Path:
         """The folder of the Postgres programs that fit the data."""
-        return _binaries(self._data)
+        return _binaries(self.data)
 
     @property
     def pid(self) -> int | None:
         """The process id of the running server, whoever started it; None if it does not run."""
         with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
-            pid = int((self._data / "postmaster.pid").read_text().splitlines()[0])
-            return pid if _serves(pid, self._data) else None
+            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+            return pid if _serves(pid, self.data) else None
         return None
 
     def start(self) -> None:
@@ -125,18 +125,21 @@ class EmbeddedPostgres:
 
     def _heal(self) -> None:
         """Clears what a killed server left: backends that still hold its memory, and a pid file naming another process."""
-        orphans = [process for process in psutil.process_iter(["name"]) if _works_in(process, self._data)]
+        orphans = [process for process in psutil.process_iter(["name"]) if _works_in(process, self.data)]
         for process in psutil.wait_procs(orphans, timeout=_ORPHANS_S)[1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(orphans, timeout=_ORPHANS_S)
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        if self._child is not None:
+            self._child.poll()
+        for left in (self.data / "postmaster.pid", *self._socket_folder.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
 
     def _initialise(self) -> None:
         account = _account()
         _own(self._socket_folder, account)
-        if (self._data / "PG_VERSION").exists():
-            _let_through(self._data, account)
+        if (self.data / "PG_VERSION").exists():
+            _let_through(self.data, account)
             return
         fresh = self._state / "postgres.new"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -155,7 +158,7 @@ class EmbeddedPostgres:
         done = self._program(command, account)
         if done.returncode:
             raise _failure("could not create its data folder", done.stdout)
-        fresh.rename(self._data)
+        fresh.rename(self.data)
 
     def _program(
         self, command: list[str], account: pwd.struct_passwd | None
@@ -182,7 +185,7 @@ class EmbeddedPostgres:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                [str(self.bin / "postgres"), "-D", str(self._data), *options],
+                [str(self.bin / "postgres"), "-D", str(self.data), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
