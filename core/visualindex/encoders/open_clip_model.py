@@ -14,7 +14,7 @@ from visualindex.encoders.base import EncoderConfigError, Fetch
 from visualindex.encoders.checkpoint import hub_tag, local_file
 from visualindex.encoders.fingerprint import file_digest
 from visualindex.encoders.placement import Placement
-from visualindex.encoders.torch_runtime import TorchBackbone, input_spec
+from visualindex.encoders.torch_runtime import TorchBackbone, in_pixels, input_spec
 from visualindex.imaging.inputs import InputSpec
 
 _RESIZES: dict[str, Literal["squash", "center_crop"]] = {"shortest": "center_crop", "squash": "squash"}

@@ -87,7 +87,7 @@ def _read(file: IO[bytes], name: str) -> Projection:
             encoder, mean, components, explained = (
                 arrays[key] for key in ("encoder", "mean", "components", "explained")
             )
-    except (ValueError, KeyError, OSError, EOFError) as e:
+    except Exception as e:  # zip, zlib and numpy each have their own
         raise EncoderConfigError(
             f"{name} is not a projection ({e}): give a file written by `visualindex encoder fit`"
         ) from e

@@ -15,7 +15,7 @@ from visualindex.encoders.base import EncoderConfigError, Fetch
 from visualindex.encoders.checkpoint import hub_tag, local_file
 from visualindex.encoders.fingerprint import file_digest
 from visualindex.encoders.placement import Placement
-from visualindex.encoders.torch_runtime import TorchBackbone, input_spec
+from visualindex.encoders.torch_runtime import TorchBackbone, in_pixels, input_spec
 from visualindex.imaging.inputs import InputSpec
 
 _resolve: Any = resolve_data_config  # untyped in timm
@@ -91,7 +91,11 @@ class TimmModel:
             raise EncoderConfigError(f"{self.weights} does not load as timm model {self.name}: {e}") from e
         wanted = self._preprocessing
         return TorchBackbone(
-            TimmTowers(module), self.placement, mean=wanted["mean"], std=wanted["std"], threads=threads
+            TimmTowers(module),
+            self.placement,
+            mean=in_pixels(wanted["mean"]),
+            std=in_pixels(wanted["std"]),
+            threads=threads,
         )
 
     def _without_classifier(self, state: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Towers(Protocol):
 
 
 class TorchBackbone:
-    """A torch module on its device.
+    """A torch module on its device. `mean` and `std` are per channel, in pixel values 0 … 255.
 
     On CPU the number of threads is torch's own, one for the whole process, and `parallelism` makes no difference.
     """
@@ -101,6 +101,11 @@ class TorchBackbone:
 
     def _per_channel(self, values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self._torch_device).view(1, 3, 1, 1)
+
+
+def in_pixels(fractions: Sequence[float]) -> list[float]:
+    """A mean or deviation given for pixels scaled to 0 … 1, as most models state theirs, in pixel values."""
+    return [255.0 * value for value in fractions]
 
 
 def input_spec(
