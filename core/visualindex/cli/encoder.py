@@ -54,7 +54,7 @@ def fit(
     projection.save(output)
     kept = ", ".join(
         f"{share:.1%} at {size}"
-        for size in (64, 128, 256, rows)
+        for size in sorted({64, 128, 256, rows})
         if size <= rows and (share := _kept(projection, size))
     )
     typer.echo(f"{output}: fitted on {len(paths) - pictures.skipped} pictures, {pictures.skipped} skipped")
