@@ -138,7 +138,7 @@ class ShardIndex:
             held = self._removed.get(key) if row is None else int(state.versions[row])
             if held is not None and version <= held:
                 continue
-            if key not in newest or version >= versions[newest[key]]:
+            if key not in newest or version > versions[newest[key]]:
                 newest[key] = at
         return newest
 
