@@ -36,7 +36,7 @@ def test_downscaling_is_antialiased() -> None:
     lines = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (1024, 512)))
     pixels = decode(DecodeJob(encoded(lines, "PNG"), SQUASH), BOUNDS).pixels
     assert pixels is not None
-    assert close(pixels, 127, 3)
+    assert close(pixels, 127, 6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 500), (500, 1), (224, 224), (225, 223)])
@@ -129,7 +129,7 @@ def test_thumbnails_beside_pixels() -> None:
         picture = Image.open(io.BytesIO(thumbnail))
         assert picture.format == "WEBP"
         assert picture.size == (edge, edge * 3 // 4)
-        assert mean_difference(np.asarray(picture.convert("RGB")), WIDE.resize(picture.size)) < 8
+        assert mean_difference(np.asarray(picture.convert("L")), WIDE.resize(picture.size).convert("L")) < 5
     assert decoded.cpu_ms > 0
 
 

@@ -22,7 +22,8 @@ MAX_SCANS = 128
 """Most scans of a JPEG. Progressive encoders write about ten; each one costs a pass over the whole image."""
 
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+_JPEG_PROGRESSIVE = {0xC2, 0xCA}
+_JPEG_FRAMES = {0xC0, 0xC1, 0xC9} | _JPEG_PROGRESSIVE
 _JPEG_LOSSLESS_OR_HIERARCHICAL = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 
 
@@ -87,7 +88,7 @@ def _reader(data: Buffer) -> Callable[[Buffer], ImageInfo]:
 
 def _jpeg(data: Buffer) -> ImageInfo:
     size: tuple[int, int] | None = None
-    components, orientation, offset = 0, 1, 2
+    components, orientation, offset, progressive = 0, 1, 2, False
     while True:
         marker, body, offset = _jpeg_segment(data, offset)
         if marker in _JPEG_LOSSLESS_OR_HIERARCHICAL:
@@ -96,14 +97,14 @@ def _jpeg(data: Buffer) -> ImageInfo:
             precision, height, width, components = struct.unpack_from(">BHHB", data, body)
             if precision != 8:
                 raise unsupported(f"A JPEG with {precision} bits per sample")
-            size = size or (width, height)
+            size, progressive = size or (width, height), progressive or marker in _JPEG_PROGRESSIVE
         elif marker == 0xE1 and data[body : body + 6] == b"Exif\0\0":
             orientation = ifd.exif_orientation(data[body + 6 : offset])
         elif marker == 0xDA:
             break
     if size is None:
         raise invalid("it has no frame header")
-    if data[body] < components:
+    if progressive or data[body] < components:
         _check_scans(data, offset)
     return ImageInfo("jpeg", *size, orientation=orientation)
 

@@ -114,7 +114,7 @@ class DecodePool:
     def _admit(self) -> None:
         if not self._open:
             raise _closed()
-        if self._waiting >= self._max_queue:
+        if self._slots.locked() and self._waiting >= self._max_queue:
             detail = f"{self._waiting} images wait to be decoded, which is the most this gateway queues: try again soon."
             raise ProblemError(ProblemType.OVERLOADED, detail, retry_after_s=1.0)
 

@@ -34,6 +34,18 @@ class WorkerProcess:
     @classmethod
     async def start(cls, bounds: Bounds, timeout_s: float) -> "WorkerProcess":
         """Start a worker and wait until it is ready. Raises ProblemError UNAVAILABLE."""
+        try:
+            worker = await cls._spawned(bounds, timeout_s)
+            await worker._greeted()
+        except (TimeoutError, OSError, WorkerDiedError, wire.BrokenWorkerError) as error:
+            detail = (
+                "An image decoder did not start: see this process's standard error, and its memory limit."
+            )
+            raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0) from error
+        return worker
+
+    @classmethod
+    async def _spawned(cls, bounds: Bounds, timeout_s: float) -> "WorkerProcess":
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         shared = arena.Arena.create(bounds.image_bytes)
@@ -44,20 +56,15 @@ class WorkerProcess:
             ours.close()
             shared.close()
             raise
-        worker = cls(process, ours, shared)
+        return cls(process, ours, shared)
+
+    async def _greeted(self) -> None:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                await worker._receive()
-        except (TimeoutError, OSError, WorkerDiedError, wire.BrokenWorkerError) as error:
-            await worker.kill()
-            detail = (
-                "An image decoder did not start: see this process's standard error, and its memory limit."
-            )
-            raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0) from error
+                await self._receive()
         except BaseException:
-            await worker.kill()
+            await self.kill()
             raise
-        return worker
 
     @property
     def alive(self) -> bool:
