@@ -109,8 +109,8 @@ class OpenClipModel:
         return TorchBackbone(
             OpenClipTowers(module, tokenizer),
             self.placement,
-            mean=wanted.mean,
-            std=wanted.std,
+            mean=in_pixels(wanted.mean),
+            std=in_pixels(wanted.std),
             threads=threads,
         )
 
