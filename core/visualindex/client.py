@@ -20,7 +20,8 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from visualindex.api.images import (
@@ -59,7 +60,7 @@ _BROKEN = (
     httpx.WriteError,
     httpx.RemoteProtocolError,
 )
-_backoff = wait_exponential_jitter(initial=0.25, max=8.0, jitter=0.25)
+_backoff = wait_exponential(multiplier=0.25, max=8.0) + wait_random(0.0, 0.25)
 
 
 @dataclass(frozen=True)

@@ -122,11 +122,12 @@ class _Run:
 
 
 def _request(item: Item, index: str | None) -> ImageRequest:
-    return ImageRequest(
-        index=index,
-        key=item.key,
-        category=item.category,
-        url=item.url,
-        image_url=item.image_url,
-        metadata=dict(item.metadata),
-    )
+    fields = {
+        "index": index,
+        "key": item.key,
+        "category": item.category,
+        "url": item.url,
+        "image_url": item.image_url,
+        "metadata": dict(item.metadata) or None,
+    }
+    return ImageRequest.model_validate({name: value for name, value in fields.items() if value is not None})
