@@ -20,6 +20,7 @@ Fields: TypeAlias = Mapping[str, set[Key | None]]
 
 _PRESENT = 0
 _COLUMN_BYTES = 2048  # an empty column
+_GROWN_ENTRY_BYTES = 12  # row and code, in arrays that grow by half
 _ENTRY_BYTES = 160  # a dictionary entry, its place in the sorted values and the objects around them
 
 
@@ -47,14 +48,17 @@ class AttributeIndex:
             column.publish()
 
     def cost(self, flat: Sequence[Fields]) -> int:
-        """About how many bytes rows with these flattened attributes would add; a repeated new value counts each time."""
-        total = 0
-        for one in flat:
-            for field, keys in one.items():
-                column = self._columns.get(field)
-                total += _COLUMN_BYTES if column is None else 0
-                total += sum(12 + (0 if column and column.knows(key) else _value_bytes(key)) for key in keys)
-        return total
+        """About how many bytes rows with these flattened attributes would add."""
+        news = {(field, key) for one in flat for field, keys in one.items() for key in keys}
+        columns = {field for field, _ in news} - self._columns.keys()
+        values = sum(
+            _value_bytes(key) for field, key in news if field in columns or not self._knows(field, key)
+        )
+        entries = sum(len(keys) for one in flat for keys in one.values())
+        return len(columns) * _COLUMN_BYTES + values + entries * _GROWN_ENTRY_BYTES
+
+    def _knows(self, field: str, key: Key | None) -> bool:
+        return self._columns[field].knows(key)
 
     def mask(self, tree: Filter, rows: int) -> Mask:
         """Which of the first `rows` rows pass the filter, bool [rows]."""
