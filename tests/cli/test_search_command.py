@@ -1,0 +1,120 @@
+"""`visualindex search` shows hits as a table, as JSON, or as a page that needs nothing but itself."""
+
+import json
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from visualindex.cli import app
+from visualindex.errors import ProblemError
+
+from .scripted_service import Received, Reply, problem, reply, serving
+
+IMAGE_ID = "0f8fad5b-d9cb-569f-a165-70867728950e"
+PNG = b"\x89PNG the query"
+HITS: list[dict[str, Any]] = [
+    {
+        "image_id": IMAGE_ID,
+        "score": 0.91,
+        "category": "Chairs",
+        "url": "https://shop.example/1",
+        "metadata": {"name": "Chair <b>&"},
+        "thumbnails": {
+            "128": "/api/thumbnails/128",
+            "320": "/api/thumbnails/320",
+            "640": "/api/thumbnails/640",
+        },
+    },
+    {
+        "image_id": str(uuid.uuid4()),
+        "score": 0.5,
+        "key": "[red]K-2[/red]",
+        "url": "javascript:alert(1)",
+        "thumbnails": {"128": "/api/thumbnails/gone"},
+    },
+]
+
+
+def answer(received: Received) -> Reply:
+    """Two hits, one of whose thumbnails is gone."""
+    if received.path == "/api/thumbnails/gone":
+        return problem("not-found", 404, "gone")
+    if received.path.startswith("/api/thumbnails"):
+        return 200, {"Content-Type": "image/webp"}, b"RIFF" + received.path.encode()
+    common = {"query_id": str(uuid.uuid4()), "index": "shop", "generation": "live", "fingerprint": "f"}
+    return reply({**common, "hits": HITS, "complete": True, "took_ms": 12.0})
+
+
+def search(url: str, *arguments: str) -> Result:
+    """Run `visualindex search` against a service."""
+    environment = {"VISUALINDEX_URL": url, "COLUMNS": "200", "NO_COLOR": "1"}
+    return CliRunner().invoke(app, ["search", *arguments], env=environment)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A picture file."""
+    path = tmp_path / "query.png"
+    path.write_bytes(PNG)
+    return path
+
+
+def test_a_table_has_a_row_for_every_hit(picture: Path) -> None:
+    with serving(answer) as service:
+        result = search(service.url, str(picture), "-n", "2")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"1 +0\.910 +Chair <b>& +Chairs +https://shop\.example/1", result.stdout)
+    assert re.search(r"2 +0\.500 +\[red\]K-2\[/red\]", result.stdout)
+    assert "2 hits in 12 ms from index shop" in result.stdout
+    assert service.received[0].part("image") == PNG
+    assert service.received[0].request()["limit"] == 2
+
+
+def test_an_id_an_address_and_a_filter_reach_the_service() -> None:
+    with serving(answer) as service:
+        search(service.url, IMAGE_ID, "-i", "shop", "--filter", '{"eq": {"category": "Chairs"}}')
+        search(service.url, "https://images.example/x.jpg")
+    by_id, by_address = (received.request() for received in service.received)
+    assert by_id["query"] == {"image_id": IMAGE_ID}
+    assert (by_id["index"], by_id["filter"]) == ("shop", {"eq": {"category": "Chairs"}})
+    assert by_address["query"] == {"image_url": "https://images.example/x.jpg"}
+
+
+def test_json_is_the_services_answer(picture: Path) -> None:
+    with serving(answer) as service:
+        result = search(service.url, str(picture), "--json")
+    assert [hit["score"] for hit in json.loads(result.stdout)["hits"]] == [0.91, 0.5]
+
+
+def test_a_page_holds_its_pictures_and_trusts_no_text(picture: Path, tmp_path: Path) -> None:
+    with serving(answer) as service:
+        search(service.url, str(picture), "--html", str(tmp_path / "hits.html"))
+    page = (tmp_path / "hits.html").read_text()
+    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/webp;base64,") == 1
+    assert "Chair &lt;b&gt;&amp;" in page
+    assert "javascript:" not in page
+    assert "<script" not in page
+    assert set(re.findall(r'(?:src|href)="([a-z]+):', page)) == {"data", "https"}
+    assert "/api/thumbnails/320" in [received.path for received in service.received]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing-here"], "neither a file, an http"),
+        ([IMAGE_ID, "--filter", "{"], "--filter is not JSON"),
+        ([IMAGE_ID, "--filter", "[]"], "not a JSON object"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_before_anything_is_sent(arguments: list[str], message: str) -> None:
+    with serving(answer) as service:
+        result = search(service.url, *arguments)
+    assert isinstance(result.exception, ProblemError)
+    assert message in result.exception.detail
+    assert service.received == []
