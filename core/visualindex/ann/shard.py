@@ -46,7 +46,8 @@ class ShardIndex:
     half of a change.
 
     Up to `flat_below` rows are scanned exactly. Beyond, a thread of the index builds an HNSW graph over the rows and
-    later extends it; rows that the graph does not cover yet are scanned. Vectors are held in half precision.
+    later extends it; rows that the graph does not cover yet are scanned, and so are up to `flat_below` rows that a
+    filter leaves. Vectors are held in half precision.
     """
 
     def __init__(self, dimension: int, *, flat_below: int, hnsw: HnswSpec, memory_limit: int) -> None:
@@ -237,9 +238,9 @@ class ShardIndex:
         if shut:
             keep = keep.copy()
             keep[shut] = False
-        exact_up_to = min(self._plan.flat_below, state.base // 8)
+        plan = self._plan
         return search_state(
-            state, wanted, k, keep, ef_search=self._plan.hnsw.ef_search, exact_up_to=exact_up_to
+            state, wanted, k, keep, ef_search=plan.hnsw.ef_search, exact_up_to=plan.flat_below
         )
 
     def _seen(self, exclude: Iterable[bytes]) -> tuple[State, list[int]]:
