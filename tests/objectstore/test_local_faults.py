@@ -1,7 +1,6 @@
 """What a folder does when the disk is full, the process dies or a block rots."""
 
 import errno
-import multiprocessing
 import os
 import resource
 import secrets
@@ -10,13 +9,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore import LocalObjectStore
+from visualindex.objectstore.scratch import Scratch
 
 MIB = 1024**2
 
@@ -145,23 +147,23 @@ async def test_a_second_store_leaves_a_living_writer_alone(store: LocalObjectSto
     assert set((tmp_path / "store" / "scratch").glob("writer-*")) == scratch
 
 
-def _start_and_leave(folder: Path, barrier: "multiprocessing.synchronize.Barrier") -> None:
-    barrier.wait()
-    for _ in range(20):
-        LocalObjectStore(folder)._scratch.close()
-
-
 def test_starting_at_once_hurts_nobody(tmp_path: Path) -> None:
-    """Many starts and sweeps at the same moment neither fail nor leave a scratch folder."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(4)
-    processes = [context.Process(target=_start_and_leave, args=(tmp_path, barrier)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * 4
-    assert list((tmp_path / "scratch").glob("writer-*")) == []
+    """Many starts, sweeps and ends at the same moment never take a living writer's folder, and leave none behind."""
+    barrier = threading.Barrier(8)
+
+    def start_and_leave() -> bool:
+        barrier.wait()
+        kept = []
+        for _ in range(20):
+            scratch = Scratch(tmp_path)
+            kept.append(scratch.folder.is_dir() and not _files(scratch.folder))
+            scratch.close()
+        return all(kept)
+
+    with ThreadPoolExecutor(8) as threads:
+        results = [threads.submit(start_and_leave) for _ in range(8)]
+    assert [result.result() for result in results] == [True] * 8
+    assert list(tmp_path.glob("writer-*")) == []
 
 
 async def test_equal_content_is_not_written_twice(store: LocalObjectStore, tmp_path: Path) -> None:

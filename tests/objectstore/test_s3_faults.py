@@ -173,7 +173,9 @@ async def test_a_full_server_is_storage_full_and_heals(small_data: "MinioServer"
                 # MinIO looks at its free space once a second; a disk that fills in between makes it answer
                 # InternalError, which a caller may try again.
                 with suppress_unavailable():
-                    await store.put(f"a/{number}", secrets.token_bytes(10 * 1024**2), content_type="image/png")
+                    await store.put(
+                        f"a/{number}", secrets.token_bytes(10 * 1024**2), content_type="image/png"
+                    )
                     written.append(f"a/{number}")
 
         with pytest.raises(ProblemError) as caught:
