@@ -8,15 +8,19 @@ from psycopg.conninfo import conninfo_to_dict
 
 from visualindex.catalog import Catalog, EmbeddedPostgres, migrate
 
-from .scene import DIMENSION, FINGERPRINT, INDEX, create_database
+from .scene import DIMENSION, FINGERPRINT, INDEX, create_database, folder, serving
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    embedded = EmbeddedPostgres(tmp_path_factory.mktemp("pg"))
-    embedded.start()
-    yield embedded
-    embedded.stop()
+def server() -> Iterator[EmbeddedPostgres]:
+    with folder() as state, serving(EmbeddedPostgres(state)) as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def second() -> Iterator[EmbeddedPostgres]:
+    with folder() as state, serving(EmbeddedPostgres(state)) as embedded:
+        yield embedded
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 """What the area's tests set up: databases, images and vectors."""
 
+import contextlib
+import tempfile
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -13,6 +17,22 @@ INDEX = "shoes"
 FINGERPRINT = "encoder-a"
 DIMENSION = 8
 ALL = range(BUCKETS)
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder that the server's account can reach as long as it lives: pytest locks its own against other accounts."""
+    with tempfile.TemporaryDirectory(prefix="visualindex-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def serving(embedded: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    embedded.start()
+    try:
+        yield embedded
+    finally:
+        embedded.stop()
 
 
 def create_database(server: EmbeddedPostgres) -> str:

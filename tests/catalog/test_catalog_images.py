@@ -13,9 +13,7 @@ from .scene import FINGERPRINT, INDEX, image, number_id, vector
 
 
 async def test_an_image_is_read_back_as_it_was_put(catalog: Catalog) -> None:
-    put = image(
-        1, key="SKU-1", url="https://shop.example/1.jpg", metadata={"color": "grün", "sizes": [1, 2]}
-    )
+    put = image(1, key="SKU-1", url="https://shop.example/1.jpg", metadata={"color": "grün", "sizes": [1, 2]})
     (written,) = await catalog.put_images(INDEX, [put])
     record = await catalog.get_image(INDEX, put.image_id)
     assert (record.key, record.url, record.category) == ("SKU-1", "https://shop.example/1.jpg", "boots")

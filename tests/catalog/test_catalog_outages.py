@@ -19,24 +19,18 @@ from visualindex.catalog import Catalog, EmbeddedPostgres, LogTrimmed, migrate, 
 from visualindex.catalog.connections import Connection, Transaction, run
 from visualindex.errors import ProblemError, ProblemType
 
-from .scene import DIMENSION, FINGERPRINT, INDEX, Shard, create_database, image, number_id, truth
-
-
-@pytest.fixture
-def second(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    embedded = EmbeddedPostgres(tmp_path)
-    embedded.start()
-    yield embedded
-    embedded.stop()
+from .scene import DIMENSION, FINGERPRINT, INDEX, Shard, create_database, folder, image, number_id, truth
 
 
 def kill(server: EmbeddedPostgres) -> None:
     """Kills the postmaster and its children at once, as a power cut would."""
     assert server.pid is not None
-    family = psutil.Process(server.pid)
-    for process in (family, *family.children(recursive=True)):
+    postmaster = psutil.Process(server.pid)
+    family = [postmaster, *postmaster.children(recursive=True)]
+    for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
+    assert not psutil.wait_procs(family, timeout=30)[1]
 
 
 async def opened(server: EmbeddedPostgres) -> Catalog:
@@ -223,7 +217,13 @@ async def test_an_exhausted_server_is_unavailable(second: EmbeddedPostgres) -> N
 
 
 @pytest.fixture
-def pooler(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[str]:
+def reachable() -> Iterator[Path]:
+    with folder() as path:
+        yield path
+
+
+@pytest.fixture
+def pooler(server: EmbeddedPostgres, reachable: Path) -> Iterator[str]:
     """PgBouncer in transaction mode with a single server connection, so that any session state would show."""
     program = shutil.which("pgbouncer")
     if program is None:
@@ -233,8 +233,8 @@ def pooler(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (tmp_path / "users").write_text('"postgres" ""\n')
-    (tmp_path / "ini").write_text(
+    (reachable / "users").write_text('"postgres" ""\n')
+    (reachable / "ini").write_text(
         f"""[databases]
 {target["dbname"]} = host={target["host"]} user=postgres
 [pgbouncer]
@@ -242,21 +242,21 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-auth_file = {tmp_path}/users
+auth_file = {reachable}/users
 pool_mode = transaction
 default_pool_size = 1
 """
     )
-    for path in (tmp_path, *tmp_path.iterdir(), *tmp_path.parents[:2]):
+    for path in (reachable, *reachable.iterdir()):
         path.chmod(0o755)
     user = ["-u", "pgserver"] if os.geteuid() == 0 else []
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([program, *user, str(tmp_path / "ini")], stderr=log)
+    with (reachable / "log").open("w") as log:
+        process = subprocess.Popen([program, *user, str(reachable / "ini")], stderr=log)
     through = make_conninfo(host="127.0.0.1", port=port, user="postgres", dbname=str(target["dbname"]))
     for _ in range(200):
         with contextlib.suppress(psycopg.OperationalError), psycopg.connect(through, prepare_threshold=None):
             break
-        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert process.poll() is None, (reachable / "log").read_text()
     yield through
     process.terminate()
     process.wait(10)

@@ -218,7 +218,9 @@ def problem_of(error: Exception) -> ProblemError:
     if isinstance(error, psycopg.DataError):
         detail = f"a value cannot be stored ({_first_line(error)}): text must be free of NUL characters and numbers in range"
         return ProblemError(ProblemType.INVALID_REQUEST, detail)
-    return ProblemError(ProblemType.INTERNAL, f"the metadata database refused a statement: {_first_line(error)}")
+    return ProblemError(
+        ProblemType.INTERNAL, f"the metadata database refused a statement: {_first_line(error)}"
+    )
 
 
 def _is_outage(error: Exception) -> bool:

@@ -10,11 +10,11 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from visualindex.errors import ProblemError, ProblemType
 
 _ACCOUNT = "pgserver"
 _LONGEST_SOCKET_FOLDER = 90  # of the 107 bytes that the kernel allows with the socket's own name
-_START_S = 60.0
+_START_S = 300  # a crash may leave much log to replay
+_CONNECT_S = 10
 _STOP_S = 30.0
 _ORPHANS_S = 5.0
 _SETTINGS = {
@@ -50,7 +51,6 @@ class EmbeddedPostgres:
         self._state = Path(state_dir).resolve()
         self.data = self._state / "postgres"
         self._log = self._state / "postgres.log"
-        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def dsn(self) -> str:
@@ -96,18 +96,11 @@ class EmbeddedPostgres:
         ):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(sign)
-            if self._gone(process, patience):
+            if not psutil.wait_procs([process], timeout=patience)[1]:
                 return
         raise ProblemError(
             ProblemType.INTERNAL, f"the embedded Postgres (pid {pid}) does not end: end it by hand"
         )
-
-    def _gone(self, process: psutil.Process, patience: float) -> bool:
-        if self._child is not None and self._child.pid == process.pid:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(patience)
-            return self._child.poll() is not None
-        return not psutil.wait_procs([process], timeout=patience)[1]
 
     @property
     def _socket_folder(self) -> Path:
@@ -130,8 +123,6 @@ class EmbeddedPostgres:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(orphans, timeout=_ORPHANS_S)
-        if self._child is not None:
-            self._child.poll()
         for left in (self.data / "postmaster.pid", *self._socket_folder.glob(".s.PGSQL.*")):
             left.unlink(missing_ok=True)
 
@@ -155,9 +146,9 @@ class EmbeddedPostgres:
             "-D",
             str(fresh),
         ]
-        done = self._program(command, account)
-        if done.returncode:
-            raise _failure("could not create its data folder", done.stdout)
+        if self._program(command, account).returncode:
+            detail = f"initdb could not create {fresh}: run it by hand to see why: {shlex.join(command)}"
+            raise ProblemError(ProblemType.UNAVAILABLE, detail)
         fresh.rename(self.data)
 
     def _program(
@@ -165,8 +156,9 @@ class EmbeddedPostgres:
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(self.bin / command[0]), *command[1:]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # a pipe would be held open by the server for as long as it lives
+            stderr=subprocess.DEVNULL,
             text=True,
             check=False,
             cwd="/",
@@ -176,35 +168,38 @@ class EmbeddedPostgres:
         )
 
     def _launch(self) -> None:
+        """Starts the server as nobody's child, so that it outlives us and leaves no zombie."""
         account = _account()
+        self._log.touch()
+        if account:
+            os.chown(self._log, account.pw_uid, account.pw_gid)
         settings = {
             **_SETTINGS,
             "unix_socket_directories": str(self._socket_folder),
             "unix_socket_permissions": "0700",
         }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
-                [str(self.bin / "postgres"), "-D", str(self.data), *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,
-                user=account.pw_uid if account else None,
-                group=account.pw_gid if account else None,
-                extra_groups=[] if account else None,
-            )
+        options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
+        command = [
+            "pg_ctl",
+            "start",
+            "-w",
+            "-t",
+            str(_START_S),
+            "-D",
+            str(self.data),
+            "-l",
+            str(self._log),
+            "-o",
+            options,
+        ]
+        if self._program(command, account).returncode:
+            raise _failure("did not start", _tail(self._log))
 
     def _await_ready(self) -> None:
-        ends = time.monotonic() + _START_S
-        while time.monotonic() < ends:
-            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.dsn, connect_timeout=5):
-                return
-            if self._child is not None and self._child.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise _failure("did not start", _tail(self._log))
+        try:
+            psycopg.connect(self.dsn, connect_timeout=_CONNECT_S).close()
+        except psycopg.OperationalError as error:
+            raise _failure(f"does not answer ({error})", _tail(self._log)) from error
 
 
 def _binaries(data: Path) -> Path:

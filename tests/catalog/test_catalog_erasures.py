@@ -1,0 +1,142 @@
+"""Originals are erased when no image needs them, and never from under a write that was acknowledged."""
+
+import asyncio
+
+from visualindex.catalog import Catalog
+from visualindex.identity import content_digest
+
+from .scene import FINGERPRINT, INDEX, image, number_id, vector
+
+
+class Originals:
+    """An object store of digests, slow enough to be overtaken."""
+
+    def __init__(self) -> None:
+        self.kept: set[bytes] = set()
+        self.erasing = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def store(self, digest: bytes) -> None:
+        self.kept.add(digest)
+
+    async def erase(self, index: str, digest: bytes) -> None:
+        assert index == INDEX
+        self.erasing.set()
+        await self.go_on.wait()
+        self.kept.discard(digest)
+
+
+async def test_an_original_is_erased_once_no_image_needs_it(catalog: Catalog) -> None:
+    originals = Originals()
+    shared = content_digest(b"shared")
+    await originals.store(shared)
+    await catalog.put_images(INDEX, [image(1, content=b"shared"), image(2, content=b"shared")])
+    await catalog.delete_image(INDEX, number_id(1))
+    assert await catalog.sweep_erasures(originals.erase) == 0
+    assert originals.kept == {shared}
+    await catalog.delete_image(INDEX, number_id(2))
+    assert await catalog.sweep_erasures(originals.erase) == 1
+    assert originals.kept == set()
+    assert await catalog.sweep_erasures(originals.erase) == 0
+
+
+async def test_two_images_deleted_at_once_leave_no_original_behind(catalog: Catalog) -> None:
+    originals = Originals()
+    await originals.store(content_digest(b"shared"))
+    await catalog.put_images(INDEX, [image(number, content=b"shared") for number in range(4)])
+    await asyncio.gather(*(catalog.delete_image(INDEX, number_id(number)) for number in range(4)))
+    await catalog.sweep_erasures(originals.erase)
+    assert originals.kept == set()
+
+
+async def test_replaced_content_is_erased(catalog: Catalog) -> None:
+    originals = Originals()
+    await originals.store(content_digest(b"old"))
+    await originals.store(content_digest(b"new"))
+    await catalog.put_images(INDEX, [image(1, content=b"old")])
+    await catalog.put_images(INDEX, [image(1, content=b"new")])
+    assert await catalog.sweep_erasures(originals.erase) == 1
+    assert originals.kept == {content_digest(b"new")}
+
+
+async def test_an_upload_that_races_with_the_sweep_keeps_its_original(catalog: Catalog) -> None:
+    """The original is stored, then erased by a sweep that began before, then the write commits: it must be stored again."""
+    originals = Originals()
+    digest = content_digest(b"shared")
+    await originals.store(digest)
+    await catalog.put_images(INDEX, [image(1, content=b"shared")])
+    await catalog.delete_image(INDEX, number_id(1))
+    originals.go_on.clear()
+    sweep = asyncio.create_task(catalog.sweep_erasures(originals.erase))
+    await originals.erasing.wait()
+    await originals.store(digest)
+    again = [image(2, content=b"shared")]
+    put = asyncio.create_task(catalog.put_images(INDEX, again, ensure_objects=originals.store))
+    done, _ = await asyncio.wait({put}, timeout=0.3)
+    assert not done, "the write must wait for the sweep that has its original"
+    originals.go_on.set()
+    await asyncio.gather(sweep, put)
+    assert originals.kept == {digest}
+    assert await catalog.sweep_erasures(originals.erase) == 0
+    assert originals.kept == {digest}
+
+
+async def test_an_upload_long_after_the_erasure_began_is_checked_too(catalog: Catalog) -> None:
+    originals = Originals()
+    digest = content_digest(b"shared")
+    await catalog.put_images(INDEX, [image(1, content=b"shared")])
+    await catalog.delete_image(INDEX, number_id(1))
+    await originals.store(digest)
+    await catalog.sweep_erasures(originals.erase)
+    await catalog.put_images(INDEX, [image(2, content=b"shared")], ensure_objects=originals.store)
+    assert originals.kept == {digest}
+
+
+async def test_a_write_that_holds_an_original_keeps_the_sweep_off(catalog: Catalog) -> None:
+    originals = Originals()
+    digest = content_digest(b"shared")
+    await catalog.put_images(INDEX, [image(1, content=b"shared")])
+    await catalog.delete_image(INDEX, number_id(1))
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    async def ensure(wanted: bytes) -> None:
+        await originals.store(wanted)
+        inside.set()
+        await leave.wait()
+
+    put = asyncio.create_task(catalog.put_images(INDEX, [image(2, content=b"shared")], ensure_objects=ensure))
+    await inside.wait()
+    sweep = asyncio.create_task(catalog.sweep_erasures(originals.erase))
+    done, _ = await asyncio.wait({sweep}, timeout=0.3)
+    assert not done
+    leave.set()
+    await put
+    assert await sweep == 0
+    assert originals.kept == {digest}
+
+
+async def test_an_erasure_that_fails_is_tried_by_the_next_sweep(catalog: Catalog) -> None:
+    originals = Originals()
+    await originals.store(content_digest(b"one"))
+    await originals.store(content_digest(b"two"))
+    await catalog.put_images(INDEX, [image(1, content=b"one"), image(2, content=b"two")])
+    await catalog.delete_image(INDEX, number_id(1))
+    await catalog.delete_image(INDEX, number_id(2))
+
+    async def fail_one(index: str, digest: bytes) -> None:
+        if digest == content_digest(b"one"):
+            raise OSError("the store is away")
+        await originals.erase(index, digest)
+
+    assert await catalog.sweep_erasures(fail_one) == 1
+    assert originals.kept == {content_digest(b"one")}
+    assert await catalog.sweep_erasures(originals.erase) == 1
+    assert originals.kept == set()
+
+
+async def test_deleting_an_image_deletes_its_vectors(catalog: Catalog) -> None:
+    both = {(0, FINGERPRINT): vector(1), (1, FINGERPRINT): vector(2)}
+    await catalog.put_images(INDEX, [image(1, embeddings=both)])
+    await catalog.delete_image(INDEX, number_id(1))
+    assert await catalog.get_vectors(INDEX, [number_id(1)], FINGERPRINT, region=1) == {}
