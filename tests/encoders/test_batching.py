@@ -1,6 +1,7 @@
 """The batcher keeps its promises about deadlines, order and overload, on the real encoder."""
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -81,6 +82,10 @@ def _submit(batcher: DeadlineBatcher, image: Images, seconds: float = SOON) -> "
     return asyncio.ensure_future(batcher.submit(image, time.monotonic() + seconds))
 
 
+def _note(ended: list[int], number: int, _: object) -> None:
+    ended.append(number)
+
+
 async def _queued(batcher: DeadlineBatcher, count: int) -> None:
     while batcher.queued != count:  # noqa: ASYNC110 - a batcher has no event for its length
         await asyncio.sleep(0)
@@ -118,7 +123,7 @@ async def test_batches_are_bounded_and_in_order(make: Make, gate: Gate, draw: Dr
     tasks = []
     for number, image in enumerate(images):
         tasks.append(_submit(batcher, image))
-        tasks[-1].add_done_callback(lambda _, number=number: ended.append(number))
+        tasks[-1].add_done_callback(functools.partial(_note, ended, number))
     await _queued(batcher, 7)
     gate.allow(4)
     await asyncio.gather(*tasks)

@@ -36,7 +36,7 @@ def test_moves_with_dimension(cache_dir: Path) -> None:
 
 def test_ignores_how_it_runs(cache_dir: Path) -> None:
     """Runtime, batch size, replicas and placement leave the space as it is."""
-    same = [
+    same: list[dict[str, object]] = [
         {},
         {"runtime": "onnxruntime"},
         {"max_batch_size": 7},

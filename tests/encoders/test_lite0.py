@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from visualindex.encoders import Encoder, EncoderConfigError, TextNotSupportedError, load_encoder
+from visualindex.encoders import Encoder, EncoderConfigError, Parallelism, TextNotSupportedError, load_encoder
 from visualindex.encoders.lite0 import bundled_weights
 from visualindex.encoders.lite0_graph import build_graph, classifier
 from visualindex.encoders.torch_pickle import read_state_dict
@@ -32,7 +33,7 @@ def test_agrees_with_the_reference(runtime: str, cache_dir: Path, draw: Draw) ->
     import torch
 
     state = torch.load(bundled_weights(), weights_only=True)
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
     images = draw(6)
     with torch.inference_mode():
@@ -80,7 +81,7 @@ def test_calls_side_by_side_do_not_mix(runtime: str, cache_dir: Path, draw: Draw
 
     def encode(call: int) -> float:
         row = call % len(images)
-        parallelism = "latency" if call % 5 == 0 else "throughput"
+        parallelism: Parallelism = "latency" if call % 5 == 0 else "throughput"
         vector = encoder.encode(images[row : row + 1], parallelism=parallelism).vectors[0]
         return float(vector @ expected[row])
 
@@ -95,6 +96,7 @@ import sys
 sys.modules["torch"] = sys.modules["timm"] = None
 import numpy as np
 from pathlib import Path
+from typing import Any
 from visualindex.encoders import load_encoder
 from visualindex.spec.models import EncoderSpec
 encoder = load_encoder(EncoderSpec(), cache_dir=Path(sys.argv[1]))
@@ -103,6 +105,22 @@ print(encoder.encode(np.zeros((2, 224, 224, 3), np.uint8)).vectors.shape)
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "(2, 256)"
+
+
+def test_is_named_without_any_runtime(tmp_path: Path) -> None:
+    """What only plans or runs torch needs neither ONNX nor a CPU runtime installed."""
+    program = """
+import sys
+for name in ("onnx", "onnxruntime", "openvino", "timm", "open_clip"):
+    sys.modules[name] = None
+from pathlib import Path
+from visualindex.encoders import fingerprint_of
+from visualindex.spec.models import EncoderSpec
+print(fingerprint_of(EncoderSpec(runtime="torch"), Path(sys.argv[1])))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert len(done.stdout.strip()) == 16
 
 
 def test_the_graph_is_built_once(tmp_path: Path) -> None:
@@ -139,7 +157,7 @@ def test_refuses_pictures_of_another_shape(lite0: Encoder, shape: tuple[int, ...
 def test_refuses_float_pictures(lite0: Encoder) -> None:
     """Scaled floats would be encoded as nearly black."""
     with pytest.raises(ValueError, match=r"images are float32\[1, 224, 224, 3\]"):
-        lite0.encode(np.zeros((1, 224, 224, 3), np.float32))  # type: ignore[arg-type]
+        lite0.encode(np.zeros((1, 224, 224, 3), np.float32))
 
 
 def test_takes_views_that_are_not_contiguous(lite0: Encoder, draw: Draw) -> None:

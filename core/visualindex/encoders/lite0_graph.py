@@ -1,8 +1,6 @@
 """EfficientNet-Lite0 as an ONNX graph, built from its state dict so that serving needs neither torch nor an exporter.
 
-Architecture: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019), in its Lite
-form: ReLU6, no squeeze-and-excitation, fixed stem and head. Batch norms are folded into the convolutions, and the
-preprocessing `(x - 127) / 128` is part of the graph.
+Batch norms are folded into the convolutions, and the preprocessing is part of the graph.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,36 +12,18 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-GRAPH_VERSION = 1
-"""Raised whenever the built graph changes, so that a cached file of an older release is not taken for the new one."""
-
-SIZE = 224
-MEAN, SCALE = 127.0, 128.0
-DIMENSION = 1280
-PATCH_GRID, PATCH_CHANNELS = 14, 112
-_BN_EPSILON = 1e-3
-
-
-class Stage(NamedTuple):
-    """A row of the architecture table: `repeats` blocks, the first of which has the stride."""
-
-    repeats: int
-    kernel: int
-    stride: int
-    expansion: int
-    channels: int
-
-
-STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+from visualindex.encoders.lite0_architecture import (
+    BN_EPSILON,
+    DIMENSION,
+    MEAN,
+    PATCH_CHANNELS,
+    PATCH_GRID,
+    PATCH_STAGE,
+    SCALE,
+    SIZE,
+    STAGES,
+    Stage,
 )
-_PATCH_STAGE = 4
 
 
 class _Unit(NamedTuple):
@@ -105,7 +85,7 @@ def build_graph(state: Mapping[str, npt.NDArray[Any]]) -> bytes:
     x = graph.conv(_preprocess(graph), stride=2)
     for number, stage in enumerate(STAGES):
         x = _stage(graph, x, stage)
-        if number == _PATCH_STAGE:
+        if number == PATCH_STAGE:
             graph.node("Transpose", x, output="patches", perm=[0, 2, 3, 1])
     x = graph.node("GlobalAveragePool", graph.conv(x))
     graph.node("Flatten", x, output="pooled", axis=1)
@@ -154,7 +134,7 @@ def _folded(
     mean: npt.NDArray[Any],
     variance: npt.NDArray[Any],
 ) -> _Unit:
-    scale = weight.astype(np.float64) / np.sqrt(variance.astype(np.float64) + _BN_EPSILON)
+    scale = weight.astype(np.float64) / np.sqrt(variance.astype(np.float64) + BN_EPSILON)
     folded = kernel * scale[:, None, None, None]
     return _Unit(folded.astype(np.float32), (bias - mean * scale).astype(np.float32))
 

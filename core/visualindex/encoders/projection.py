@@ -60,13 +60,13 @@ class Projection:
 
     def save(self, path: Path) -> None:
         """Write a `.npz` file in half precision, which moves cosines by about 1e-4."""
-        np.savez_compressed(
-            path,
-            encoder=np.array(self.encoder),
-            mean=self.mean,
-            components=self.components.astype(np.float16),
-            explained=self.explained,
-        )
+        parts: dict[str, Any] = {
+            "mean": self.mean,
+            "components": self.components.astype(np.float16),
+            "explained": self.explained,
+        }
+        with path.open("wb") as file:
+            np.savez_compressed(file, encoder=np.array(self.encoder), **parts)
 
 
 def load_projection(path: Path) -> Projection:

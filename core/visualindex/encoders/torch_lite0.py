@@ -7,12 +7,10 @@ from typing import Any
 import timm
 import torch
 
-from visualindex.encoders import lite0_graph
+from visualindex.encoders.lite0_architecture import MEAN, PATCH_STAGE, SCALE
 from visualindex.encoders.placement import Placement
 from visualindex.encoders.torch_pickle import read_state_dict
 from visualindex.encoders.torch_runtime import TorchBackbone
-
-_PATCH_STAGE = 4
 
 
 class Lite0Towers:
@@ -35,8 +33,8 @@ class Lite0Towers:
     def pooled_with_patches(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [n, 1280] and the map half-way, [n, 112, 14, 14]."""
         model = self.module
-        grid = model.blocks[: _PATCH_STAGE + 1](model.bn1(model.conv_stem(pixels)))
-        last = model.bn2(model.conv_head(model.blocks[_PATCH_STAGE + 1 :](grid)))
+        grid = model.blocks[: PATCH_STAGE + 1](model.bn1(model.conv_stem(pixels)))
+        last = model.bn2(model.conv_head(model.blocks[PATCH_STAGE + 1 :](grid)))
         return model.forward_head(last, pre_logits=True), grid
 
     def tokens(self, texts: Sequence[str]) -> None:
@@ -49,5 +47,5 @@ class Lite0Towers:
 
 def load_lite0(weights: Path, placement: Placement, threads: int) -> TorchBackbone:
     """Load a legacy `.pth` state dict of EfficientNet-Lite0 into timm's model."""
-    mean, scale = (lite0_graph.MEAN,) * 3, (lite0_graph.SCALE,) * 3
+    mean, scale = (MEAN,) * 3, (SCALE,) * 3
     return TorchBackbone(Lite0Towers(weights), placement, mean=mean, std=scale, threads=threads)

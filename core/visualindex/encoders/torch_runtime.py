@@ -93,9 +93,9 @@ class TorchBackbone:
 
     def _pixels(self, images: Images) -> torch.Tensor:
         """Normalised [n, 3, height, width], channels last in memory: the layout the images already have."""
-        pixels = torch.tensor(images)
-        if self.device == "cuda":
-            pixels = pixels.pin_memory().to(self._torch_device, non_blocking=True)
+        pixels = torch.empty(images.shape, dtype=torch.uint8, pin_memory=self.device == "cuda")
+        pixels.numpy()[...] = images
+        pixels = pixels.to(self._torch_device, non_blocking=True)
         scaled = (pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std
         return scaled.to(self._dtype)
 
