@@ -209,11 +209,18 @@ def test_what_is_no_image_is_unsupported(data: bytes) -> None:
     assert caught.value.type is ProblemType.UNSUPPORTED_IMAGE
 
 
-def test_floating_point_tiff_is_refused() -> None:
+@pytest.mark.parametrize("samples", [1, 3])
+def test_floating_point_tiff_is_unsupported(samples: int) -> None:
     """Samples without a defined white cannot be shown: refused instead of guessed."""
-    with pytest.raises(ProblemError) as caught:
-        decode(DecodeJob(encoded(Image.new("F", (8, 8)), "TIFF"), SQUASH), BOUNDS)
-    assert caught.value.type is ProblemType.UNSUPPORTED_IMAGE
+    cv2 = pytest.importorskip("cv2")
+    data = cv2.imencode(".tiff", np.zeros((8, 8, samples), np.float32))[1].tobytes()
+    assert outcome(data) is ProblemType.UNSUPPORTED_IMAGE
+
+
+def test_much_padding_between_jpeg_markers_is_damage() -> None:
+    """Many bytes without a marker after the pixels mean that the decoder lost its place."""
+    data = encoded(quadrants(), "JPEG")
+    assert outcome(data[:-2] + bytes(400) + data[-2:]) is ProblemType.INVALID_IMAGE
 
 
 @pytest.mark.parametrize("kind", ALL)

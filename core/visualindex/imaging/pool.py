@@ -70,14 +70,13 @@ class DecodePool:
     async def start(self) -> None:
         """Start the workers and a spare. Raises ProblemError UNAVAILABLE when one does not start."""
         self._open = True
-        try:
-            async with asyncio.TaskGroup() as group:
-                started = [group.create_task(self._start_worker()) for _ in range(self._workers + SPARES)]
-        except* ProblemError as problems:
-            await self.close()
-            raise problems.exceptions[0] from None
-        for task in started:
-            self._put(task.result())
+        starting = (self._start_worker() for _ in range(self._workers + SPARES))
+        started = await asyncio.gather(*starting, return_exceptions=True)
+        for outcome in started:
+            if isinstance(outcome, BaseException):
+                await self.close()
+                raise outcome
+            self._put(outcome)
 
     async def close(self) -> None:
         """Kill all workers; jobs still running or waiting are answered UNAVAILABLE."""

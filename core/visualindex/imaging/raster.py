@@ -37,6 +37,9 @@ _PLUGINS: dict[Format, Callable[[io.BytesIO], Image.Image]] = {
 # Every other warning, and more padding than this, means that pixels are missing or wrong.
 _HARMLESS = re.compile(r"\b[1-5]?\d extraneous bytes before marker|Unknown Adobe color transform code")
 
+# How Pillow says that a file is well-formed but of a kind it cannot read.
+_VARIANT = re.compile("unsupported|not supported|unknown pixel mode", re.IGNORECASE)
+
 _PHOTOMETRIC_WHITE_IS_ZERO = 0
 
 
@@ -57,7 +60,11 @@ def load(data: Buffer, info: ImageInfo, scale: float) -> Image.Image:
         raise too_large("more pixels than fit in a decoder's memory", "what its memory holds") from error
     # Decoders raise whatever their parsing meets (SyntaxError, KeyError, struct.error, ...) on damaged bytes.
     except Exception as error:
-        raise invalid(str(error) or type(error).__name__) from error
+        why = str(error) or type(error).__name__
+        # libjpeg says so of damaged markers; the variants of JPEG that it cannot read are known from the header.
+        if info.format != "jpeg" and _VARIANT.search(why):
+            raise unsupported(f"This variant of {info.format.upper()} ({why})") from error
+        raise invalid(why) from error
 
 
 def _jpeg(data: Buffer, info: ImageInfo, scale: float) -> Image.Image:
