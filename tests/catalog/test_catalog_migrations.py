@@ -95,5 +95,5 @@ async def test_a_newer_database_is_used_if_it_allows_that(dsn: str) -> None:
 async def test_an_edited_revision_is_refused(dsn: str) -> None:
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute("UPDATE schema_revisions SET digest = 'other' WHERE revision = 1")
-    with pytest.raises(ProblemError, match="schema revision 1 .* edited"):
+    with pytest.raises(ProblemError, match=r"schema revision 1 .* edited"):
         await migrate(dsn)
