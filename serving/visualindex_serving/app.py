@@ -1,10 +1,10 @@
 """Application builders: what Serve runs for a list of specs. Named by import path in the Serve configuration."""
 
-import functools
 import math
 from typing import Any
 
 import ray
+from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
@@ -34,10 +34,13 @@ def build_index(args: dict[str, Any]) -> Application:
 def build_gateway(args: dict[str, Any]) -> Application:
     """The application of the HTTP front. `args` is `{"indexes": [VisualIndex documents]}`."""
     resources = read_specs(args["indexes"])
-    builder = functools.partial(create_app, args["indexes"])
+
+    def builder() -> FastAPI:  # Serve tells builders from applications by their being functions
+        return create_app(args["indexes"])
+
     limit = max(r.spec.gateway.max_concurrent_requests for r in resources)
     deployment = serve.deployment(
-        serve.ingress(builder)(Gateway),  # type: ignore[arg-type]
+        serve.ingress(builder)(Gateway),
         name="gateway",
         num_replicas=max(r.spec.replicas(r.spec.gateway.replicas) for r in resources),
         max_ongoing_requests=limit * 4,

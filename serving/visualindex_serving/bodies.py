@@ -103,10 +103,7 @@ def search_document(form: FormData) -> dict[str, Any]:
 
 def _json_object(form: FormData, part: str) -> dict[str, Any]:
     value = form[part]
-    if isinstance(value, UploadFile):
-        raw = value.file.read()
-    else:
-        raw = value.encode()
+    raw = value.file.read() if isinstance(value, UploadFile) else value.encode()
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:

@@ -29,7 +29,7 @@ from visualindex_serving.encoding import (
     open_encoder,
     remote_encode,
 )
-from visualindex_serving.fanout import Fanout
+from visualindex_serving.fanout import Fanout, ShardCall
 from visualindex_serving.handles import shard_call
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.maintenance import Maintenance
@@ -43,6 +43,9 @@ from visualindex_serving.vision import EncodeOne, Vision
 logger = logging.getLogger(__name__)
 
 
+ConnectShard = Callable[[str, int], ShardCall]
+
+
 class Gateway:
     """Serve's view of the gateway; the ASGI application does the work."""
 
@@ -50,14 +53,17 @@ class Gateway:
         """The process answers; a part that is missing shows in /readyz, and restarting the gateway would not mend it."""
 
 
-def create_app(documents: list[dict[str, Any]]) -> FastAPI:
-    """The ASGI application for a list of VisualIndex documents; its lifespan opens and closes all parts."""
+def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_call) -> FastAPI:
+    """The ASGI application for a list of VisualIndex documents; its lifespan opens and closes all parts.
+
+    `connect(index, shard)` gives the way to ask a shard: a Serve handle unless a caller has the shards in its process.
+    """
     resources = read_specs(documents)
     app = FastAPI(
         title="VisualIndex",
         version=__version__,
         description="Visual search: a picture in, the items that look like it out.",
-        lifespan=_lifespan(resources),
+        lifespan=_lifespan(resources, connect),
         redirect_slashes=False,
     )
     problems.install(app)
@@ -73,17 +79,19 @@ def create_app(documents: list[dict[str, Any]]) -> FastAPI:
     return app
 
 
-def _lifespan(resources: list[VisualIndex]) -> Callable[[FastAPI], Any]:
+def _lifespan(resources: list[VisualIndex], connect: ConnectShard) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.service = await open_service(resources, Runtime.from_env(), stack)
+            app.state.service = await open_service(resources, Runtime.from_env(), connect, stack)
             yield
 
     return lifespan
 
 
-async def open_service(resources: list[VisualIndex], runtime: Runtime, stack: AsyncExitStack) -> Service:
+async def open_service(
+    resources: list[VisualIndex], runtime: Runtime, connect: ConnectShard, stack: AsyncExitStack
+) -> Service:
     """Open every part of a gateway; `stack` closes them in reverse order."""
     connections = max(r.spec.postgres.max_connections for r in resources)
     catalog = await Catalog.open(
@@ -94,7 +102,7 @@ async def open_service(resources: list[VisualIndex], runtime: Runtime, stack: As
     log = SearchLog(catalog.log_searches, metrics.search_log_dropped.inc)
     log.start()
     stack.push_async_callback(log.close)
-    indexes = {r.name: await _open_index(r, runtime, catalog, stack) for r in resources}
+    indexes = {r.name: await _open_index(r, runtime, catalog, connect, stack) for r in resources}
     maintenance = Maintenance(catalog, list(indexes.values()))
     maintenance.start()
     stack.push_async_callback(maintenance.close)
@@ -103,7 +111,7 @@ async def open_service(resources: list[VisualIndex], runtime: Runtime, stack: As
 
 
 async def _open_index(
-    resource: VisualIndex, runtime: Runtime, catalog: Catalog, stack: AsyncExitStack
+    resource: VisualIndex, runtime: Runtime, catalog: Catalog, connect: ConnectShard, stack: AsyncExitStack
 ) -> IndexService:
     spec = resource.spec
     about, encode = await _open_encoder(resource, runtime)
@@ -124,7 +132,7 @@ async def _open_index(
         store=store,
         fetcher=fetcher,
         vision=Vision(pool, about.input, encode),
-        shards=Fanout([shard_call(resource.name, n) for n in range(spec.index.shards)]),
+        shards=Fanout([connect(resource.name, n) for n in range(spec.index.shards)]),
     )
 
 

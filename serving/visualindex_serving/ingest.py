@@ -12,7 +12,7 @@ from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Writte
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import content_digest, image_id_for_key
 from visualindex.objectstore import original_key, thumbnail_key
-from visualindex_serving.deadlines import within
+from visualindex_serving.deadlines import monotonic, within
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.vision import Seen
 
@@ -125,7 +125,7 @@ async def _prepare(service: IndexService, incoming: Incoming, deadline: float) -
     if data is None:
         if incoming.image_url is None:
             raise ProblemError(ProblemType.INVALID_REQUEST, "/image: send the picture or its image_url")
-        data = (await service.fetcher.fetch(incoming.image_url, deadline=deadline)).data
+        data = (await service.fetcher.fetch(incoming.image_url, deadline=monotonic(deadline))).data
     sizes = service.resource.spec.storage.thumbnail_sizes
     seen = await service.vision.see(data, box=None, thumbnails=sizes, deadline=deadline)
     digest = content_digest(data)

@@ -17,7 +17,7 @@ _ERRORS = {
     504: ("Gateway Timeout", "deadline-exceeded", "The gateway did not answer before the deadline."),
 }
 _ERRORFILE = re.compile(r"^(\s*errorfile\s+)(502|503|504)\s+\S+\s*$", re.MULTILINE)
-_OPEN_BIND = re.compile(r"^(\s*bind\s+):(\d+)", re.MULTILINE)
+_OWN_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 _TITLE = "A part of the service is unavailable"
 
 
@@ -39,10 +39,12 @@ def error_document(status: int) -> bytes:
     return (head + body).encode()
 
 
-def rewritten(config: str, errors_dir: Path, *, loopback: bool) -> str:
-    """The configuration with our error files, and with the statistics ports on loopback where asked for."""
+def rewritten(config: str, errors_dir: Path, *, loopback_ports: tuple[str, ...] = ()) -> str:
+    """The configuration with our error files, and with the given ports bound to loopback only."""
     config = _ERRORFILE.sub(lambda m: f"{m[1]}{m[2]} {errors_dir / f'{m[2]}.http'}", config)
-    return _OPEN_BIND.sub(r"\g<1>127.0.0.1:\g<2>", config) if loopback else config
+    for port in loopback_ports:
+        config = re.sub(rf"^(\s*bind\s+)\S*:{port}\b", rf"\g<1>127.0.0.1:{port}", config, flags=re.MULTILINE)
+    return config
 
 
 def main() -> None:
@@ -53,8 +55,9 @@ def main() -> None:
         config = Path(sys.argv[sys.argv.index("-f") + 1])
         for status in _ERRORS:
             (config.parent / f"{status}.http").write_bytes(error_document(status))
-        loopback = os.environ.get("VISUALINDEX_MODE") == "local"
-        config.write_text(rewritten(config.read_text(), config.parent, loopback=loopback))
+        local = os.environ.get("VISUALINDEX_MODE") == "local"
+        ports = tuple(os.environ[name] for name in _OWN_PORTS if local and name in os.environ)
+        config.write_text(rewritten(config.read_text(), config.parent, loopback_ports=ports))
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *sys.argv[1:]])  # noqa: S606 - becomes the proxy Serve asked for

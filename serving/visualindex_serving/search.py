@@ -17,7 +17,7 @@ from visualindex.filters import conjoin, parse_filter, to_json
 from visualindex.objectstore import original_key
 from visualindex_serving.access import Grant
 from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor
-from visualindex_serving.deadlines import deadline_in, remaining, within
+from visualindex_serving.deadlines import deadline_in, monotonic, remaining, within
 from visualindex_serving.fanout import Merged
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import Float32, ShardQuery
@@ -174,7 +174,7 @@ async def _picture(service: IndexService, request: SearchRequest, deadline: floa
     start = time.perf_counter()
     query = request.query
     if query.image_url is not None:
-        data = (await service.fetcher.fetch(query.image_url, deadline=deadline)).data
+        data = (await service.fetcher.fetch(query.image_url, deadline=monotonic(deadline))).data
     else:
         assert query.image_id is not None  # noqa: S101 - the source was checked
         data = await original(service, query.image_id)

@@ -23,7 +23,7 @@ class Running:
     pid: int
     url: str
     dsn: str
-    dashboard_url: str
+    metrics_port: int
     indexes: list[str]
 
 
@@ -52,8 +52,8 @@ class StateDir:
 
     @property
     def ray_temp(self) -> Path:
-        """Ray's sockets need short paths, so its temporary directory lies outside."""
-        return Path("/tmp") / f"visualindex-{self.mark[:8]}"  # noqa: S108 - owned by us, mode 0700
+        """Ray's sockets need short paths, and HAProxy under it even shorter ones, so it lies outside."""
+        return Path("/tmp") / f"vi-{self.mark[:8]}"  # noqa: S108 - owned by us, mode 0700
 
     @property
     def running_file(self) -> Path:

@@ -39,7 +39,7 @@ def report(path: Path) -> dict[str, Any]:
     return {
         "state": readiness["status"],
         "url": running.url,
-        "dashboard": running.dashboard_url,
+        "metrics": f"http://127.0.0.1:{running.metrics_port}/metrics",
         "indexes": running.indexes,
         "reasons": readiness["reasons"],
         "processes": len(of_stack(state.mark)),

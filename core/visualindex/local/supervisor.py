@@ -17,6 +17,7 @@ import httpx
 
 from visualindex.catalog import EmbeddedPostgres, migrate
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.local.ports import is_free, pick
 from visualindex.local.processes import kill_stack, with_children
 from visualindex.local.ray_head import RayHead
 from visualindex.local.state import MARK, Running, StateDir
@@ -31,6 +32,11 @@ _WATCH_S = 0.2
 _PROBE_S = 2.0
 _SILENT_S = 20.0
 _CALM_S = 300.0
+_SERVE_PORTS = {
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+}
 
 
 @dataclass(frozen=True)
@@ -97,13 +103,15 @@ class Supervisor:
             raise ProblemError(ProblemType.INVALID_REQUEST, detail)
 
     def _start(self) -> None:
+        if not is_free(self._options.port, self._options.host):
+            detail = f"Port {self._options.port} is in use: stop what listens there, or choose another with --port."
+            raise ProblemError(ProblemType.UNAVAILABLE, detail)
         dsn = self._start_postgres()
         asyncio.run(migrate(dsn))
-        self._start_ray(dsn)
-        self._await_ready()
+        self._start_ray_patiently(dsn)
         assert self._ray is not None  # noqa: S101 - just started
         names = [r.name for r in self._resources]
-        self._state.write_running(Running(os.getpid(), self.url, dsn, self._ray.dashboard_url, names))
+        self._state.write_running(Running(os.getpid(), self.url, dsn, self._ray.metrics_port, names))
 
     def _start_postgres(self) -> str:
         given = self._resources[0].spec.postgres.dsn
@@ -114,11 +122,22 @@ class Supervisor:
         self._postgres.start()
         return self._postgres.dsn
 
+    def _start_ray_patiently(self, dsn: str) -> None:
+        """Start Ray; on a machine too busy for its start-up limits, once more."""
+        try:
+            self._start_ray(dsn)
+            self._await_ready()
+        except ProblemError as problem:
+            self._say(f"Ray Serve did not start, trying once more: {problem.detail[-300:]}")
+            self._kill_ray()
+            self._start_ray(dsn)
+            self._await_ready()
+
     def _start_ray(self, dsn: str) -> None:
         self._say("starting Ray Serve")
         cpus = max(os.cpu_count() or 1, math.ceil(cpus_needed(self._resources)) + 1)
         self._ray = RayHead(self._state, self._environment(dsn), cpus)
-        self._ray.start()
+        self._ray.start(serve_config(self._resources, host=self._options.host, port=self._options.port))
 
     def _environment(self, dsn: str) -> dict[str, str]:
         own = {
@@ -130,35 +149,27 @@ class Supervisor:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self._state.token(),
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("visualindex-haproxy")),
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._state.ray_temp / "haproxy" / "haproxy.cfg"),
-            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._state.ray_temp / "haproxy" / "admin.sock"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._state.ray_temp / "haproxy"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._state.ray_temp / "haproxy" / "server-state"),
-            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self._state.ray_temp / "haproxy" / "metrics.sock"),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._state.ray_temp / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._state.ray_temp / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._state.ray_temp),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._state.ray_temp / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self._state.ray_temp / "metrics.sock"),
         }
-        return {**os.environ, **serve_environment(self._resources), **own}
+        ports = {name: str(pick(preferred)) for name, preferred in _SERVE_PORTS.items()}
+        return {**os.environ, **serve_environment(self._resources), **ports, **own}
 
     def _await_ready(self) -> None:
-        """Put the applications and wait until a probe search of every index succeeds."""
+        """Wait until a probe search of every index succeeds."""
         assert self._ray is not None  # noqa: S101 - started before
-        config = serve_config(self._resources, host=self._options.host, port=self._options.port)
         until = time.monotonic() + _START_S
-        accepted = False
         while time.monotonic() < until:
             if not self._ray.alive():
-                raise self._failed("Ray stopped while starting")
-            accepted = accepted or self._ray.put_applications(config)
-            if accepted and self._answers("/readyz"):
+                raise self._failed(f"Ray stopped while starting: {self._ray.last_words().strip()}")
+            if self._answers("/readyz"):
                 return
-            self._raise_failed_deployment()
+            self._heal_postgres()
             time.sleep(0.2)
         raise self._failed(f"the service did not answer within {_START_S:.0f} s")
-
-    def _raise_failed_deployment(self) -> None:
-        assert self._ray is not None  # noqa: S101 - started before
-        for name, (status, message) in self._ray.application_states().items():
-            if status == "DEPLOY_FAILED":
-                raise self._failed(f"application {name} failed: {message[-2000:]}")
 
     def _failed(self, why: str) -> ProblemError:
         return ProblemError(ProblemType.UNAVAILABLE, f"{why}. The logs are in {self._state.logs}.")

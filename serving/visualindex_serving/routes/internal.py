@@ -8,7 +8,7 @@ from visualindex.api.images import BatchResult, EmbeddingResponse, ImageRequest,
 from visualindex.api.search import ApiModel, Box, IndexName
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.bodies import is_multipart, read_form, read_json, request_part, upload_of, validate
-from visualindex_serving.deadlines import deadline_in
+from visualindex_serving.deadlines import deadline_in, monotonic
 from visualindex_serving.ingest import write_batch
 from visualindex_serving.routes.images import create, incoming_of
 from visualindex_serving.service import Service
@@ -47,7 +47,7 @@ async def embed(request: Request) -> EmbeddingResponse:
         raise ProblemError(ProblemType.INVALID_REQUEST, "/image: send the picture or its image_url, not both")
     deadline = deadline_in(index.resource.spec.limits.search_timeout_ms)
     data = (
-        upload.data if upload else (await index.fetcher.fetch(str(asked.image_url), deadline=deadline)).data
+        upload.data if upload else (await index.fetcher.fetch(str(asked.image_url), deadline=monotonic(deadline))).data
     )
     box = None if asked.box is None else asked.box.as_tuple()
     seen = await index.vision.vector(data, box, deadline)

@@ -1,0 +1,66 @@
+"""The Ray head of a local service: one process that starts Ray, runs the applications and stays.
+
+`python -m visualindex_serving.head CONFIG` reads the Serve configuration and the ports its supervisor wrote. It takes
+the same builders and arguments that a cluster gets through the REST API; running them here saves the dashboard's
+processes and two build workers, about half of the start on two cores. It exits when an application cannot be deployed,
+with the reason on stderr.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from pydantic import ImportString, TypeAdapter
+from ray import serve
+from ray.serve.schema import ApplicationStatus
+
+_WATCH_S = 1.0
+
+
+def start(config: dict[str, Any], node: dict[str, Any]) -> None:
+    """Start Ray with `node`'s options and hand Serve the applications of `config`."""
+    ray.init(
+        "local",
+        namespace="serve",
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        _node_ip_address="127.0.0.1",
+        **node,
+    )
+    serve.start(
+        proxy_location=config["proxy_location"],
+        http_options=config["http_options"],
+        logging_config=config["logging_config"],
+    )
+    targets = [_target(application) for application in config["applications"]]
+    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def _target(application: dict[str, Any]) -> serve.RunTarget:
+    build = TypeAdapter(ImportString).validate_python(application["import_path"])
+    return serve.RunTarget(build(application["args"]), application["name"], application["route_prefix"])
+
+
+def failure() -> str | None:
+    """Why an application cannot be deployed, None while all can."""
+    for name, application in serve.status().applications.items():
+        if application.status == ApplicationStatus.DEPLOY_FAILED:
+            return f"application {name} failed: {application.message}"
+    return None
+
+
+def main() -> None:
+    """Start, then watch until an application fails for good or a signal ends the process."""
+    settings = json.loads(Path(sys.argv[1]).read_text())
+    start(settings["serve"], settings["node"])
+    while (reason := failure()) is None:
+        time.sleep(_WATCH_S)
+    sys.exit(reason)
+
+
+if __name__ == "__main__":
+    main()
