@@ -68,13 +68,14 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still holds its end of the connection."""
+        """Whether the process runs and, unasked, has said nothing: what it says now would pass for the next answer."""
         try:
-            return self.connection.recv(1, socket.MSG_PEEK) != b""
+            self.connection.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return self.process.returncode is None
         except OSError:
             return False
+        return False
 
     async def run(self, job: DecodeJob) -> Decoded:
         """Decode one image.

@@ -51,6 +51,10 @@ def _answer(
     except MemoryError:
         detail = "The image needs more memory than a decoder may take: send a smaller one."
         return wire.problem_head(ProblemError(ProblemType.IMAGE_TOO_LARGE, detail)), []
+    # What decoders raise has become a problem by now: this is a fault of ours, and must not be blamed on the image.
+    except Exception as error:
+        detail = f"The decoder failed ({type(error).__name__}: {error}): report it with the image."
+        return wire.problem_head(ProblemError(ProblemType.INTERNAL, detail)), []
 
 
 def _receive(connection: socket.socket) -> wire.Head | None:
