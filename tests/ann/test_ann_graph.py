@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from visualindex.ann import Deletes, Hits, ShardIndex, Upserts
+from visualindex.ann.maintenance import Work, prepared
+from visualindex.ann.searching import search_state
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import parse_filter
+from visualindex.filters import EVERYTHING, Filter, parse_filter
 from visualindex.spec.models import HnswSpec
 
 DIMENSION = 32
@@ -115,6 +117,50 @@ def test_answers_are_whole_whatever_is_asked(graph: ShardIndex, k: int) -> None:
         hits = graph.search(clustered(3, seed=95), k, tree)
         assert hits.counts.tolist() == [min(k, matching)] * 3
         assert all(len(set(numbers(hits, at))) == min(k, matching) for at in range(3))
+
+
+def test_answers_are_whole_and_exact_when_the_graph_loses_its_way() -> None:
+    """Only the farthest images match, and more than are scanned at once: the graph finds none near the query."""
+    vectors, query = clustered(ROWS), clustered(ROWS)[:1]
+    far = np.argsort(vectors @ query[0])[:300].tolist()
+    about = [{"category": "far" if number in set(far) else "near"} for number in range(ROWS)]
+    index = ShardIndex(DIMENSION, flat_below=200, hnsw=HnswSpec(m=16, ef_search=8), memory_limit=GIB)
+    index.apply(Upserts(numbered(0, ROWS), vectors, about, np.ones(ROWS, int)))
+    index.maintain()
+    state, tree = index._state, parse_filter({"eq": {"category": "far"}})
+    assert state.graph is not None
+    _, rows = state.graph.search(query, 10, state.attributes.mask(tree, ROWS), 8)
+    assert (rows < 0).any(), "the graph must fall short for this test to say anything"
+    assert numbers(index.search(query, 10, tree)) == far[::-1][:10]
+    mixed = index.search(np.concatenate([vectors[far[:1]], query]), 10, tree)
+    assert numbers(mixed, 0)[0] == far[0]
+    assert numbers(mixed, 1) == far[::-1][:10]
+    index.close()
+
+
+@pytest.mark.parametrize("work", [Work.EXTEND, Work.BUILD])
+def test_what_changes_while_maintenance_runs_is_kept(graph: ShardIndex, work: Work) -> None:
+    graph.close()  # only the maintenance below may happen
+    graph.apply(upserts(clustered(40, seed=5), first=ROWS))
+    finish = prepared(work, graph._state, HnswSpec(m=16), lambda: True, threads=1)
+    late = clustered(30, seed=6)
+    graph.apply(upserts(late, first=ROWS + 100), Deletes(numbered(ROWS, 10)))
+    graph.apply(Upserts(numbered(7, 1), -late[:1], [{"category": "moved"}], np.array([2])))
+    after = finish(graph._state)
+    assert after.live == len(graph) == ROWS + 60
+    assert after.base == ROWS + 40
+
+    def nearest(vectors: np.ndarray, tree: Filter | None = None) -> list[int]:
+        keep = after.alive & after.attributes.mask(tree or EVERYTHING, after.rows)
+        hits = search_state(after, vectors, 1, keep, ef_search=200, exact_up_to=100)
+        return [numbers(hits, at)[0] for at in range(len(vectors))]
+
+    assert nearest(late) == list(range(ROWS + 100, ROWS + 130))
+    assert nearest(clustered(40, seed=5)[10:]) == list(range(ROWS + 10, ROWS + 40))
+    assert nearest(-late[:1]) == [7]
+    assert nearest(late[:1], parse_filter({"eq": {"category": "moved"}})) == [7]
+    assert all(after.ids[row].tobytes() == key and after.alive[row] for key, row in after.row_of.items())
+    assert len(after.row_of) == after.live
 
 
 def test_answers_are_whole_when_the_neighbourhood_is_gone(graph: ShardIndex) -> None:
