@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,10 +68,17 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def ingest(tmp_path: Path, service: ScriptedService, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with its state and its working folder below `tmp_path`."""
+def command_line(
+    tmp_path: Path, service: ScriptedService, *arguments: str
+) -> tuple[list[str], dict[str, str]]:
+    """The command and its environment, with its state below `tmp_path`."""
     command = [sys.executable, "-c", "from visualindex.cli import main; main()", "ingest", *arguments]
-    variables = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "VISUALINDEX_URL": service.url}
+    return command, {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "VISUALINDEX_URL": service.url}
+
+
+def ingest(tmp_path: Path, service: ScriptedService, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in `tmp_path` to its end."""
+    command, variables = command_line(tmp_path, service, *arguments)
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=variables)
 
 
@@ -137,6 +146,29 @@ def test_a_problem_that_all_would_meet_stops_the_run(
     assert result.returncode == 1
     assert result.stdout == "0 stored, 0 already there, 1 failed\n"
     assert "stopped: not your index" in result.stderr
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, pictures: Path, shop: Shop) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(received: Received) -> Reply:
+        if b'"b.PNG"' in received.body and not go_on.is_set():
+            asked.set()
+            go_on.wait(60)
+        return shop.answer(received)
+
+    with serving(answer) as service:
+        command, variables = command_line(tmp_path, service, "--concurrency", "1", str(pictures))
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=variables
+        ) as process:
+            assert asked.wait(60)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+            go_on.set()
+        assert process.returncode == 130
+        assert "interrupted with 1 stored" in stderr
+        assert ingest(tmp_path, service, str(pictures)).stdout == "2 stored, 1 already there, 0 failed\n"
 
 
 def test_a_manifests_columns_become_fields_and_metadata(

@@ -52,7 +52,12 @@ def ingest(
     with Journal(journal_path(service, name, view.fingerprint, location)) as journal:
         if again or _is_outdated(journal, view):
             journal.clear()
-        tally = _run(source, name, service, api_key, concurrency, journal, quiet=as_json)
+        try:
+            tally = _run(source, name, service, api_key, concurrency, journal, quiet=as_json)
+        except KeyboardInterrupt:
+            message = f"interrupted with {len(journal)} stored; run the same command again to go on"
+            typer.secho(message, err=True, fg="yellow")
+            raise typer.Exit(130) from None
     _write_failures(tally, failures)
     _print_outcome(tally, failures, as_json)
     if tally.failures or tally.stopped:
