@@ -29,6 +29,18 @@ class Upload:
     filename: str | None
 
 
+@dataclass(frozen=True)
+class Form:
+    """A multipart form: plain fields and uploads, in order, by name."""
+
+    fields: list[tuple[str, str]]
+    files: list[tuple[str, Upload]]
+
+    def uploads(self, part: str) -> list[Upload]:
+        """The uploads of that name."""
+        return [upload for name, upload in self.files if name == part]
+
+
 def is_multipart(request: Request) -> bool:
     """Whether the request carries multipart form data."""
     return request.headers.get("content-type", "").startswith("multipart/form-data")
@@ -42,12 +54,26 @@ async def read_json(request: Request) -> Any:
         raise malformed(f"The body is not JSON: {exc}.") from exc
 
 
-async def read_form(request: Request) -> FormData:
-    """The multipart form. Raises ProblemError MALFORMED_BODY when it cannot be parsed."""
+async def read_form(request: Request) -> Form:
+    """The multipart form, read whole. Raises ProblemError MALFORMED_BODY when it cannot be parsed."""
     try:
-        return await request.form(max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_PART_BYTES)
+        async with request.form(
+            max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_PART_BYTES
+        ) as form:
+            return await _whole(form)
     except HTTPException as exc:
         raise malformed(f"The multipart body cannot be parsed: {exc.detail}.") from exc
+
+
+async def _whole(form: FormData) -> Form:
+    fields: list[tuple[str, str]] = []
+    files: list[tuple[str, Upload]] = []
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            files.append((name, Upload(await value.read(), value.filename)))
+        else:
+            fields.append((name, value))
+    return Form(fields, files)
 
 
 def malformed(detail: str) -> ProblemError:
@@ -63,28 +89,29 @@ def validate(model: type[M], document: Any) -> M:
         raise invalid_request([dict(e) for e in exc.errors(include_url=False)]) from exc
 
 
-async def upload_of(form: FormData, part: str = "image") -> Upload | None:
+def upload_of(form: Form, part: str = "image") -> Upload | None:
     """The picture in a form's part, None without one. Raises ProblemError when there are several or it is empty."""
-    parts = form.getlist(part)
-    if not parts:
-        return None
-    if len(parts) > 1:
-        raise malformed(f"The form has {len(parts)} parts named {part}; send one, or use the batch call.")
-    if not isinstance(parts[0], UploadFile):
+    uploads = form.uploads(part)
+    if any(name == part for name, _ in form.fields):
         raise malformed(
             f"The form's part {part} is a plain field: send it as a file (curl: -F {part}=@photo.jpg)."
         )
-    data = await parts[0].read()
-    if not data:
+    if len(uploads) > 1:
+        raise malformed(f"The form has {len(uploads)} parts named {part}; send one, or use the batch call.")
+    if uploads and not uploads[0].data:
         raise ProblemError(ProblemType.INVALID_IMAGE, f"The form's part {part} is empty.")
-    return Upload(data, parts[0].filename)
+    return uploads[0] if uploads else None
 
 
-def request_part(form: FormData, part: str = "request") -> dict[str, Any]:
+def request_part(form: Form, part: str = "request") -> dict[str, Any]:
     """The JSON of a form's `request` part together with its plain fields; a field given twice is an error."""
-    document = _json_object(form, part) if part in form else {}
-    for name, value in form.multi_items():
-        if name in (part, "image") or isinstance(value, UploadFile):
+    raw = [value.encode() for name, value in form.fields if name == part]
+    raw += [upload.data for upload in form.uploads(part)]
+    if len(raw) > 1:
+        raise malformed(f"{part} is given twice.")
+    document = _json_object(raw[0], part) if raw else {}
+    for name, value in form.fields:
+        if name == part:
             continue
         if name in document:
             raise malformed(f"{name} is given twice.")
@@ -92,7 +119,7 @@ def request_part(form: FormData, part: str = "request") -> dict[str, Any]:
     return document
 
 
-def search_document(form: FormData) -> dict[str, Any]:
+def search_document(form: Form) -> dict[str, Any]:
     """A search request out of a form: query fields may stand beside the others."""
     document = request_part(form)
     loose = {name: document.pop(name) for name in list(document) if name in _QUERY_FIELDS}
@@ -101,9 +128,7 @@ def search_document(form: FormData) -> dict[str, Any]:
     return document
 
 
-def _json_object(form: FormData, part: str) -> dict[str, Any]:
-    value = form[part]
-    raw = value.file.read() if isinstance(value, UploadFile) else value.encode()
+def _json_object(raw: bytes, part: str) -> dict[str, Any]:
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:

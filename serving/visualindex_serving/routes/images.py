@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
-from starlette.datastructures import FormData, UploadFile
 
 from visualindex.api.images import (
     BatchResult,
@@ -23,6 +22,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import matches, parse_filter
 from visualindex.identity import bucket_of, shard_of
 from visualindex_serving.bodies import (
+    Form,
     is_multipart,
     malformed,
     read_form,
@@ -104,7 +104,7 @@ async def create_image(request: Request) -> ImageWritten:
     service: Service = request.app.state.service
     if is_multipart(request):
         form = await read_form(request)
-        upload = await upload_of(form)
+        upload = upload_of(form)
         asked = validate(ImageRequest, request_part(form))
     else:
         upload = None
@@ -146,7 +146,7 @@ async def create_images(request: Request) -> BatchResult:
     """Store many images: multipart pictures, or NDJSON lines with their URLs. Each stands or falls by itself."""
     service: Service = request.app.state.service
     if is_multipart(request):
-        name, incoming = await _batch_of_form(await read_form(request))
+        name, incoming = _batch_of_form(await read_form(request))
     else:
         name, incoming = _batch_of_lines(await request.body())
     index, _ = await service.authorize(request, "write", name)
@@ -161,29 +161,19 @@ async def create_images(request: Request) -> BatchResult:
     return result
 
 
-async def _batch_of_form(form: FormData) -> tuple[str | None, list[Incoming]]:
-    document = request_part_of_batch(form)
-    described = document.get("images", [])
-    files = [part for part in form.getlist("images") if isinstance(part, UploadFile)]
-    if not files:
-        raise malformed("The form has no files named images.")
-    if described and len(described) != len(files):
-        raise malformed(f"The request describes {len(described)} images, the form has {len(files)}.")
-    fields = [validate(ImageFields, d) for d in described] or [
-        ImageFields(key=f.filename or None) for f in files
-    ]
-    data = [await f.read() for f in files]
-    return document.get("index"), [Incoming(f, d) for f, d in zip(fields, data, strict=True)]
-
-
-def request_part_of_batch(form: FormData) -> dict[str, Any]:
-    """The `request` part of a batch form."""
-    plain = FormData([(k, v) for k, v in form.multi_items() if k != "images"])
-    document = request_part(plain)
+def _batch_of_form(form: Form) -> tuple[str | None, list[Incoming]]:
+    document = request_part(form)
     unknown = set(document) - {"index", "images"}
     if unknown:
         raise malformed(f"The batch request has unknown fields: {', '.join(sorted(unknown))}.")
-    return document
+    uploads = form.uploads("images")
+    if not uploads:
+        raise malformed("The form has no files named images.")
+    described = document.get("images") or [{"key": upload.filename} for upload in uploads]
+    if len(described) != len(uploads):
+        raise malformed(f"The request describes {len(described)} images, the form has {len(uploads)}.")
+    fields = [validate(ImageFields, d) for d in described]
+    return document.get("index"), [Incoming(f, u.data) for f, u in zip(fields, uploads, strict=True)]
 
 
 def _batch_of_lines(body: bytes) -> tuple[str | None, list[Incoming]]:

@@ -38,7 +38,7 @@ async def embed(request: Request) -> EmbeddingResponse:
     upload = None
     if is_multipart(request):
         form = await read_form(request)
-        upload = await upload_of(form)
+        upload = upload_of(form)
         asked = validate(EmbeddingRequest, request_part(form))
     else:
         asked = validate(EmbeddingRequest, await read_json(request))
@@ -47,7 +47,9 @@ async def embed(request: Request) -> EmbeddingResponse:
         raise ProblemError(ProblemType.INVALID_REQUEST, "/image: send the picture or its image_url, not both")
     deadline = deadline_in(index.resource.spec.limits.search_timeout_ms)
     data = (
-        upload.data if upload else (await index.fetcher.fetch(str(asked.image_url), deadline=monotonic(deadline))).data
+        upload.data
+        if upload
+        else (await index.fetcher.fetch(str(asked.image_url), deadline=monotonic(deadline))).data
     )
     box = None if asked.box is None else asked.box.as_tuple()
     seen = await index.vision.vector(data, box, deadline)
@@ -63,7 +65,7 @@ async def index_images(request: Request) -> ImageWritten | BatchResult:
     upload = None
     if is_multipart(request):
         form = await read_form(request)
-        upload = await upload_of(form)
+        upload = upload_of(form)
         document: dict[str, Any] = request_part(form)
     else:
         document = await read_json(request)

@@ -68,7 +68,7 @@ async def post_search(request: Request, response: Response) -> SearchResponse:
     upload = None
     if is_multipart(request):
         form = await read_form(request)
-        upload = await upload_of(form)
+        upload = upload_of(form)
         asked = validate(SearchRequest, search_document(form))
     else:
         asked = validate(SearchRequest, await read_json(request))
