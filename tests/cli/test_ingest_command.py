@@ -278,3 +278,11 @@ def test_a_signature_follows_the_file_and_the_fields(pictures: Path) -> None:
     before = signature(item)
     (pictures / "a.jpg").write_bytes(b"longer than it was before")
     assert signature(item) != before
+
+
+def test_with_several_indexes_the_choices_are_named(tmp_path: Path, pictures: Path) -> None:
+    with serving(lambda received: reply([VIEW, {**VIEW, "name": "bags"}])) as service:
+        result = ingest(tmp_path, service, str(pictures))
+        wrong = ingest(tmp_path, service, "-i", "shoes", str(pictures))
+    assert "several indexes or none (shop, bags): name one with --index" in result.stderr
+    assert "no index 'shoes': it has shop, bags" in wrong.stderr

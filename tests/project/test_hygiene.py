@@ -59,7 +59,7 @@ def test_the_standard_librarys_operator_is_found_from_the_root() -> None:
 
 
 def test_no_file_names_a_package_registry() -> None:
-    pattern = re.compile("|".join(re.escape(host).encode() for host in REGISTRY_HOSTS), re.IGNORECASE)
+    pattern = re.compile("|".join(map(re.escape, REGISTRY_HOSTS)).encode(), re.IGNORECASE)
     naming = [str(path.relative_to(ROOT)) for path in tracked_files() if pattern.search(path.read_bytes())]
     assert naming == []
 

@@ -260,10 +260,10 @@ def port_owner(port: int) -> str:
 
 def check_stale_postgres(state: Path) -> Check:
     """A postmaster.pid without its process: the last run was killed; the next start heals it."""
-    stale = [path for path in sorted(state.glob("**/postmaster.pid")) if not _is_alive(path)]
-    if stale:
+    lock = state / "postgres" / "postmaster.pid"
+    if lock.is_file() and not _is_alive(lock):
         advice = "nothing: the next start recovers the data by itself"
-        return Check("database lock", "warn", f"{stale[0]} was left by a killed run", advice)
+        return Check("database lock", "warn", f"{lock} was left by a killed run", advice)
     return Check("database lock", "ok", "nothing left over")
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from visualindex.api.images import IndexView
     from visualindex.client import Client
 
 ServiceUrl = Annotated[
@@ -21,17 +22,18 @@ IndexOption = Annotated[
 DEFAULT_SERVICE = "http://127.0.0.1:8000"
 
 
-def only_index(client: "Client", wanted: str | None) -> str:
+def only_index(client: "Client", wanted: str | None) -> "IndexView":
     """The index a command means: the one named, or the only one. ProblemError names the choices otherwise."""
     from visualindex.errors import ProblemError, ProblemType
 
-    names = [view.name for view in client.list_indexes()]
-    if wanted is None and len(names) == 1:
-        return names[0]
-    if wanted in names:
-        return str(wanted)
-    choices = ", ".join(names) or "none"
+    views = {view.name: view for view in client.list_indexes()}
+    choices = ", ".join(views) or "none"
+    if wanted is None and len(views) == 1:
+        return next(iter(views.values()))
     if wanted is None:
         detail = f"the service has several indexes or none ({choices}): name one with --index"
         raise ProblemError(ProblemType.INVALID_REQUEST, detail)
-    raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"the service has no index '{wanted}': it has {choices}")
+    if wanted not in views:
+        detail = f"the service has no index '{wanted}': it has {choices}"
+        raise ProblemError(ProblemType.INDEX_NOT_FOUND, detail)
+    return views[wanted]

@@ -46,14 +46,13 @@ def ingest(
     from visualindex.client import Client
 
     with Client(service, api_key=api_key) as client:
-        name = only_index(client, index)
-        view = next(view for view in client.list_indexes() if view.name == name)
+        view = only_index(client, index)
     location = source if "://" in source else str(Path(source).resolve())
-    with Journal(journal_path(service, name, view.fingerprint, location)) as journal:
+    with Journal(journal_path(service, view.name, view.fingerprint, location)) as journal:
         if again or _is_outdated(journal, view):
             journal.clear()
         try:
-            tally = _run(source, name, service, api_key, concurrency, journal, quiet=as_json)
+            tally = _run(source, view.name, service, api_key, concurrency, journal, quiet=as_json)
         except KeyboardInterrupt:
             message = f"interrupted with {len(journal)} stored; run the same command again to go on"
             typer.secho(message, err=True, fg="yellow")
