@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 from visualindex.catalog import Catalog, EmbeddedPostgres, LogTrimmed, Position, Token
-from visualindex.catalog.changes import group_buckets
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import bucket_of
 
@@ -298,16 +297,6 @@ def test_a_cut_position_covers_nothing_from_the_cut_on() -> None:
         cut = position.cut(xmax)
         for xid in range(3, 25):
             assert cut.covers(Token(7, xid)) == (position.covers(Token(7, xid)) and xid < xmax)
-
-
-def test_buckets_are_joined_up_to_the_batch() -> None:
-    assert group_buckets([(0, 5), (3, 5), (4, 1), (9, 30), (10, 2)], 10) == [
-        (0, 4),
-        (4, 5),
-        (9, 10),
-        (10, 11),
-    ]
-    assert group_buckets([], 10) == []
 
 
 async def test_ids_that_look_alike_in_other_indexes_stay_apart(catalog: Catalog) -> None:

@@ -1,6 +1,6 @@
 """Images as columns: the form in which a shard takes them, by the million."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
@@ -58,19 +58,17 @@ class Rows:
             metadata=orjson.loads(f"[{metadata}]"),
         )
 
-    def slices(self, size: int) -> Iterator[Self]:
-        """The same rows in parts of at most `size`."""
-        for start in range(0, len(self), size):
-            part = slice(start, start + size)
-            yield type(self)(
-                *(
-                    self.ids[part],
-                    self.vectors[part],
-                    self.versions[part],
-                    self.categories[part],
-                    self.metadata[part],
-                )
-            )
+    @classmethod
+    def collect(cls, dimension: int, found: Sequence[tuple[bytes, bytes, int, str | None, str]]) -> Self:
+        """The rows (id bytes, vector bytes, version, category, metadata as JSON text) as columns."""
+        ids, vectors, versions, categories, metadata = zip(*found, strict=True)
+        return cls(
+            ids=np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 16),
+            vectors=np.frombuffer(b"".join(vectors), "<f2").reshape(len(found), dimension),
+            versions=np.array(versions, np.int64),
+            categories=list(categories),
+            metadata=orjson.loads(f"[{','.join(metadata)}]"),
+        )
 
 
 def uuids(packed: bytes) -> list[UUID]:
