@@ -123,6 +123,15 @@ class EmbeddingResponse(BaseModel):
     fingerprint: str = Field(description="Encoder fingerprint; vectors of two fingerprints never meet.")
 
 
+class ReplicaView(BaseModel):
+    """A live replica of a shard."""
+
+    shard: int = Field(description="Shard number.")
+    replica: str = Field(description="Replica name.")
+    rows: int = Field(description="Live rows it serves.")
+    seen_at: dt.datetime = Field(description="Its last heartbeat.")
+
+
 class IndexView(BaseModel):
     """One index and how it is doing."""
 
@@ -131,6 +140,4 @@ class IndexView(BaseModel):
     fingerprint: str = Field(description="Encoder fingerprint.")
     dimension: int = Field(description="Vector dimension.")
     images: int = Field(description="Images stored.")
-    shards: list[dict[str, Any]] = Field(
-        description="Replicas of each shard: rows, watermark lag in milliseconds."
-    )
+    replicas: list[ReplicaView] = Field(description="Live replicas of all shards.")

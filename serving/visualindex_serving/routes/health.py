@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from visualindex.api.images import IndexView
+from visualindex.api.images import IndexView, ReplicaView
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import deadline_in
 from visualindex_serving.index_service import IndexService
@@ -87,5 +87,7 @@ async def _view(service: Service, index: IndexService) -> IndexView:
         fingerprint=index.fingerprint,
         dimension=index.dimension,
         images=await service.catalog.count_images(index.name),
-        shards=[p.as_dict() for p in positions],
+        replicas=[
+            ReplicaView(shard=p.shard, replica=p.replica, rows=p.rows, seen_at=p.updated_at) for p in positions
+        ],
     )
