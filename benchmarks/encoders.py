@@ -1,6 +1,7 @@
 """Measures the bundled encoder: speed by runtime, what a projection costs in retrieval, and fits the shipped projection.
 
     python benchmarks/encoders.py speed
+    python benchmarks/encoders.py compare
     python benchmarks/encoders.py retrieval --collections FOLDER
     python benchmarks/encoders.py fit --collections FOLDER --out core/visualindex/encoders/data/efficientnet-lite0.npz
 
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from visualindex.encoders import Encoder, load_encoder, load_unprojected
+from visualindex.encoders import Encoder, Parallelism, load_encoder, load_unprojected
 from visualindex.encoders.base import l2_normalise
 from visualindex.encoders.projection import Projection, fit_vectors
 from visualindex.errors import ProblemError
@@ -179,11 +180,44 @@ def speed(rounds: int) -> None:
         print(done.stdout.strip().splitlines()[-1], flush=True)
 
 
+def compare(rounds: int) -> None:
+    """The CPU runtimes call by call in turn, so that a busy machine is equally busy for both."""
+    encoders = {r: load_encoder(_spec(r), cache_dir=CACHE, threads=2) for r in ("onnxruntime", "openvino")}
+    lone: dict[str, list[float]] = {runtime: [] for runtime in encoders}
+    pair: dict[str, list[tuple[float, float]]] = {runtime: [] for runtime in encoders}
+    for _ in range(rounds):
+        for runtime, encoder in encoders.items():
+            lone[runtime] += [_timed(encoder, 1, "latency")[0] for _ in range(3)]
+            pair[runtime].append(_timed(encoder, 6, "throughput"))
+    print(
+        "| runtime | lone call, 2 threads: best, p10 | 2 callers, ms per image: best, p10 | CPU: best, median |"
+    )
+    print("|---|---|---|---|")
+    for runtime in encoders:
+        wall, cpu = zip(*pair[runtime], strict=True)
+        alone = f"{min(lone[runtime]):.1f}, {np.percentile(lone[runtime], 10):.1f}"
+        both = f"{min(wall):.1f}, {np.percentile(wall, 10):.1f}"
+        print(f"| {runtime} | {alone} | {both} | {min(cpu):.1f}, {np.median(cpu):.1f} |")
+
+
+def _timed(encoder: Encoder, calls: int, parallelism: Parallelism) -> tuple[float, float]:
+    """Wall and CPU milliseconds per image of `calls` one-image calls by two callers."""
+    images = _noise(encoder, 1)
+    with ThreadPoolExecutor(2) as pool:
+        started, busy = time.perf_counter(), time.process_time()
+        list(pool.map(lambda _: encoder.encode(images, parallelism=parallelism), range(calls)))
+        wall, cpu = time.perf_counter() - started, time.process_time() - busy
+    return wall * 1000 / calls, cpu * 1000 / calls
+
+
+def _spec(runtime: str) -> EncoderSpec:
+    return EncoderSpec.model_validate({"runtime": runtime})
+
+
 def one(runtime: str, threads: int, rounds: int) -> None:
     """One row of the table: milliseconds per image, the best of many calls, as a quiet machine gives."""
     before, started = psutil.Process().memory_info().rss, time.perf_counter()
-    spec = EncoderSpec.model_validate({"runtime": runtime})
-    encoder = load_encoder(spec, cache_dir=CACHE, threads=threads)
+    encoder = load_encoder(_spec(runtime), cache_dir=CACHE, threads=threads)
     encoder.encode(_noise(encoder, 1))
     loaded = time.perf_counter() - started
     memory = (psutil.Process().memory_info().rss - before) / 1e6
@@ -221,7 +255,7 @@ def _noise(encoder: Encoder, batch: int) -> npt.NDArray[np.uint8]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("command", choices=["speed", "one", "retrieval", "fit"])
+    parser.add_argument("command", choices=["speed", "compare", "one", "retrieval", "fit"])
     parser.add_argument("--collections", type=Path, help="folder with the unpacked Debian packages")
     parser.add_argument("--out", type=Path, help="where `fit` writes")
     parser.add_argument("--runtime", choices=RUNTIMES, default="openvino")
@@ -235,6 +269,8 @@ def main() -> None:
     args = _arguments()
     if args.command == "speed":
         speed(args.rounds)
+    elif args.command == "compare":
+        compare(args.rounds)
     elif args.command == "one":
         one(args.runtime, args.threads, args.rounds)
     elif args.command == "retrieval":

@@ -14,6 +14,7 @@ import pytest
 from visualindex.encoders import Encoder, EncoderConfigError, Parallelism, TextNotSupportedError, load_encoder
 from visualindex.encoders.lite0 import bundled_weights
 from visualindex.encoders.lite0_graph import build_graph, classifier
+from visualindex.encoders.placement import placement_of
 from visualindex.encoders.torch_pickle import read_state_dict
 from visualindex.spec.models import EncoderSpec
 
@@ -189,6 +190,12 @@ def test_refuses_what_cannot_be(fields: dict[str, object], message: str, cache_d
     """Each impossible specification is refused at load, naming field and remedy."""
     with pytest.raises(EncoderConfigError, match=message):
         load_encoder(_spec(**fields), cache_dir=cache_dir)
+
+
+def test_auto_takes_a_runtime_that_can() -> None:
+    """Single precision takes the fastest runtime; half precision on CPU takes one that has it."""
+    assert placement_of(_spec()).runtime == "onnxruntime"
+    assert placement_of(_spec(precision="bfloat16")).runtime == "openvino"
 
 
 @pytest.mark.torch

@@ -1,4 +1,4 @@
-"""Runs an ONNX file on OpenVINO: the fastest measured runtime for the bundled encoder on CPU."""
+"""Runs an ONNX file on OpenVINO: the second choice on CPU, and the one for half precision there."""
 
 import queue
 from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ from visualindex.spec.models import EncoderSpec
 Runtime = Literal["openvino", "onnxruntime", "torch"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
-CPU_RUNTIMES: tuple[Runtime, ...] = ("openvino", "onnxruntime", "torch")
+CPU_RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino", "torch")
 """Fastest measured first (docs/encoders.md)."""
 
 
@@ -42,9 +42,12 @@ def _device(spec: EncoderSpec) -> Device:
 
 
 def _runtime(spec: EncoderSpec, device: Device) -> Runtime:
-    possible = CPU_RUNTIMES if spec.family == "efficientnet-lite0" and device == "cpu" else ("torch",)
+    possible: tuple[Runtime, ...] = (
+        CPU_RUNTIMES if spec.family == "efficientnet-lite0" and device == "cpu" else ("torch",)
+    )
     if spec.runtime == "auto":
-        return _first_installed(possible)
+        half = _precision(spec, device) != "float32"
+        return _first_installed(tuple(r for r in possible if not (half and r == "onnxruntime")))
     if spec.runtime not in possible:
         raise EncoderConfigError(
             f"encoder.runtime {spec.runtime} does not run {spec.family} on {device}: use auto or torch"
