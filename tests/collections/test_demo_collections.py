@@ -110,6 +110,17 @@ def test_an_unknown_collection_names_the_known_ones(tmp_path: Path) -> None:
         fetch_collection("shoes", tmp_path)
 
 
+def test_a_damaged_package_is_named_and_leaves_no_manifest(cache: Path, tmp_path: Path) -> None:
+    catalog = cache / "packages/sweethome3d-furniture/usr/share/sweethome3d/furniture/Tiny.sh3f"
+    catalog.write_bytes(b"no zip")
+    with pytest.raises(ProblemError, match=r"sweethome3d-furniture is not as expected .* fetch it again"):
+        fetch_collection("furniture", tmp_path / "out", cache=cache)
+    catalog.unlink()
+    with pytest.raises(ProblemError, match="holds no pictures"):
+        fetch_collection("furniture", tmp_path / "out", cache=cache)
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+
+
 def test_without_apt_the_message_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ProblemError, match="no apt: use pictures of your own, for the demo with IMAGES=dir"):

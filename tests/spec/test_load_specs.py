@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visualindex.errors import ProblemError
 from visualindex.spec import SpecError, VisualIndex, load_specs, parse_spec
 from visualindex.spec.quantities import format_bytes, parse_bytes
 
@@ -111,6 +112,11 @@ def test_any_text_is_a_spec_or_a_spec_error(tmp_path_factory: pytest.TempPathFac
 def test_no_file_at_all_is_an_error() -> None:
     with pytest.raises(SpecError, match="no VisualIndex document"):
         load_specs([])
+
+
+def test_a_spec_error_is_a_problem_that_every_command_prints() -> None:
+    with pytest.raises(ProblemError, match="the key `apiVersion` is required"):
+        parse_spec({"kind": "VisualIndex"}, "stdin")
 
 
 def test_a_spec_error_crosses_processes() -> None:

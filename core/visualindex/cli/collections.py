@@ -23,8 +23,12 @@ def fetch(
     folder: Annotated[Path, typer.Argument(help="Where the pictures go.", show_default=False)],
 ) -> None:
     """Fetch a collection with apt, without root, and write its pictures and manifest.jsonl into a folder."""
-    from visualindex.collections import fetch_collection
+    from visualindex.collections import COLLECTIONS, MANIFEST, fetch_collection
 
+    if name in COLLECTIONS and not (folder / MANIFEST).is_file():
+        typer.echo(
+            f"fetching the Debian package {COLLECTIONS[name].package}; this can take a minute", err=True
+        )
     collection = fetch_collection(name, folder)
     categories = {item.category for item in collection.items}
     typer.echo(f"{len(collection.items)} pictures in {len(categories)} categories: {collection.manifest}")

@@ -1,6 +1,5 @@
 """`visualindex encoder`: fitting the projection that makes vectors shorter."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,6 +87,8 @@ class _Pictures:
         self._shape = shape
 
     def __iter__(self) -> Iterator[Any]:
+        import asyncio
+
         from visualindex.imaging import DecodePool
 
         self.skipped = 0
@@ -113,6 +114,8 @@ class _Pictures:
                 yield outcome.pixels
 
     async def _decode(self, pool: "DecodePool", paths: list[Path]) -> "list[Decoded | BaseException]":
+        import asyncio
+
         from visualindex.imaging import DecodeJob
 
         async def one(path: Path) -> "Decoded":

@@ -1,6 +1,5 @@
 """`visualindex keys`: who may call the service. Talks to the database, so it works before the service is up."""
 
-import asyncio
 import datetime as dt
 import json
 import re
@@ -104,6 +103,8 @@ def revoke(
 
 
 def _with_catalog(dsn: str | None, state: Path, work: "Callable[[Catalog], Awaitable[T]]") -> T:
+    import asyncio
+
     from visualindex.catalog import Catalog
 
     async def run() -> T:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 from visualindex.collections import furniture, stamps
 from visualindex.collections.debian import cache_folder, unpacked_package
@@ -46,5 +47,19 @@ def fetch_collection(name: str, into: Path, *, cache: Path | None = None) -> Col
         source = COLLECTIONS[name]
         package = unpacked_package(source.package, cache or cache_folder())
         into.mkdir(parents=True, exist_ok=True)
-        write_manifest(into, list(source.extract(package, into)))
+        write_manifest(into, _extract(source, package, into))
     return read_manifest(into)
+
+
+def _extract(source: Source, package: Path, into: Path) -> list[Item]:
+    try:
+        items = list(source.extract(package, into))
+    except (BadZipFile, KeyError, ValueError) as error:
+        detail = (
+            f"the package {source.package} is not as expected ({error}): delete {package} and fetch it again"
+        )
+        raise ProblemError(ProblemType.UNAVAILABLE, detail) from error
+    if not items:
+        detail = f"the package {source.package} holds no pictures: delete {package} and fetch it again"
+        raise ProblemError(ProblemType.UNAVAILABLE, detail)
+    return items
