@@ -15,7 +15,11 @@ from visualindex_serving.deployments import EncoderReplica, Shard
 from visualindex_serving.encoding import in_gateway
 from visualindex_serving.gateway import Gateway, create_app
 
-_HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 10, "graceful_shutdown_timeout_s": 10}
+_HEALTH: dict[str, Any] = {
+    "health_check_period_s": 2,
+    "health_check_timeout_s": 10,
+    "graceful_shutdown_timeout_s": 10,
+}
 
 
 def build_index(args: dict[str, Any]) -> Application:
@@ -28,7 +32,8 @@ def build_index(args: dict[str, Any]) -> Application:
     nodes = _alive_nodes()
     others = [_shard(resource, n, nodes).bind(document, n) for n in range(1, resource.spec.index.shards)]
     encoder = [] if in_gateway(resource.spec.encoder) else [_encoder(resource.spec).bind(document)]
-    return _shard(resource, 0, nodes).bind(document, 0, *others, *encoder)
+    root: Application = _shard(resource, 0, nodes).bind(document, 0, *others, *encoder)
+    return root
 
 
 def build_gateway(args: dict[str, Any]) -> Application:
@@ -39,7 +44,7 @@ def build_gateway(args: dict[str, Any]) -> Application:
         return create_app(args["indexes"])
 
     limit = max(r.spec.gateway.max_concurrent_requests for r in resources)
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         serve.ingress(builder)(Gateway),
         name="gateway",
         num_replicas=max(r.spec.replicas(r.spec.gateway.replicas) for r in resources),
@@ -47,7 +52,8 @@ def build_gateway(args: dict[str, Any]) -> Application:
         ray_actor_options={"num_cpus": GATEWAY_CPUS},
         **_HEALTH,
     )
-    return deployment.bind()
+    application: Application = deployment.bind()
+    return application
 
 
 def _shard(resource: VisualIndex, number: int, nodes: int) -> Any:
@@ -60,7 +66,7 @@ def _shard(resource: VisualIndex, number: int, nodes: int) -> Any:
         max_ongoing_requests=256,
         ray_actor_options={"num_cpus": SHARD_CPUS, "memory": spec.index.memory_per_shard},
         max_replicas_per_node=replicas_per_node(replicas, nodes),
-        max_surge_percent=100.0,
+        max_surge_percent=100,
         **_HEALTH,
     )
 
@@ -84,4 +90,4 @@ def replicas_per_node(replicas: int, nodes: int) -> int:
 def _alive_nodes() -> int:
     if not ray.is_initialized():
         return 1
-    return sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0)
+    return len([n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0])  # type: ignore[no-untyped-call]

@@ -30,14 +30,14 @@ class ShardQuery:
 
 @dataclass(frozen=True)
 class ShardAnswer:
-    """A shard's hits: `ids` uint8[q, k, 16], `scores` float32[q, k], `counts` int32[q] valid entries per query.
+    """A shard's hits: `ids` uint8[q, k, 16], `scores` float32[q, k], `counts` int64[q] valid entries per query.
 
     `behind_s` is set instead of hits when the shard could not catch up in time: the age of its position.
     """
 
     ids: UInt8
     scores: Float32
-    counts: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int64]
     rows: int
     cpu_ms: float
     behind_s: float | None = None

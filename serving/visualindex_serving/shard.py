@@ -90,7 +90,7 @@ class ShardReplica:
         start, start_time = time.perf_counter(), time.time()
         index = self._empty()
         async for rows in self._loaded():
-            await self._on_writer(lambda rows=rows: index.load([upserts(rows)]))  # type: ignore[misc]
+            await self._on_writer(lambda rows=rows: index.load([upserts(rows)]))
         self._index = index
         self._applied = self._follower.position
         self._polled_at = start_time

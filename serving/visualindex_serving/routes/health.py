@@ -88,6 +88,7 @@ async def _view(service: Service, index: IndexService) -> IndexView:
         dimension=index.dimension,
         images=await service.catalog.count_images(index.name),
         replicas=[
-            ReplicaView(shard=p.shard, replica=p.replica, rows=p.rows, seen_at=p.updated_at) for p in positions
+            ReplicaView(shard=p.shard, replica=p.replica, rows=p.rows, seen_at=p.updated_at)
+            for p in positions
         ],
     )

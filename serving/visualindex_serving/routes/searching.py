@@ -114,5 +114,5 @@ async def post_feedback(request: Request, body: FeedbackRequest) -> dict[str, in
 
 
 def _feedback(index: str, event: FeedbackEvent) -> Feedback:
-    timed = {} if event.at is None else {"occurred_at": event.at}
+    timed: dict[str, Any] = {} if event.at is None else {"occurred_at": event.at}
     return Feedback(index, event.query_id, event.image_id, kind=event.event, position=event.position, **timed)
