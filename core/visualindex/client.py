@@ -43,11 +43,14 @@ LONGEST_WAIT_S = 30.0
 T = TypeVar("T")
 
 _BY_SLUG = {kind.value.slug: kind for kind in ProblemType}
+# For answers that are no problem documents, which the gateway never gives: a proxy in front of it failed. Serve's
+# HAProxy says 500 for its own 502 and 503.
 _BY_STATUS = {
     401: ProblemType.UNAUTHENTICATED,
     403: ProblemType.FORBIDDEN,
     404: ProblemType.NOT_FOUND,
     413: ProblemType.REQUEST_TOO_LARGE,
+    500: ProblemType.UNAVAILABLE,
     502: ProblemType.UNAVAILABLE,
     503: ProblemType.UNAVAILABLE,
     504: ProblemType.DEADLINE_EXCEEDED,

@@ -132,7 +132,8 @@ def test_a_refusal_is_not_repeated_and_keeps_its_members() -> None:
         (404, ProblemType.NOT_FOUND),
         (502, ProblemType.UNAVAILABLE),
         (504, ProblemType.DEADLINE_EXCEEDED),
-        (500, ProblemType.INTERNAL),
+        (500, ProblemType.UNAVAILABLE),
+        (418, ProblemType.INTERNAL),
     ],
 )
 def test_a_proxys_answer_becomes_the_nearest_problem(status: int, kind: ProblemType) -> None:
