@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -342,9 +342,17 @@ def _pause(state: RetryCallState) -> float:
 
 
 def _answer(call: Call[T], response: httpx.Response) -> T:
-    if response.is_success:
+    if not response.is_success:
+        raise problem_of(response)
+    try:
         return call.read(response.content)
-    raise problem_of(response)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, item["loc"])) or "the body" for item in error.errors()}))
+        detail = (
+            f"{response.request.url} answered what this client does not understand ({fields}): is it a VisualIndex "
+            "service, of the same release?"
+        )
+        raise ProblemError(ProblemType.INTERNAL, detail) from error
 
 
 def problem_of(response: httpx.Response) -> ProblemError:

@@ -196,3 +196,12 @@ async def test_the_async_client_raises_the_same_problems() -> None:
                 await client.get_image(IMAGE_ID)
             with pytest.raises(ProblemError, match="no such image"):
                 await client.delete_image(IMAGE_ID)
+
+
+def test_an_answer_of_something_else_is_a_problem_that_names_what_is_missing() -> None:
+    with (
+        serving(answers(reply({"hits": "none"}))) as service,
+        Client(service.url) as client,
+        pytest.raises(ProblemError, match="does not understand .*query_id.* of the same release"),
+    ):
+        client.search(SearchRequest())

@@ -14,13 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from visualindex.api.images import IndexView
 from visualindex.cli.journal import Journal, journal_path, signature
 from visualindex.cli.sources import Item, Unusable, read_source
 from visualindex.errors import ProblemError
 
 from .scripted_service import Received, Reply, ScriptedService, problem, reply, serving
 
-VIEW = {"name": "shop", "encoder": "e", "fingerprint": "f", "dimension": 256, "images": 7, "shards": []}
+VIEW = IndexView(name="shop", encoder="e", fingerprint="f", dimension=256, images=7, replicas=[]).model_dump(
+    mode="json"
+)
 
 
 class Shop:
