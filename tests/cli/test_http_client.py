@@ -202,6 +202,6 @@ def test_an_answer_of_something_else_is_a_problem_that_names_what_is_missing() -
     with (
         serving(answers(reply({"hits": "none"}))) as service,
         Client(service.url) as client,
-        pytest.raises(ProblemError, match="does not understand .*query_id.* of the same release"),
+        pytest.raises(ProblemError, match=r"does not understand .*query_id.* of the same release"),
     ):
         client.search(SearchRequest())
