@@ -33,6 +33,7 @@ class ShardAnswer:
     """A shard's hits: `ids` uint8[q, k, 16], `scores` float32[q, k], `counts` int64[q] valid entries per query.
 
     `behind_s` is set instead of hits when the shard could not catch up in time: the age of its position.
+    `replica` names who answered, as in the index's list of replicas.
     """
 
     ids: UInt8
@@ -41,3 +42,4 @@ class ShardAnswer:
     rows: int
     cpu_ms: float
     behind_s: float | None = None
+    replica: str = ""

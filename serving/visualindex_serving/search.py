@@ -304,6 +304,7 @@ def _explain(merged: Merged, timings: Timings) -> dict[str, Any]:
         {
             "shard": r.shard,
             "answered": r.answer is not None,
+            "replica": "" if r.answer is None else r.answer.replica,
             "rows": 0 if r.answer is None else r.answer.rows,
             "took_ms": round(r.took_ms, 2),
             "cpu_ms": 0.0 if r.answer is None else round(r.answer.cpu_ms, 2),

@@ -185,7 +185,7 @@ class ShardReplica:
         tree = None if query.filter is None else parse_filter(query.filter)
         hits = index.search(query.vectors, query.k, tree, query.exclude)
         cpu_ms = (time.thread_time() - start) * 1000
-        return ShardAnswer(hits.ids, hits.scores, hits.counts, len(index), cpu_ms)
+        return ShardAnswer(hits.ids, hits.scores, hits.counts, len(index), cpu_ms, replica=self._name)
 
     async def _catch_up(self, query: ShardQuery) -> bool:
         if query.token is None and not query.strong:
@@ -221,6 +221,7 @@ class ShardReplica:
             len(self._index),
             0.0,
             behind_s=time.time() - self._polled_at,
+            replica=self._name,
         )
 
 
