@@ -1,0 +1,1 @@
+"""Measurements of VisualIndex; each module says how it is run."""
