@@ -17,7 +17,8 @@ from pydantic import ImportString, TypeAdapter
 from ray import serve
 from ray.serve.schema import ApplicationStatus
 
-_WATCH_S = 1.0
+_STARTING_S = 0.5
+_RUNNING_S = 15.0
 
 
 def start(config: dict[str, Any], node: dict[str, Any]) -> None:
@@ -45,21 +46,22 @@ def _target(application: dict[str, Any]) -> serve.RunTarget:
     return serve.RunTarget(build(application["args"]), application["name"], application["route_prefix"])
 
 
-def failure() -> str | None:
-    """Why an application cannot be deployed, None while all can."""
-    for name, application in serve.status().applications.items():
-        if application.status == ApplicationStatus.DEPLOY_FAILED:
-            return f"application {name} failed: {application.message}"
-    return None
+def watch() -> str:
+    """Wait until an application cannot be deployed; returns why. Asking costs, so it asks rarely once all run."""
+    while True:
+        applications = serve.status().applications
+        for name, application in applications.items():
+            if application.status == ApplicationStatus.DEPLOY_FAILED:
+                return f"application {name} failed: {application.message}"
+        running = all(a.status == ApplicationStatus.RUNNING for a in applications.values())
+        time.sleep(_RUNNING_S if running else _STARTING_S)
 
 
 def main() -> None:
     """Start, then watch until an application fails for good or a signal ends the process."""
     settings = json.loads(Path(sys.argv[1]).read_text())
     start(settings["serve"], settings["node"])
-    while (reason := failure()) is None:
-        time.sleep(_WATCH_S)
-    sys.exit(reason)
+    sys.exit(watch())
 
 
 if __name__ == "__main__":
