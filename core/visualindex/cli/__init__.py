@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from visualindex.cli.collections import collections
+from visualindex.cli.demo import demo
 from visualindex.cli.doctor import doctor
 from visualindex.cli.encoder import encoder
 from visualindex.cli.ingest import ingest
@@ -45,6 +46,7 @@ def _root(
     """Options before any command."""
 
 
+app.command()(demo)
 app.command()(up)
 app.command()(down)
 app.command()(status)

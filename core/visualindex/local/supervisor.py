@@ -32,6 +32,7 @@ _WATCH_S = 0.2
 _PROBE_S = 2.0
 _SILENT_S = 20.0
 _CALM_S = 300.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SERVE_PORTS = {
     "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
     "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
@@ -71,22 +72,26 @@ class Supervisor:
         host = self._options.host if self._options.host != "0.0.0.0" else "127.0.0.1"  # noqa: S104 - compared
         return f"http://{host}:{self._options.port}"
 
-    def run(self, on_ready: Callable[[str], None]) -> None:
-        """Start, call `on_ready(url)` once searches are answered, watch until a signal comes, end every process."""
+    def run(self, on_ready: Callable[[str], None], on_stop: Callable[[], None] = lambda: None) -> None:
+        """Start, call `on_ready(url)` once searches are answered, watch until a signal comes, end every process.
+
+        `on_stop` is called before the processes are ended, whatever the reason, with signals ignored.
+        """
         self._refuse_open_access()
         with self._state.locked():
             kill_stack(self._state.mark, keep=frozenset({os.getpid()}))
             os.environ[MARK] = self._state.mark
-            previous = {s: signal.signal(s, _stop) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+            previous = {s: signal.signal(s, _stop) for s in _STOP_SIGNALS}
             try:
-                self._start()
-                on_ready(self.url)
-                self._watch()
-            except Stopped:
-                self._say("stopping")
+                with contextlib.suppress(Stopped):
+                    self._start()
+                    on_ready(self.url)
+                    self._watch()
             finally:
                 for number in previous:
                     signal.signal(number, signal.SIG_IGN)
+                self._say("stopping")
+                on_stop()
                 self._stop_all()
                 for number, handler in previous.items():
                     signal.signal(number, handler)
