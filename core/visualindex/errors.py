@@ -20,6 +20,10 @@ class ProblemType(Enum):
 
     INVALID_REQUEST = _Type("invalid-request", 422, "The request does not fit its schema")
     MALFORMED_BODY = _Type("malformed-body", 400, "The body cannot be parsed")
+    BODY_TIMEOUT = _Type("body-timeout", 408, "The body did not arrive in time")
+    UNSUPPORTED_MEDIA_TYPE = _Type(
+        "unsupported-media-type", 415, "The body's media type is not understood here"
+    )
     INVALID_FILTER = _Type("invalid-filter", 422, "The filter is not understood")
     UNSUPPORTED_IMAGE = _Type("unsupported-image", 415, "The image format is not supported")
     INVALID_IMAGE = _Type("invalid-image", 422, "The bytes are not a decodable image")

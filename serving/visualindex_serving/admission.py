@@ -7,17 +7,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.problems import problem_response
 
-_ALWAYS = ("/healthz", "/readyz", "/livez")
+_ALWAYS = ("/healthz", "/readyz", "/livez", "/metrics")
 BODY_TIMEOUT_S = 60.0
 
 
 class Admission:
-    """ASGI middleware: 503 with `Retry-After` beyond `limit` requests in flight, 413 beyond `max_body` bytes."""
+    """ASGI middleware: 503 with `Retry-After` beyond `limit` requests in flight, 413 beyond `max_body` bytes.
 
-    def __init__(self, app: ASGIApp, *, limit: int, max_body: int) -> None:
+    A body that has not arrived whole after `body_timeout_s` seconds is answered 408.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, limit: int, max_body: int, body_timeout_s: float = BODY_TIMEOUT_S
+    ) -> None:
         self._app = app
         self._limit = limit
         self._max_body = max_body
+        self._body_timeout_s = body_timeout_s
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,7 +37,7 @@ class Admission:
             return
         self._in_flight += 1
         try:
-            await self._app(scope, _bounded(receive, self._max_body), send)
+            await self._app(scope, _bounded(receive, self._max_body, self._body_timeout_s), send)
         finally:
             self._in_flight -= 1
 
@@ -50,17 +56,23 @@ def _too_large(limit: int) -> ProblemError:
     return ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
+def _bounded(receive: Receive, limit: int, timeout_s: float) -> Receive:
+    """`receive` with the body bounded in bytes and time; what comes after the body (a disconnect) may take its time."""
     seen = 0
+    arrived = False
+    until = asyncio.get_running_loop().time() + timeout_s
 
     async def bounded() -> Message:
-        nonlocal seen
+        nonlocal seen, arrived
+        if arrived:
+            return await receive()
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
+            async with asyncio.timeout_at(until):
                 message = await receive()
         except TimeoutError as exc:
-            detail = f"No part of the request body arrived for {BODY_TIMEOUT_S:.0f} seconds."
-            raise ProblemError(ProblemType.MALFORMED_BODY, detail) from exc
+            detail = f"The request body did not arrive whole within {timeout_s:g} seconds."
+            raise ProblemError(ProblemType.BODY_TIMEOUT, detail) from exc
+        arrived = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > limit:
             raise _too_large(limit)

@@ -1,147 +1,194 @@
 """Requests as they arrive: JSON, or multipart with the picture beside it."""
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex_serving.problems import invalid_request
+from visualindex_serving.multipart import Form, Upload, malformed, read_multipart
+from visualindex_serving.problems import invalid, invalid_model, pointer_of
 
 M = TypeVar("M", bound=BaseModel)
 
-_JSON_FIELDS = frozenset({"filter", "query", "box", "metadata", "vector"})
-_QUERY_FIELDS = frozenset({"image_url", "image_id", "vector", "box", "fingerprint"})
-_PART_BYTES = 1024 * 1024
-_MAX_PARTS = 2048
+JSON = ("application/json",)
+MERGE_PATCH = ("application/merge-patch+json", "application/json")
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+FORM = "multipart/form-data"
+_JSON_FIELDS = frozenset({"filter", "query", "box", "metadata", "vector", "images", "events"})
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A picture out of a multipart body, with its file name."""
+class Body:
+    """One JSON object and the uploads beside it.
 
-    data: bytes
-    filename: str | None
+    `typed` says that all of it came as JSON: then a number in quotes is a mistake, while a form has only text.
+    """
 
-
-@dataclass(frozen=True)
-class Form:
-    """A multipart form: plain fields and uploads, in order, by name."""
-
-    fields: list[tuple[str, str]]
+    document: dict[str, Any]
     files: list[tuple[str, Upload]]
+    size: int
+    typed: bool
 
-    def uploads(self, part: str) -> list[Upload]:
-        """The uploads of that name."""
-        return [upload for name, upload in self.files if name == part]
+    def read(self, model: type[M]) -> M:
+        """The document as a model. Raises ProblemError INVALID_REQUEST listing every mistake."""
+        return validate(model, self.document, typed=self.typed)
+
+    def upload(self, part: str = "image") -> bytes | None:
+        """The picture in a part, None without one. Raises ProblemError when there are several or it is empty."""
+        for name, _ in self.files:
+            if name != part:
+                raise malformed(f"The form has a file named {name}; this call takes one named {part}.")
+        if len(self.files) > 1:
+            raise malformed(
+                f"The form has {len(self.files)} parts named {part}; send one, or use the batch call."
+            )
+        if self.files and not self.files[0][1].data:
+            raise ProblemError(ProblemType.INVALID_IMAGE, f"The form's part {part} is empty.")
+        return self.files[0][1].data if self.files else None
+
+    def gathered(self, into: str, names: frozenset[str]) -> "Body":
+        """The body with the plain fields of those names moved into the object `into`, where the model has them."""
+        loose = {name: self.document[name] for name in self.document if name in names}
+        if self.typed or not loose:
+            return self
+        inner = self.document.get(into, {})
+        if not isinstance(inner, dict):
+            raise invalid(f"/{into}", "must be a JSON object")
+        twice = sorted(loose.keys() & inner.keys())
+        if twice:
+            raise malformed(f"{twice[0]} is given twice.")
+        rest = {name: value for name, value in self.document.items() if name not in names}
+        return replace(self, document={**rest, into: {**inner, **loose}})
 
 
-def is_multipart(request: Request) -> bool:
-    """Whether the request carries multipart form data."""
-    return request.headers.get("content-type", "").startswith("multipart/form-data")
+def media_type(request: Request) -> str:
+    """The media type of the body, lower case, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_json(request: Request) -> Any:
-    """The JSON body. Raises ProblemError MALFORMED_BODY when it is none."""
-    try:
-        return orjson.loads(await request.body())
-    except orjson.JSONDecodeError as exc:
-        raise malformed(f"The body is not JSON: {exc}.") from exc
+def unsupported(request: Request, accepted: tuple[str, ...]) -> ProblemError:
+    """The problem of a body in another media type than those accepted."""
+    given = media_type(request) or "none"
+    detail = f"The body's Content-Type is {given}; send {' or '.join(accepted)}."
+    return ProblemError(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+async def read_body(request: Request, *, json: tuple[str, ...] = JSON, form: bool = True) -> Body:
+    """The body of a request: JSON of one of the media types `json`, or a multipart form where `form` allows one.
+
+    Raises ProblemError UNSUPPORTED_MEDIA_TYPE, MALFORMED_BODY, or INVALID_REQUEST for what no field may hold.
+    """
+    _refuse_encoded(request)
+    media = media_type(request)
+    if media in json:
+        raw = await request.body()
+        return Body(_object(parse_json(raw, "body"), ""), [], len(raw), True)
+    if media == FORM and form:
+        return _body_of_form(await read_form(request))
+    raise unsupported(request, (*json, FORM) if form else json)
 
 
 async def read_form(request: Request) -> Form:
     """The multipart form, read whole. Raises ProblemError MALFORMED_BODY when it cannot be parsed."""
-    try:
-        async with request.form(
-            max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_PART_BYTES
-        ) as form:
-            return await _whole(form)
-    except HTTPException as exc:
-        raise malformed(f"The multipart body cannot be parsed: {exc.detail}.") from exc
+    return await read_multipart(request.headers.get("content-type", ""), request.stream())
 
 
-async def _whole(form: FormData) -> Form:
-    fields: list[tuple[str, str]] = []
-    files: list[tuple[str, Upload]] = []
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            files.append((name, Upload(await value.read(), value.filename)))
-        else:
-            fields.append((name, value))
-    return Form(fields, files)
+async def read_lines(request: Request) -> list[bytes]:
+    """The lines of an NDJSON body that are not blank. Raises ProblemError MALFORMED_BODY when there are none."""
+    _refuse_encoded(request)
+    lines = [line for line in (await request.body()).split(b"\n") if line.strip()]
+    if not lines:
+        raise malformed("The body has no lines; send one JSON object per line.")
+    return lines
 
 
-def malformed(detail: str) -> ProblemError:
-    """The problem of a body that cannot be parsed."""
-    return ProblemError(ProblemType.MALFORMED_BODY, detail)
+def _refuse_encoded(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        detail = f"The body is encoded as {encoding}; send it as it is, without Content-Encoding."
+        raise ProblemError(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
-def validate(model: type[M], document: Any) -> M:
-    """Read a document as a model. Raises ProblemError INVALID_REQUEST listing every mistake."""
-    try:
-        return model.model_validate(document)
-    except ValidationError as exc:
-        raise invalid_request([dict(e) for e in exc.errors(include_url=False)]) from exc
+def parse_json(raw: bytes, what: str) -> Any:
+    """JSON as RFC 8259 has it: UTF-8, finite numbers, bounded depth; and no NUL, which Postgres cannot store.
 
-
-def upload_of(form: Form, part: str = "image") -> Upload | None:
-    """The picture in a form's part, None without one. Raises ProblemError when there are several or it is empty."""
-    uploads = form.uploads(part)
-    if any(name == part for name, _ in form.fields):
-        raise malformed(
-            f"The form's part {part} is a plain field: send it as a file (curl: -F {part}=@photo.jpg)."
-        )
-    if len(uploads) > 1:
-        raise malformed(f"The form has {len(uploads)} parts named {part}; send one, or use the batch call.")
-    if uploads and not uploads[0].data:
-        raise ProblemError(ProblemType.INVALID_IMAGE, f"The form's part {part} is empty.")
-    return uploads[0] if uploads else None
-
-
-def request_part(form: Form, part: str = "request") -> dict[str, Any]:
-    """The JSON of a form's `request` part together with its plain fields; a field given twice is an error."""
-    raw = [value.encode() for name, value in form.fields if name == part]
-    raw += [upload.data for upload in form.uploads(part)]
-    if len(raw) > 1:
-        raise malformed(f"{part} is given twice.")
-    document = _json_object(raw[0], part) if raw else {}
-    for name, value in form.fields:
-        if name == part:
-            continue
-        if name in document:
-            raise malformed(f"{name} is given twice.")
-        document[name] = _field(name, value)
-    return document
-
-
-def search_document(form: Form) -> dict[str, Any]:
-    """A search request out of a form: query fields may stand beside the others."""
-    document = request_part(form)
-    loose = {name: document.pop(name) for name in list(document) if name in _QUERY_FIELDS}
-    if loose:
-        document["query"] = {**document.get("query", {}), **loose}
-    return document
-
-
-def _json_object(raw: bytes, part: str) -> dict[str, Any]:
+    Raises ProblemError MALFORMED_BODY, or INVALID_REQUEST with the place of a NUL.
+    """
+    if not raw.strip():
+        raise malformed(f"The {what} is empty; send a JSON object.")
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
-        raise malformed(f"The form's part {part} is not JSON: {exc}.") from exc
-    if not isinstance(document, dict):
-        raise malformed(f"The form's part {part} must be a JSON object.")
+        raise malformed(f"The {what} is not JSON: {exc}.") from exc
+    if b"\\u0000" in raw:
+        _refuse_nul(document)
     return document
 
 
-def _field(name: str, value: str) -> Any:
-    if name not in _JSON_FIELDS:
-        return value
+def _refuse_nul(document: Any) -> None:
+    for path, text in _strings(document):
+        if "\0" in text:
+            raise invalid(pointer_of(path), "holds a NUL character, which cannot be stored; remove it")
+
+
+def _strings(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every string of a JSON document, keys too, with its path; without recursion, for input may nest deeply."""
+    pending: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
+    while pending:
+        path, node = pending.pop()
+        if isinstance(node, str):
+            yield path, node
+        elif isinstance(node, dict):
+            pending.extend(((*path, key), value) for key, value in node.items())
+            yield from ((path, key) for key in node)
+        elif isinstance(node, list):
+            pending.extend(((*path, at), value) for at, value in enumerate(node))
+
+
+def _object(document: Any, pointer: str) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise invalid(pointer, "must be a JSON object")
+    return document
+
+
+def validate(model: type[M], document: Any, *, typed: bool = True) -> M:
+    """Read a document as a model. Raises ProblemError INVALID_REQUEST listing every mistake."""
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as exc:
-        raise malformed(f"The form's field {name} is not JSON: {exc}.") from exc
+        if typed:
+            return model.model_validate_json(orjson.dumps(document), strict=True)
+        return model.model_validate(document)
+    except ValidationError as exc:
+        raise invalid_model(exc, model) from exc
+    except orjson.JSONEncodeError as exc:
+        raise invalid("", "nests too deeply; flatten it") from exc
+
+
+def _body_of_form(form: Form) -> Body:
+    parts = [value.encode() for name, value in form.fields if name == "request"]
+    parts += [upload.data for name, upload in form.files if name == "request"]
+    if len(parts) > 1:
+        raise malformed("The form's part request is given twice.")
+    document = _object(parse_json(parts[0], "form's part request"), "/request") if parts else {}
+    plain = [(name, value) for name, value in form.fields if name != "request"]
+    for name, value in plain:
+        if name in document:
+            raise malformed(f"The form's field {name} is given twice.")
+        document[name] = _field(name, value)
+    files = [(name, upload) for name, upload in form.files if name != "request"]
+    return Body(document, files, form.size, not plain)
+
+
+def _field(name: str, value: str) -> Any:
+    if name == "image":
+        raise malformed(
+            "The form's part image is a plain field: send it as a file (curl: -F image=@photo.jpg)."
+        )
+    if name in _JSON_FIELDS:
+        return parse_json(value.encode(), f"form's field {name}")
+    if "\0" in name + value:
+        raise invalid(pointer_of((name,)), "holds a NUL character, which cannot be stored; remove it")
+    return value

@@ -1,29 +1,33 @@
 """Opaque cursors: a search continues from its last hit without its picture being sent or encoded again.
 
 A cursor carries the query vector, the filter and the last hit's score and id. It is input like any other: a key's
-mandatory filter and the limits are applied again on every page.
+mandatory filter and the limits are applied again on every page, so a forged one finds nothing that a search would not.
 """
 
 import base64
-import binascii
-import json
 import struct
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
-from visualindex.errors import ProblemError, ProblemType
+from visualindex.errors import ProblemError
 from visualindex_serving.messages import Float32
+from visualindex_serving.problems import invalid
+from visualindex_serving.vision import normalised
 
 MAX_DEPTH = 1000
+"""Hits a cursor leads to: a search that went deeper would cost every shard as many candidates."""
+
 _MAGIC = b"v1"
+_MAX_EXCLUDED = 16
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a search stands: what it asks, how deep it is and the last hit it showed."""
+    """Where a search stands: what it asks, how deep it is and the last hit it showed. `vector` is float32[d]."""
 
     index: str
     fingerprint: str
@@ -41,13 +45,13 @@ class Cursor:
             "i": self.index,
             "f": self.fingerprint,
             "q": self.filter,
-            "x": [str(x) for x in self.exclude],
+            "x": self.exclude,
             "m": self.min_score,
             "n": self.depth,
             "s": self.last_score,
-            "l": str(self.last_id),
+            "l": self.last_id,
         }
-        text = json.dumps(head, separators=(",", ":")).encode()
+        text = orjson.dumps(head)
         packed = _MAGIC + struct.pack("<I", len(text)) + text + self.vector.astype("<f4").tobytes()
         return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
@@ -59,11 +63,11 @@ def decode_cursor(text: str) -> Cursor:
         if packed[:2] != _MAGIC:
             raise ValueError("version")
         (size,) = struct.unpack_from("<I", packed, 2)
-        head = json.loads(packed[6 : 6 + size])
+        head = orjson.loads(packed[6 : 6 + size])
         cursor = Cursor(
             index=str(head["i"]),
             fingerprint=str(head["f"]),
-            vector=np.frombuffer(packed[6 + size :], dtype="<f4"),
+            vector=_unit(np.frombuffer(packed[6 + size :], dtype="<f4")),
             filter=_mapping(head["q"]),
             exclude=tuple(uuid.UUID(x) for x in head["x"]),
             min_score=None if head["m"] is None else float(head["m"]),
@@ -71,11 +75,17 @@ def decode_cursor(text: str) -> Cursor:
             last_score=float(head["s"]),
             last_id=uuid.UUID(head["l"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error, binascii.Error) as exc:
-        raise _invalid("it is damaged or of another release; start the search again") from exc
-    if not np.isfinite(cursor.vector).all() or not 0 <= cursor.depth <= MAX_DEPTH or len(cursor.exclude) > 16:
-        raise _invalid("it is damaged; start the search again")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as exc:
+        raise unusable("it is damaged or of another release; start the search again") from exc
+    if not 0 <= cursor.depth <= MAX_DEPTH or len(cursor.exclude) > _MAX_EXCLUDED:
+        raise unusable("it is damaged; start the search again")
     return cursor
+
+
+def _unit(vector: Float32) -> Float32:
+    """The vector itself, to the last bit, when it has unit length, so that scores are those of the page before."""
+    normal = normalised(vector.tolist())
+    return vector if np.allclose(vector, normal, atol=1e-6) else normal
 
 
 def _mapping(value: object) -> dict[str, Any] | None:
@@ -84,5 +94,6 @@ def _mapping(value: object) -> dict[str, Any] | None:
     raise ValueError("filter")
 
 
-def _invalid(why: str) -> ProblemError:
-    return ProblemError(ProblemType.INVALID_REQUEST, f"The cursor cannot be used: {why}.")
+def unusable(why: str) -> ProblemError:
+    """The problem of a cursor that does not continue anything here."""
+    return invalid("/cursor", f"the cursor cannot be used: {why}")

@@ -8,15 +8,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from ray import serve
 
 from visualindex import __version__
+from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
+from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
 from visualindex.imaging import DecodePool
 from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
-from visualindex_serving import pages, problems
+from visualindex_serving import openapi, pages, problems
 from visualindex_serving.access import Authenticator
 from visualindex_serving.admission import Admission
 from visualindex_serving.config import ENCODER_DEPLOYMENT, Runtime, index_application, read_specs
@@ -31,11 +34,12 @@ from visualindex_serving.encoding import (
 )
 from visualindex_serving.fanout import Fanout, ShardCall
 from visualindex_serving.handles import shard_call
+from visualindex_serving.heads import HeadAsGet
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.maintenance import Maintenance
 from visualindex_serving.metrics import Metrics
 from visualindex_serving.observed import Observed
-from visualindex_serving.routes import health, images, internal, searching, thumbnails
+from visualindex_serving.routes import batches, health, images, internal, metrics, searching, thumbnails
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
 from visualindex_serving.vision import EncodeOne, Vision
@@ -43,6 +47,14 @@ from visualindex_serving.vision import EncodeOne, Vision
 logger = logging.getLogger(__name__)
 
 
+_BODIES: list[type[BaseModel]] = [
+    SearchRequest,
+    FeedbackRequest,
+    ImageRequest,
+    ImagePatch,
+    BatchRequest,
+    EmbeddingRequest,
+]
 ConnectShard = Callable[[str, int], ShardCall]
 
 
@@ -67,8 +79,9 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_ca
         redirect_slashes=False,
     )
     problems.install(app)
-    for module in (searching, images, thumbnails, internal, health):
+    for module in (searching, batches, images, thumbnails, internal, health, metrics):
         app.include_router(module.router)
+    openapi.install(app, _BODIES)
     pages.install(app)
     app.add_middleware(Observed)
     app.add_middleware(
@@ -76,6 +89,7 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_ca
         limit=max(r.spec.gateway.max_concurrent_requests for r in resources),
         max_body=max(r.spec.limits.request_bytes for r in resources),
     )
+    app.add_middleware(HeadAsGet)
     return app
 
 

@@ -1,28 +1,35 @@
 """An image on its way in: decoded and encoded, its bytes stored, then its row: acknowledged once both are durable."""
 
 import asyncio
-import json
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from visualindex.api.images import BatchItem, BatchResult, EmbeddingState, ImageFields, ImageWritten
 from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Written
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.identity import content_digest, image_id_for_key
+from visualindex.identity import image_id_for_key
 from visualindex.objectstore import original_key, thumbnail_key
 from visualindex_serving.deadlines import monotonic, within
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.originals import check_image_bytes, sha256
+from visualindex_serving.problems import invalid
+from visualindex_serving.visibility import Filter, outside, passes, visible
 from visualindex_serving.vision import Seen
 
 _WHOLE_IMAGE = 0
 _BATCH_WORKERS = 4
+_METADATA_DEPTH = 16
+
+_Restore = Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class RequestKey:
-    """A caller's idempotency key, bound to who uses it and to what is written."""
+    """A caller's idempotency key, bound to who uses it on which call and to what is written (32-byte digest)."""
 
     scope: str
     key: str
@@ -38,48 +45,86 @@ class Incoming:
     image_url: str | None = None
 
 
+@dataclass(frozen=True)
+class Ready:
+    """An image that only its row is missing of; `restore` stores its objects again."""
+
+    write: ImageWrite
+    restore: _Restore
+
+
+Outcome = Ready | ProblemError
+
+
 async def write_image(
-    service: IndexService, incoming: Incoming, deadline: float, request: RequestKey | None = None
+    service: IndexService,
+    incoming: Incoming,
+    deadline: float,
+    mandatory: Filter = None,
+    request: RequestKey | None = None,
 ) -> ImageWritten:
-    """Store one image. Raises ProblemError; when it does, nothing of the image is visible."""
-    prepared, restore = await within(deadline, "preparing the image", _prepare(service, incoming, deadline))
+    """Store one image. Raises ProblemError; when it does, nothing of the image is visible.
+
+    `mandatory` is the filter of the caller's key: FORBIDDEN when the image, or the one it replaces, is outside.
+    """
+    ready = await within(deadline, "preparing the image", _prepare(service, incoming, deadline, mandatory))
 
     def respond(written: Sequence[Written]) -> dict[str, Any]:
-        return acknowledged(service, prepared.key, written[0]).model_dump(mode="json")
+        return acknowledged(service, ready.write.key, written[0]).model_dump(mode="json")
 
-    idempotency = (
-        None if request is None else Idempotency(request.scope, request.key, request.digest, respond)
+    put = service.catalog.put_images(
+        service.name, [ready.write], _idempotency(request, respond), ensure_objects=ready.restore
     )
-    put = service.catalog.put_images(service.name, [prepared], idempotency, ensure_objects=restore)
     try:
         written = await within(deadline, "storing the image", put)
     except AlreadyAnswered as answered:
         return ImageWritten.model_validate(answered.response)
-    return acknowledged(service, prepared.key, written[0])
+    return acknowledged(service, ready.write.key, written[0])
 
 
-async def write_batch(service: IndexService, incoming: Sequence[Incoming], deadline: float) -> BatchResult:
+async def write_batch(
+    service: IndexService,
+    incoming: Sequence[Incoming | ProblemError],
+    deadline: float,
+    mandatory: Filter = None,
+    request: RequestKey | None = None,
+) -> BatchResult:
     """Store many images in one transaction; a refused one does not hold the others back."""
     gate = asyncio.Semaphore(_BATCH_WORKERS)
 
-    async def prepare(one: Incoming) -> tuple[ImageWrite, "_Restore"] | ProblemError:
+    async def prepare(one: Incoming | ProblemError) -> Outcome:
+        if isinstance(one, ProblemError):
+            return one
         async with gate:
             try:
-                return await _prepare(service, one, deadline)
+                return await _prepare(service, one, deadline, mandatory)
             except ProblemError as problem:
                 return problem
 
-    outcomes = await within(
-        deadline, "preparing the images", asyncio.gather(*(prepare(one) for one in incoming))
+    preparing = asyncio.gather(*(prepare(one) for one in incoming))
+    outcomes = await within(deadline, "preparing the images", preparing)
+    writes = _last_of_each([outcome.write for outcome in outcomes if isinstance(outcome, Ready)])
+    if not writes:
+        return _batch_result(service, outcomes, [])
+
+    def respond(written: Sequence[Written]) -> dict[str, Any]:
+        return _batch_result(service, outcomes, written).model_dump(mode="json")
+
+    put = service.catalog.put_images(
+        service.name, writes, _idempotency(request, respond), ensure_objects=_restore_any(outcomes)
     )
-    good = [outcome for outcome in outcomes if not isinstance(outcome, ProblemError)]
-    writes = _last_of_each([write for write, _ in good])
-    restore = _restore_any({write.content_digest: again for write, again in good})
-    stored = (
-        service.catalog.put_images(service.name, writes, ensure_objects=restore) if writes else _nothing()
-    )
-    written = {w.image_id: w for w in await within(deadline, "storing the images", stored)}
-    return _batch_result(service, outcomes, written)
+    try:
+        return _batch_result(service, outcomes, await within(deadline, "storing the images", put))
+    except AlreadyAnswered as answered:
+        return BatchResult.model_validate(answered.response)
+
+
+def _idempotency(
+    request: RequestKey | None, respond: Callable[[Sequence[Written]], dict[str, Any]]
+) -> Idempotency[Written] | None:
+    if request is None:
+        return None
+    return Idempotency(request.scope, request.key, request.digest, respond)
 
 
 def _last_of_each(writes: list[ImageWrite]) -> list[ImageWrite]:
@@ -87,14 +132,9 @@ def _last_of_each(writes: list[ImageWrite]) -> list[ImageWrite]:
     return list({write.image_id: write for write in writes}.values())
 
 
-async def _nothing() -> list[Written]:
-    return []
+def _restore_any(outcomes: Sequence[Outcome]) -> _Restore:
+    by_digest = {o.write.content_digest: o.restore for o in outcomes if isinstance(o, Ready)}
 
-
-_Restore = Callable[[bytes], Awaitable[None]]
-
-
-def _restore_any(by_digest: dict[bytes, _Restore]) -> _Restore:
     async def restore(digest: bytes) -> None:
         await by_digest[digest](digest)
 
@@ -102,46 +142,73 @@ def _restore_any(by_digest: dict[bytes, _Restore]) -> _Restore:
 
 
 def _batch_result(
-    service: IndexService,
-    outcomes: Sequence[tuple[ImageWrite, _Restore] | ProblemError],
-    written: dict[uuid.UUID, Written],
+    service: IndexService, outcomes: Sequence[Outcome], written: Sequence[Written]
 ) -> BatchResult:
+    by_id = {one.image_id: one for one in written}
     items = []
     for position, outcome in enumerate(outcomes):
         if isinstance(outcome, ProblemError):
             items.append(BatchItem(position=position, problem=outcome.document()))
         else:
-            write, _ = outcome
-            done = acknowledged(service, write.key, written[write.image_id])
+            done = acknowledged(service, outcome.write.key, by_id[outcome.write.image_id])
             items.append(BatchItem(position=position, written=done))
     failed = sum(item.problem is not None for item in items)
     return BatchResult(succeeded=len(items) - failed, failed=failed, items=items)
 
 
-async def _prepare(service: IndexService, incoming: Incoming, deadline: float) -> tuple[ImageWrite, _Restore]:
+async def _prepare(service: IndexService, incoming: Incoming, deadline: float, mandatory: Filter) -> Ready:
     fields = incoming.fields
-    _check_metadata(service, fields)
-    data = incoming.data
-    if data is None:
-        if incoming.image_url is None:
-            raise ProblemError(ProblemType.INVALID_REQUEST, "/image: send the picture or its image_url")
-        data = (await service.fetcher.fetch(incoming.image_url, deadline=monotonic(deadline))).data
+    check_metadata(service, fields.metadata)
+    image_id = _image_id(service.name, fields)
+    await _check_reach(service, image_id, fields, mandatory)
+    data = await _bytes(service, incoming, deadline)
     sizes = service.resource.spec.storage.thumbnail_sizes
     seen = await service.vision.see(data, box=None, thumbnails=sizes, deadline=deadline)
-    digest = content_digest(data)
+    digest = await sha256(data)
     await _store(service, digest, data, seen)
 
     async def restore(_: bytes) -> None:
         await _store(service, digest, data, seen)
 
-    return _write(service, fields, digest, len(data), seen), restore
+    return Ready(_write(service, image_id, fields, digest, len(data), seen), restore)
 
 
-def _check_metadata(service: IndexService, fields: ImageFields) -> None:
+async def _bytes(service: IndexService, incoming: Incoming, deadline: float) -> bytes:
+    if incoming.data is not None:
+        check_image_bytes(service, incoming.data)
+        return incoming.data
+    assert incoming.image_url is not None  # noqa: S101 - whoever makes an Incoming gives one of the two
+    return (await service.fetcher.fetch(incoming.image_url, deadline=monotonic(deadline))).data
+
+
+def check_metadata(service: IndexService, metadata: Mapping[str, Any]) -> None:
+    """Raise ProblemError REQUEST_TOO_LARGE or INVALID_REQUEST for a metadata document beyond the limits."""
     limit = service.resource.spec.limits.metadata_bytes
-    if fields.metadata and len(json.dumps(fields.metadata, ensure_ascii=False).encode()) > limit:
+    if metadata and len(orjson.dumps(metadata)) > limit:
         detail = f"The metadata document is larger than {limit} bytes (limits.metadataBytes)."
         raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
+    if _nests_deeper(metadata, _METADATA_DEPTH):
+        raise invalid("/metadata", f"nests deeper than {_METADATA_DEPTH} levels; flatten it")
+
+
+def _nests_deeper(document: Any, levels: int) -> bool:
+    if not isinstance(document, Mapping | list):
+        return False
+    values = document.values() if isinstance(document, Mapping) else document
+    return levels == 0 or any(_nests_deeper(value, levels - 1) for value in values)
+
+
+async def _check_reach(
+    service: IndexService, image_id: uuid.UUID, fields: ImageFields, mandatory: Filter
+) -> None:
+    """A key with a filter writes only what it could see, and replaces only what it can see."""
+    if mandatory is None:
+        return
+    if not passes(mandatory, key=fields.key, category=fields.category, metadata=fields.metadata):
+        raise outside("The image would lie")
+    earlier = await service.catalog.get_images(service.name, [image_id])
+    if image_id in earlier and not visible(mandatory, earlier[image_id]):
+        raise outside("The image of that id or key lies")
 
 
 async def _store(service: IndexService, digest: bytes, data: bytes, seen: Seen) -> None:
@@ -157,11 +224,13 @@ async def _store(service: IndexService, digest: bytes, data: bytes, seen: Seen) 
     await asyncio.gather(*puts)
 
 
-def _write(service: IndexService, fields: ImageFields, digest: bytes, size: int, seen: Seen) -> ImageWrite:
+def _write(
+    service: IndexService, image_id: uuid.UUID, fields: ImageFields, digest: bytes, size: int, seen: Seen
+) -> ImageWrite:
     assert seen.decoded is not None  # noqa: S101 - ingest always decodes
     info = seen.decoded.info
     return ImageWrite(
-        image_id=_image_id(service.name, fields),
+        image_id=image_id,
         key=fields.key,
         url=fields.url,
         category=fields.category,

@@ -1,66 +1,144 @@
 """Every error leaves the gateway as an RFC 9457 problem document."""
 
+import difflib
 import logging
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
 
-from fastapi import FastAPI, Request
+import orjson
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from visualindex.errors import ProblemError, ProblemType
 
 logger = logging.getLogger(__name__)
 
+MEDIA_TYPE = "application/problem+json"
+_MAX_ERRORS = 20
+_SHOWN_ERRORS = 5
 _BY_STATUS = {
     404: ProblemType.NOT_FOUND,
     405: ProblemType.METHOD_NOT_ALLOWED,
     413: ProblemType.REQUEST_TOO_LARGE,
+    415: ProblemType.UNSUPPORTED_MEDIA_TYPE,
 }
 
 
-def problem_response(problem: ProblemError) -> JSONResponse:
+def problem_response(problem: ProblemError, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as an HTTP response, with `Retry-After` where a retry makes sense."""
-    headers = {"Cache-Control": "no-store"}
+    sent = {**(headers or {}), "Cache-Control": "no-store"}
     if problem.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
+        sent["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
     if problem.type is ProblemType.UNAUTHENTICATED:
-        headers["WWW-Authenticate"] = 'Bearer realm="visualindex"'
-    return JSONResponse(
-        problem.document(), problem.status, headers=headers, media_type="application/problem+json"
+        sent["WWW-Authenticate"] = 'Bearer realm="visualindex"'
+    return Response(orjson.dumps(problem.document()), problem.status, headers=sent, media_type=MEDIA_TYPE)
+
+
+def invalid(pointer: str, message: str) -> ProblemError:
+    """The problem of one mistake at a JSON pointer (RFC 6901) of the request."""
+    errors = [{"pointer": pointer, "message": message}]
+    return ProblemError(
+        ProblemType.INVALID_REQUEST, f"{pointer or 'The body'}: {message}", extra={"errors": errors}
     )
 
 
-def invalid_request(errors: list[dict[str, object]]) -> ProblemError:
-    """A problem from pydantic's errors, each with the place it was found at."""
-    found = [{"pointer": _pointer(e["loc"]), "message": str(e["msg"])} for e in errors]
-    detail = "; ".join(f"{e['pointer'] or '/'}: {e['message']}" for e in found[:5])
+def invalid_model(error: ValidationError, model: type[BaseModel]) -> ProblemError:
+    """The problem of a document that does not fit `model`: each mistake with its place, at most 20 of them."""
+    found = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_ERRORS]:
+        unknown = one["type"] == "extra_forbidden"
+        message = _unknown_key(model, one["loc"]) if unknown else _sentence(one["msg"])
+        found.append({"pointer": pointer_of(one["loc"]), "message": message})
+    return _listed(found, error.error_count())
+
+
+def invalid_parameters(errors: Sequence[Any]) -> ProblemError:
+    """The problem of path or query parameters, named by `parameter`."""
+    found = []
+    for one in errors[:_MAX_ERRORS]:
+        _, *path = one["loc"]
+        found.append({"parameter": ".".join(map(str, path)), "message": _sentence(str(one["msg"]))})
+    return _listed(found, len(errors))
+
+
+def _listed(found: list[dict[str, str]], count: int) -> ProblemError:
+    shown = [f"{e.get('pointer', e.get('parameter')) or 'The body'}: {e['message']}" for e in found]
+    more = [f"and {count - _SHOWN_ERRORS} more"] if count > _SHOWN_ERRORS else []
+    detail = "; ".join([*shown[:_SHOWN_ERRORS], *more])
     return ProblemError(ProblemType.INVALID_REQUEST, detail, extra={"errors": found})
 
 
-def _pointer(location: object) -> str:
-    parts = location if isinstance(location, tuple) else ()
-    return "".join(f"/{part}" for part in parts if part != "body")
+def pointer_of(path: Sequence[str | int]) -> str:
+    """The JSON pointer (RFC 6901) of a path."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _unknown_key(model: type[BaseModel], path: tuple[str | int, ...]) -> str:
+    known = sorted(_fields_at(model, path[:-1]))
+    near = difflib.get_close_matches(str(path[-1]), known, 1, 0.6)
+    if near:
+        return f"unknown key; did you mean {near[0]}?"
+    return f"unknown key; known are {', '.join(known)}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
+    """The fields of the model that `path` leads to."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = next(_models_in(field.annotation), model)
+    return set(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
 
 
 def install(app: FastAPI) -> None:
     """Render ProblemError, validation errors, routing errors and everything unexpected as problems."""
 
     @app.exception_handler(ProblemError)
-    async def _problem(_: Request, exc: ProblemError) -> JSONResponse:
+    async def _problem(_: Request, exc: ProblemError) -> Response:
         return problem_response(exc)
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_: Request, exc: RequestValidationError) -> JSONResponse:
-        return problem_response(invalid_request(list(exc.errors())))
+    async def _validation(_: Request, exc: RequestValidationError) -> Response:
+        return problem_response(invalid_parameters(exc.errors()))
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, exc: HTTPException) -> JSONResponse:
-        kind = _BY_STATUS.get(exc.status_code, ProblemType.MALFORMED_BODY)
-        return problem_response(ProblemError(kind, str(exc.detail)))
+    async def _http(request: Request, exc: HTTPException) -> Response:
+        return problem_response(_routing(request, exc), exc.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, __: ClientDisconnect) -> Response:
+        return problem_response(
+            ProblemError(ProblemType.MALFORMED_BODY, "The caller left before its body ended.")
+        )
 
     @app.exception_handler(Exception)
-    async def _unexpected(request: Request, exc: Exception) -> JSONResponse:
+    async def _unexpected(request: Request, exc: Exception) -> Response:
         logger.exception("unexpected error in %s %s", request.method, request.url.path, exc_info=exc)
         detail = "The service met an unexpected error; its log has the details."
         return problem_response(ProblemError(ProblemType.INTERNAL, detail))
+
+
+def _routing(request: Request, exc: HTTPException) -> ProblemError:
+    path = request.url.path[:200]
+    if exc.status_code == 404:
+        return ProblemError(ProblemType.NOT_FOUND, f"There is nothing at {path}; /docs lists the calls.")
+    if exc.status_code == 405:
+        allowed = (exc.headers or {}).get("Allow", "another method")
+        detail = f"{path} does not take {request.method[:20]}; use {allowed}."
+        return ProblemError(ProblemType.METHOD_NOT_ALLOWED, detail)
+    return ProblemError(_BY_STATUS.get(exc.status_code, ProblemType.MALFORMED_BODY), str(exc.detail))

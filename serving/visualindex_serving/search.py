@@ -1,34 +1,42 @@
 """A search, from query to hits: vector, shards, metadata."""
 
-import asyncio
 import logging
+import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 
-from visualindex.api.search import Hit, SearchRequest, SearchResponse
-from visualindex.catalog import ImageRecord, Token
+from visualindex.api.search import SearchRequest
+from visualindex.catalog import ImageRecord
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import conjoin, parse_filter, to_json
-from visualindex.objectstore import original_key
+from visualindex.filters import Filter, conjoin, parse_filter, to_json
 from visualindex_serving.access import Grant
-from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor
+from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor, unusable
 from visualindex_serving.deadlines import deadline_in, monotonic, remaining, within
 from visualindex_serving.fanout import Merged
 from visualindex_serving.index_service import IndexService
-from visualindex_serving.messages import Float32, ShardQuery
+from visualindex_serving.messages import Float32, ShardQuery, UInt8
+from visualindex_serving.originals import check_image_bytes, read_original
+from visualindex_serving.problems import invalid
 from visualindex_serving.thumbnails import thumbnail_paths
+from visualindex_serving.visibility import not_found, visible, visible_image
 from visualindex_serving.vision import normalised
 
 logger = logging.getLogger(__name__)
 
 GENERATION = "live"
+_SHARDS_SHARE = 0.8  # of what is left of the deadline: the rest fetches metadata when a shard never answers
 _CATCH_UP_SHARE = 0.8
-_METADATA_SHARE = 0.7
+_METADATA_SHARE = 0.9
+_FILTER_BYTES = 64 * 1024
+_LOOKS = 3
+_TOKEN = re.compile(r"[0-9a-f]{1,16}\.[0-9a-f]{1,16}")
+_NOT_WITH_CURSOR = ("query", "filter", "min_score", "include_self")
 
 
 @dataclass
@@ -56,90 +64,119 @@ class Asked:
     min_score: float | None
     after: Cursor | None
 
+    @property
+    def depth(self) -> int:
+        """Hits shown on earlier pages."""
+        return 0 if self.after is None else self.after.depth
+
+
+@dataclass(frozen=True)
+class Page:
+    """The hits of one page, best first, and whether more may follow."""
+
+    ids: list[uuid.UUID]
+    scores: list[float]
+    more: bool
+
 
 @dataclass(frozen=True)
 class Found:
-    """The answer with what the log and the headers need."""
+    """The answer (the fields of SearchResponse) with what the log and the headers need."""
 
-    response: SearchResponse
+    answer: dict[str, Any]
+    matched_ids: list[uuid.UUID]
     timings: Timings
-    query_image: uuid.UUID | None
 
 
 async def search(service: IndexService, request: SearchRequest, upload: bytes | None, grant: Grant) -> Found:
     """Run one search. Raises ProblemError for every refusal; no call outlives the deadline."""
     start = time.perf_counter()
     limits = service.resource.spec.limits
-    _check_token(request.token)
-    if request.limit > limits.search_limit:
-        raise _invalid("/limit", f"at most {limits.search_limit} for this index (limits.searchLimit)")
     deadline = deadline_in(min(request.timeout_ms or limits.search_timeout_ms, limits.search_timeout_ms))
+    _check(service, request, upload)
     timings = Timings()
-    asked = await within(deadline, "preparing the query", _ask(service, request, upload, deadline, timings))
-    merged = await _shards(service, request, asked, _effective(asked.filter, grant), deadline, timings)
-    page = _page(merged, asked, request.limit)
-    records, degraded = await _metadata(service, [image_id for image_id, _ in page.hits], deadline, timings)
-    hits = [_hit(service, i, s, records) for i, s in page.hits if records is None or i in records]
-    response = SearchResponse(
-        query_id=uuid.uuid4(),
-        index=service.name,
-        hits=hits,
-        complete=merged.complete,
-        degraded=degraded,
-        generation=GENERATION,
-        fingerprint=service.fingerprint,
-        next_cursor=_next(service, asked, page, request.limit),
-        took_ms=round((time.perf_counter() - start) * 1000, 2),
-        explain=_explain(merged, timings) if request.explain else None,
+    asked = await within(
+        deadline, "preparing the query", _ask(service, request, upload, grant, deadline, timings)
     )
-    return Found(response, timings, request.query.image_id)
+    merged, page = await _look(service, request, asked, _effective(asked.filter, grant), deadline, timings)
+    records, degraded = await _metadata(service, page.ids, deadline, timings)
+    if records is not None:
+        records = {i: record for i, record in records.items() if visible(grant.filter, record)}
+    hits = [hit for i, s in zip(page.ids, page.scores, strict=True) for hit in _hit(service, i, s, records)]
+    answer = {
+        "query_id": uuid.uuid4(),
+        "index": service.name,
+        "hits": hits,
+        "complete": merged.complete,
+        "degraded": degraded,
+        "generation": GENERATION,
+        "fingerprint": service.fingerprint,
+        "next_cursor": _next(service, asked, page, request.limit),
+        "took_ms": round((time.perf_counter() - start) * 1000, 2),
+        "explain": _explain(merged, timings) if request.explain else None,
+    }
+    return Found(answer, [hit["image_id"] for hit in hits], timings)
 
 
-def _check_token(token: str | None) -> None:
-    try:
-        if token is not None:
-            Token.parse(token)
-    except ValueError as exc:
-        raise _invalid(
-            "/token", "is not a token of this service: send one back as a write returned it"
-        ) from exc
+def _check(service: IndexService, request: SearchRequest, upload: bytes | None) -> None:
+    """What can be refused without looking anywhere."""
+    limit = service.resource.spec.limits.search_limit
+    if request.limit > limit:
+        raise invalid("/limit", f"at most {limit} for this index (limits.searchLimit)")
+    if request.token is not None and not _TOKEN.fullmatch(request.token):
+        raise invalid("/token", "is not a token of this service: send one back as a write returned it")
+    if upload is not None:
+        check_image_bytes(service, upload)
 
 
 async def _ask(
-    service: IndexService, request: SearchRequest, upload: bytes | None, deadline: float, timings: Timings
+    service: IndexService,
+    request: SearchRequest,
+    upload: bytes | None,
+    grant: Grant,
+    deadline: float,
+    timings: Timings,
 ) -> Asked:
     if request.cursor is not None:
         return _continue(service, request, upload)
     query = request.query
     exclude = (query.image_id,) if query.image_id is not None and not request.include_self else ()
-    vector = await _vector(service, request, upload, deadline, timings)
-    return Asked(vector, _checked_filter(request.filter), exclude, request.min_score, None)
+    checked = _checked_filter(request.filter)
+    vector = await _vector(service, request, upload, grant, deadline, timings)
+    return Asked(vector, checked, exclude, request.min_score, None)
 
 
 def _continue(service: IndexService, request: SearchRequest, upload: bytes | None) -> Asked:
-    if upload is not None or request.query.source is not None or request.filter is not None:
-        raise _invalid(
-            "/cursor", "a cursor carries its query and filter: send it alone, with at most a limit"
-        )
+    repeated = [name for name in _NOT_WITH_CURSOR if name in request.model_fields_set]
+    if upload is not None or repeated:
+        given = "an image" if upload is not None else repeated[0]
+        raise invalid("/cursor", f"the cursor carries its query and filter already: leave out {given}")
     cursor = decode_cursor(str(request.cursor))
     if (cursor.index, cursor.fingerprint) != (service.name, service.fingerprint):
-        raise _invalid("/cursor", "it belongs to another index or encoder; start the search again")
+        raise unusable("it belongs to another index or encoder; start the search again")
     if cursor.vector.shape != (service.dimension,):
-        raise _invalid("/cursor", "it is damaged; start the search again")
-    return Asked(cursor.vector, _checked_filter(cursor.filter), cursor.exclude, cursor.min_score, cursor)
+        raise unusable("it is damaged; start the search again")
+    return Asked(
+        cursor.vector, _checked_filter(cursor.filter, again=True), cursor.exclude, cursor.min_score, cursor
+    )
 
 
 async def _vector(
-    service: IndexService, request: SearchRequest, upload: bytes | None, deadline: float, timings: Timings
+    service: IndexService,
+    request: SearchRequest,
+    upload: bytes | None,
+    grant: Grant,
+    deadline: float,
+    timings: Timings,
 ) -> Float32:
     query = request.query
     if (upload is None) == (query.source is None):
-        raise _invalid("/query", "give one of an uploaded image, image_url, image_id or vector")
+        raise invalid("/query", "give exactly one of an uploaded image, image_url, image_id or vector")
     if query.vector is not None:
         return _given_vector(service, query.vector, query.fingerprint)
     if query.image_id is not None and query.box is None:
-        return await _stored_vector(service, query.image_id, timings)
-    data = upload if upload is not None else await _picture(service, request, deadline, timings)
+        return await _stored_vector(service, query.image_id, grant, timings)
+    data = upload if upload is not None else await _picture(service, request, grant, deadline, timings)
     box = None if query.box is None else query.box.as_tuple()
     seen = await service.vision.vector(data, box, deadline)
     timings.add("decode", seen.decode_ms)
@@ -152,52 +189,81 @@ def _given_vector(service: IndexService, vector: list[float], fingerprint: str |
         detail = f"The vector's fingerprint is {fingerprint}, this index's encoder is {service.fingerprint}."
         raise ProblemError(ProblemType.FINGERPRINT_MISMATCH, detail)
     if len(vector) != service.dimension:
-        raise _invalid("/query/vector", f"has {len(vector)} numbers, this index has {service.dimension}")
+        detail = f"The vector has {len(vector)} numbers, this index has {service.dimension}."
+        raise ProblemError(ProblemType.FINGERPRINT_MISMATCH, detail)
     try:
         return normalised(vector)
     except ValueError as exc:
-        raise _invalid("/query/vector", str(exc)) from exc
+        raise invalid("/query/vector", str(exc)) from exc
 
 
-async def _stored_vector(service: IndexService, image_id: uuid.UUID, timings: Timings) -> Float32:
+async def _stored_vector(
+    service: IndexService, image_id: uuid.UUID, grant: Grant, timings: Timings
+) -> Float32:
     start = time.perf_counter()
+    if grant.filter is not None:
+        await visible_image(service, image_id, grant.filter)
     vectors = await service.catalog.get_vectors(service.name, [image_id], service.fingerprint)
     timings.add("vector", (time.perf_counter() - start) * 1000)
     if image_id not in vectors:
-        raise ProblemError(
-            ProblemType.IMAGE_NOT_FOUND, f"There is no image {image_id} in index {service.name}."
-        )
+        raise not_found(service, image_id)
     return normalised(vectors[image_id].tolist())
 
 
-async def _picture(service: IndexService, request: SearchRequest, deadline: float, timings: Timings) -> bytes:
+async def _picture(
+    service: IndexService, request: SearchRequest, grant: Grant, deadline: float, timings: Timings
+) -> bytes:
     start = time.perf_counter()
     query = request.query
     if query.image_url is not None:
         data = (await service.fetcher.fetch(query.image_url, deadline=monotonic(deadline))).data
     else:
         assert query.image_id is not None  # noqa: S101 - the source was checked
-        data = await original(service, query.image_id)
+        data = await read_original(service, await visible_image(service, query.image_id, grant.filter))
     timings.add("fetch", (time.perf_counter() - start) * 1000)
     return data
 
 
-async def original(service: IndexService, image_id: uuid.UUID) -> bytes:
-    """The stored bytes of an image. Raises ProblemError IMAGE_NOT_FOUND."""
-    record = await service.catalog.get_image(service.name, image_id)
-    return await service.store.get(original_key(service.name, record.content_digest))
+def _reread(canonical: dict[str, Any]) -> Filter:
+    """A filter that was accepted before: its canonical spelling nests deeper than what the caller wrote."""
+    return parse_filter(canonical, max_depth=32, max_terms=256)
 
 
-def _checked_filter(given: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if given is None else to_json(parse_filter(given))
+def _checked_filter(given: dict[str, Any] | None, *, again: bool = False) -> dict[str, Any] | None:
+    """The filter in its one spelling; `again` for one in that spelling. Raises ProblemError INVALID_FILTER."""
+    if given is None:
+        return None
+    checked: dict[str, Any] = to_json(_reread(given) if again else parse_filter(given))
+    if len(orjson.dumps(checked)) > _FILTER_BYTES:
+        detail = f"The filter is larger than {_FILTER_BYTES} bytes; list fewer values."
+        raise ProblemError(ProblemType.INVALID_FILTER, detail, extra={"pointer": ""})
+    return checked
 
 
 def _effective(given: dict[str, Any] | None, grant: Grant) -> dict[str, Any] | None:
     """The request's filter and the key's, both of which every hit must match."""
-    parts = [parse_filter(f) for f in (given, grant.filter) if f is not None]
-    if not parts:
-        return None
-    return to_json(parts[0] if len(parts) == 1 else conjoin(parts[0], parts[1]))
+    if grant.filter is None or given is None:
+        return given if grant.filter is None else grant.filter
+    return to_json(conjoin(_reread(given), parse_filter(grant.filter)))
+
+
+async def _look(
+    service: IndexService,
+    request: SearchRequest,
+    asked: Asked,
+    effective: dict[str, Any] | None,
+    deadline: float,
+    timings: Timings,
+) -> tuple[Merged, Page]:
+    """Ask the shards; deeper when images that came since the page before push the next page out of reach."""
+    k = asked.depth + request.limit + 1
+    for look in range(_LOOKS):
+        merged = await _shards(service, request, asked, effective, k, deadline, timings)
+        page = _page(merged, asked, request.limit, k)
+        if not page.more or len(page.ids) == request.limit or look == _LOOKS - 1:
+            break
+        k += 2 * request.limit
+    return merged, page
 
 
 async def _shards(
@@ -205,46 +271,53 @@ async def _shards(
     request: SearchRequest,
     asked: Asked,
     effective: dict[str, Any] | None,
+    k: int,
     deadline: float,
     timings: Timings,
 ) -> Merged:
     start = time.perf_counter()
-    depth = asked.after.depth if asked.after is not None else 0
+    until = time.time() + remaining(deadline) * _SHARDS_SHARE
     merged = await service.shards.search(
         ShardQuery(
             vectors=asked.vector[None, :],
-            k=depth + request.limit + 1,
+            k=k,
             filter=effective,
             exclude=tuple(image_id.bytes for image_id in asked.exclude),
-            deadline=deadline,
+            deadline=until,
             token=None if request.consistency == "eventual" else request.token,
             strong=request.consistency == "strong",
-            wait_s=remaining(deadline) * _CATCH_UP_SHARE,
+            wait_s=remaining(until) * _CATCH_UP_SHARE,
         )
     )
     timings.add("shards", (time.perf_counter() - start) * 1000)
     return merged
 
 
-@dataclass(frozen=True)
-class Page:
-    """The hits of one page and whether more follow."""
-
-    hits: list[tuple[uuid.UUID, float]]
-    more: bool
-
-
-def _page(merged: Merged, asked: Asked, limit: int) -> Page:
+def _page(merged: Merged, asked: Asked, limit: int, k: int) -> Page:
+    """The hits after the cursor's last one and above the least score; `more` unless the shards have been emptied."""
     count = int(merged.hits.counts[0])
-    scores = merged.hits.scores[0, :count]
-    ids = merged.hits.ids[0, :count]
-    listed = [(uuid.UUID(bytes=i.tobytes()), float(s)) for i, s in zip(ids, scores, strict=True)]
-    if asked.after is not None:
-        last = (-np.float32(asked.after.last_score), asked.after.last_id.bytes)
-        listed = [(i, s) for i, s in listed if (-np.float32(s), i.bytes) > last]
-    if asked.min_score is not None:
-        listed = [(i, s) for i, s in listed if s >= asked.min_score]
-    return Page(listed[:limit], len(listed) > limit)
+    scores, ids = merged.hits.scores[0, :count], merged.hits.ids[0, :count]
+    first = 0 if asked.after is None else _first_after(scores, ids, asked.after)
+    end = count if asked.min_score is None else int(np.searchsorted(-scores, -asked.min_score, side="right"))
+    shown = slice(first, min(first + limit, end))
+    exhausted = end < count or count < k
+    return Page(
+        [uuid.UUID(bytes=image_id.tobytes()) for image_id in ids[shown]],
+        scores[shown].tolist(),
+        end > first + limit or not exhausted,
+    )
+
+
+def _first_after(scores: Float32, ids: UInt8, after: Cursor) -> int:
+    """Where the hits begin that follow the cursor's last one: scores float32[n] descend, ties are ordered by id."""
+    last = np.float32(after.last_score)
+    first, ties_end = (
+        np.searchsorted(-scores, -last, side="left"),
+        np.searchsorted(-scores, -last, side="right"),
+    )
+    while first < ties_end and ids[first].tobytes() <= after.last_id.bytes:
+        first += 1
+    return int(first)
 
 
 async def _metadata(
@@ -253,9 +326,11 @@ async def _metadata(
     """The hits' records; None with a note when the database does not answer in time: ids and scores still help."""
     start = time.perf_counter()
     try:
-        async with asyncio.timeout(remaining(deadline) * _METADATA_SHARE):
-            return await service.catalog.get_images(service.name, ids) if ids else {}, []
-    except (TimeoutError, ProblemError) as exc:
+        if not ids:
+            return {}, []
+        left = remaining(deadline) * _METADATA_SHARE
+        return await within(time.time() + left, "metadata", service.catalog.get_images(service.name, ids)), []
+    except ProblemError as exc:
         logger.warning("hits are answered without metadata: %s", exc)
         return None, ["metadata"]
     finally:
@@ -264,28 +339,39 @@ async def _metadata(
 
 def _hit(
     service: IndexService, image_id: uuid.UUID, score: float, records: Mapping[uuid.UUID, ImageRecord] | None
-) -> Hit:
-    score = round(score, 6)
+) -> Iterable[dict[str, Any]]:
+    """The fields of a Hit; nothing when the image was deleted or left the key's filter since the shard saw it."""
     if records is None:
-        return Hit(image_id=image_id, score=score)
-    record = records[image_id]
+        yield {"image_id": image_id, "score": round(score, 6), **_NO_METADATA}
+        return
+    record = records.get(image_id)
+    if record is None:
+        return
     sizes = service.resource.spec.storage.thumbnail_sizes
-    return Hit(
-        image_id=image_id,
-        score=score,
-        key=record.key,
-        category=record.category,
-        url=record.url,
-        metadata=record.metadata,
-        thumbnails=thumbnail_paths(service.name, record.content_digest.hex(), sizes),
-    )
+    yield {
+        "image_id": image_id,
+        "score": round(score, 6),
+        "key": record.key,
+        "category": record.category,
+        "url": record.url,
+        "metadata": record.metadata,
+        "thumbnails": thumbnail_paths(service.name, record.content_digest.hex(), sizes),
+    }
+
+
+_NO_METADATA: dict[str, Any] = {
+    "key": None,
+    "category": None,
+    "url": None,
+    "metadata": None,
+    "thumbnails": {},
+}
 
 
 def _next(service: IndexService, asked: Asked, page: Page, limit: int) -> str | None:
-    depth = (asked.after.depth if asked.after is not None else 0) + limit
-    if not page.more or depth >= MAX_DEPTH:
+    depth = asked.depth + limit
+    if not page.more or not page.ids or depth >= MAX_DEPTH:
         return None
-    last_id, last_score = page.hits[-1]
     return Cursor(
         index=service.name,
         fingerprint=service.fingerprint,
@@ -294,8 +380,8 @@ def _next(service: IndexService, asked: Asked, page: Page, limit: int) -> str | 
         exclude=asked.exclude,
         min_score=asked.min_score,
         depth=depth,
-        last_score=last_score,
-        last_id=last_id,
+        last_score=page.scores[-1],
+        last_id=page.ids[-1],
     ).encode()
 
 
@@ -313,11 +399,3 @@ def _explain(merged: Merged, timings: Timings) -> dict[str, Any]:
         for r in merged.reports
     ]
     return {"timings_ms": {k: round(v, 2) for k, v in timings.steps.items()}, "shards": shards}
-
-
-def _invalid(pointer: str, message: str) -> ProblemError:
-    return ProblemError(
-        ProblemType.INVALID_REQUEST,
-        f"{pointer}: {message}",
-        extra={"errors": [{"pointer": pointer, "message": message}]},
-    )

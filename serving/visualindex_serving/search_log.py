@@ -7,8 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from visualindex.errors import ProblemError
-
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
@@ -49,7 +47,8 @@ class SearchLog(Generic[R]):
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_FLUSH_S)
+            if self._queue.qsize() < _BATCH_ROWS:
+                await asyncio.sleep(_FLUSH_S)
             await self._flush(self._take())
 
     def _take(self) -> list[R]:
@@ -60,7 +59,7 @@ class SearchLog(Generic[R]):
             return
         try:
             await self._insert(rows)
-        except (ProblemError, OSError) as exc:
+        except Exception as exc:  # whatever it is, the next rows may be luckier, and searches must not notice
             self._dropped(len(rows))
             logger.warning("%d search log rows are dropped: %s", len(rows), exc)
 

@@ -182,7 +182,7 @@ class ShardReplica:
     def _search(self, query: ShardQuery) -> ShardAnswer:
         start = time.thread_time()
         index = self._index
-        tree = None if query.filter is None else parse_filter(query.filter)
+        tree = None if query.filter is None else parse_filter(query.filter, max_depth=64, max_terms=1024)
         hits = index.search(query.vectors, query.k, tree, query.exclude)
         cpu_ms = (time.thread_time() - start) * 1000
         return ShardAnswer(hits.ids, hits.scores, hits.counts, len(index), cpu_ms, replica=self._name)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from visualindex.api.search import ApiModel, IndexName
+from visualindex.api.search import ApiModel, Box, IndexName
 
 
 class ImageFields(ApiModel):
@@ -36,12 +36,40 @@ class ImageRequest(ImageFields):
     )
 
 
+class BatchRequest(ApiModel):
+    """Many images at once: by address as JSON, or as the `request` part beside the files of a form."""
+
+    index: IndexName | None = Field(
+        default=None, description="The index; may be left out when there is only one."
+    )
+    images: list[dict[str, Any]] | None = Field(
+        default=None,
+        min_length=1,
+        description="Each an ImageRequest without `index`; with files, the fields of each file in their order. An "
+        "image that is described wrongly fails alone.",
+    )
+
+
+class EmbeddingRequest(ApiModel):
+    """A picture by address; in multipart requests the `image` part replaces `image_url`."""
+
+    index: IndexName | None = Field(
+        default=None, description="The index; may be left out when there is only one."
+    )
+    image_url: str | None = Field(
+        default=None, max_length=4096, description="Where the service fetches the picture."
+    )
+    box: Box | None = Field(default=None, description="Encode this region of the picture only.")
+
+
 class ImagePatch(ApiModel):
-    """A change of an image's fields: absent fields stay, `metadata` is a JSON merge patch (RFC 7396)."""
+    """A JSON merge patch (RFC 7396): absent fields stay, null removes."""
 
     category: str | None = Field(default=None, max_length=256, description="New category; null removes it.")
     url: str | None = Field(default=None, max_length=4096, description="New address; null removes it.")
-    metadata: dict[str, Any] | None = Field(default=None, description="Merge patch; null values remove keys.")
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="Merged into the metadata; null values remove keys, null removes all."
+    )
 
 
 class EmbeddingState(BaseModel):

@@ -90,8 +90,8 @@ class SearchRequest(ApiModel):
     )
     cursor: str | None = Field(
         default=None,
-        max_length=32_768,
-        description="Continue an earlier search: its `next_cursor`, without a query.",
+        max_length=131_072,
+        description="Continue an earlier search: its `next_cursor`, without query, filter or scores.",
     )
     min_score: float | None = Field(
         default=None, ge=-1, le=1, description="Leave out hits scored below this cosine."
@@ -174,6 +174,12 @@ class FeedbackEvent(ApiModel):
     )
     position: int | None = Field(default=None, ge=0, le=100_000, description="Place in the list, from 0.")
     at: dt.datetime | None = Field(default=None, description="When; the server's time if left out.")
+
+
+class FeedbackAccepted(BaseModel):
+    """Feedback was stored."""
+
+    accepted: int = Field(description="Events stored.")
 
 
 class FeedbackRequest(ApiModel):

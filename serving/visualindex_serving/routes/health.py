@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
+from visualindex.api.health import Health, Readiness
 from visualindex.api.images import IndexView, ReplicaView
-from visualindex.errors import ProblemError, ProblemType
-from visualindex_serving.deadlines import deadline_in
+from visualindex.api.search import IndexName
+from visualindex.errors import ProblemError
+from visualindex_serving import openapi
+from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import ShardQuery
-from visualindex_serving.service import Service
+from visualindex_serving.service import Service, service_of
 
 logger = logging.getLogger(__name__)
 
@@ -22,22 +25,22 @@ _PROBE_MS = 1000
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> Health:
     """The process answers."""
-    return {"status": "ok"}
+    return Health(status="ok")
 
 
-@router.get("/readyz")
-async def readyz(request: Request, response: Response) -> dict[str, Any]:
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "A part does not answer."}})
+async def readyz(request: Request, response: Response) -> Readiness:
     """Every index can be searched: all shards answer and the database does. 503 with the reasons otherwise."""
-    service: Service = request.app.state.service
+    service = service_of(request)
     names = list(service.indexes)
     outcomes = await asyncio.gather(_database(service), *(_probe(service.indexes[n]) for n in names))
     reasons = {n: o for n, o in zip(["database", *names], outcomes, strict=True) if o is not None}
     if reasons:
         response.status_code = 503
         response.headers["Retry-After"] = "1"
-    return {"status": "unready" if reasons else "ready", "indexes": names, "reasons": reasons}
+    return Readiness(status="unready" if reasons else "ready", indexes=names, reasons=reasons)
 
 
 async def _database(service: Service) -> str | None:
@@ -61,32 +64,33 @@ async def _probe(index: IndexService) -> str | None:
     return f"shards {missing} do not answer" if missing else None
 
 
-@router.get("/api/indexes")
+@router.get("/api/indexes", responses=openapi.problem_responses())
 async def list_indexes(request: Request) -> list[IndexView]:
     """The indexes the caller may use."""
-    service: Service = request.app.state.service
-    return [await _view(service, index) for index in await service.authorize_any(request)]
+    caller = await service_of(request).caller(request, "search")
+    return [await _view(index) for index in caller.indexes()]
 
 
-@router.get("/api/indexes/{name}")
-async def get_index(request: Request, name: str) -> IndexView:
+@router.get("/api/indexes/{name}", responses=openapi.problem_responses())
+async def get_index(
+    request: Request, name: Annotated[IndexName, Path(description="The index.")]
+) -> IndexView:
     """One index: its encoder, its size and its replicas."""
-    service: Service = request.app.state.service
-    if name not in service.indexes:
-        raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"There is no index {name} in this service.")
-    index, _ = await service.authorize(request, "search", name)
-    return await _view(service, index)
+    index, _ = (await service_of(request).caller(request, "search")).index(name)
+    return await _view(index)
 
 
-async def _view(service: Service, index: IndexService) -> IndexView:
+async def _view(index: IndexService) -> IndexView:
+    deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
     encoder = index.resource.spec.encoder
-    positions = await service.catalog.replica_positions(index.name)
+    asking = index.catalog.replica_positions(index.name)
+    positions = await within(deadline, "reading the index's replicas", asking)
     return IndexView(
         name=index.name,
         encoder=encoder.family if encoder.model is None else f"{encoder.family}/{encoder.model}",
         fingerprint=index.fingerprint,
         dimension=index.dimension,
-        images=await service.catalog.count_images(index.name),
+        images=await within(deadline, "counting images", index.catalog.count_images(index.name)),
         replicas=[
             ReplicaView(shard=p.shard, replica=p.replica, rows=p.rows, seen_at=p.updated_at)
             for p in positions

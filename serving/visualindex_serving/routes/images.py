@@ -1,13 +1,11 @@
-"""Images: create one or many, look at, change, list, erase."""
+"""Images: create one, look at, change, list, erase."""
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from visualindex.api.images import (
-    BatchResult,
     EmbeddingState,
     ImageChanged,
     ImageFields,
@@ -17,276 +15,234 @@ from visualindex.api.images import (
     ImageView,
     ImageWritten,
 )
-from visualindex.catalog import ImageRecord
-from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import matches, parse_filter
+from visualindex.api.search import IndexName
+from visualindex.catalog import ImageRecord, Token, merge_patch
+from visualindex.errors import ProblemType
 from visualindex.identity import bucket_of, shard_of
-from visualindex_serving.bodies import (
-    Form,
-    is_multipart,
-    malformed,
-    read_form,
-    read_json,
-    request_part,
-    upload_of,
-    validate,
-)
+from visualindex_serving import openapi
+from visualindex_serving.access import Grant
+from visualindex_serving.bodies import MERGE_PATCH, Body, read_body
+from visualindex_serving.caching import not_modified
 from visualindex_serving.deadlines import deadline_in, within
+from visualindex_serving.idempotency import request_key
 from visualindex_serving.index_service import IndexService
-from visualindex_serving.ingest import Incoming, write_batch, write_image
-from visualindex_serving.search import original
-from visualindex_serving.service import Service, request_key
+from visualindex_serving.ingest import Incoming, check_metadata, write_image
+from visualindex_serving.originals import read_original
+from visualindex_serving.problems import invalid
+from visualindex_serving.service import Service, service_of
 from visualindex_serving.thumbnails import thumbnail_paths
+from visualindex_serving.visibility import not_found, outside, passes, visible_image
 
 router = APIRouter(tags=["images"])
 
-_BINARY = {"type": "string", "format": "binary"}
+IndexParameter = Annotated[
+    IndexName | None, Query(description="The index; may be left out when there is only one.")
+]
+ImageId = Annotated[uuid.UUID, Path(description="The image's id.")]
 
-
-def _image_body() -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/ImageRequest"}
-    example = {
-        "key": "SKU-1042",
-        "category": "Chairs",
-        "image_url": "https://images.example.com/chair.jpg",
-        "metadata": {"color": "red", "price": 129.0},
-    }
-    form = {
-        "type": "object",
-        "properties": {
-            "image": {**_BINARY, "description": "The picture."},
-            "request": {**schema, "description": "The image's fields as JSON; or give them as form fields."},
-            "key": {"type": "string", "description": "As in the JSON request."},
-            "category": {"type": "string", "description": "As in the JSON request."},
-            "metadata": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
-        },
-    }
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": form},
-                "application/json": {"schema": schema, "examples": {"by url": {"value": example}}},
+_EXAMPLE = {
+    "key": "SKU-1042",
+    "category": "Chairs",
+    "image_url": "https://images.example.com/chair.jpg",
+    "metadata": {"color": "red", "price": 129.0},
+}
+_FORM = {
+    "image": openapi.IMAGE_PART,
+    "key": {"type": "string", "description": "As in the JSON request."},
+    "category": {"type": "string", "description": "As in the JSON request."},
+    "metadata": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
+}
+IMAGE_BODY: dict[str, Any] = {
+    **openapi.body(
+        {
+            "multipart/form-data": openapi.form(ImageRequest, _FORM),
+            "application/json": {
+                "schema": openapi.ref(ImageRequest),
+                "examples": {"by url": {"value": _EXAMPLE}},
             },
         }
-    }
-
-
-def _batch_body() -> dict[str, Any]:
-    line = {"$ref": "#/components/schemas/ImageRequest"}
-    form = {
-        "type": "object",
-        "properties": {
-            "images": {"type": "array", "items": _BINARY, "description": "The pictures."},
-            "request": {
-                "type": "string",
-                "description": 'JSON `{"index": …, "images": [fields of each picture, in order]}`.',
-            },
-        },
-    }
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": form},
-                "application/x-ndjson": {"schema": {**line, "description": "One ImageRequest per line."}},
-            },
+    ),
+    "parameters": [openapi.idempotency_key()],
+}
+_PATCH_EXAMPLE = {"category": None, "metadata": {"price": 99.0, "discontinued": None}}
+_PATCH_BODY = openapi.body(
+    {
+        media: {
+            "schema": openapi.ref(ImagePatch),
+            "examples": {"a new price, two fields removed": {"value": _PATCH_EXAMPLE}},
         }
+        for media in MERGE_PATCH
     }
+)
 
 
-@router.post("/api/images", status_code=201, openapi_extra=_image_body())
-async def create_image(request: Request) -> ImageWritten:
+@router.post(
+    "/api/images",
+    status_code=201,
+    openapi_extra=IMAGE_BODY,
+    responses={
+        200: {"model": ImageWritten, "description": "An earlier image of that id or key was replaced."},
+        **openapi.problem_responses(*openapi.WRITE_PROBLEMS),
+    },
+)
+async def create_image(request: Request, response: Response) -> ImageWritten:
     """Store an image. The answer comes once the object store and the database have it.
 
-    The same `key` or `image_id` replaces the earlier image. `Idempotency-Key` makes a retry return the first answer.
+    201 for a new image; 200 when the same `key` or `image_id` replaced an earlier one. `Idempotency-Key` makes a
+    repeat return the first answer.
     """
-    service: Service = request.app.state.service
-    if is_multipart(request):
-        form = await read_form(request)
-        upload = upload_of(form)
-        asked = validate(ImageRequest, request_part(form))
-    else:
-        upload = None
-        asked = validate(ImageRequest, await read_json(request))
-    index, _ = await service.authorize(request, "write", asked.index)
-    incoming = incoming_of(asked, None if upload is None else upload.data)
-    return await create(service, index, request, incoming, asked)
+    service = service_of(request)
+    caller = await service.caller(request, "write")
+    body = await read_body(request)
+    asked = body.read(ImageRequest)
+    index, grant = caller.index(asked.index, body.size)
+    written = await create(service, index, grant, request, incoming_of(asked, body))
+    response.status_code = 201 if written.created else 200
+    return written
 
 
 async def create(
-    service: Service, index: IndexService, request: Request, incoming: Incoming, asked: ImageRequest
+    service: Service, index: IndexService, grant: Grant, request: Request, incoming: Incoming
 ) -> ImageWritten:
     """Write one image under the request's idempotency key, if it has one."""
-    body = asked.model_dump_json().encode() + (incoming.data or b"")
-    key = request_key(request, index.name, body)
-    if key is not None:
-        earlier = await service.catalog.find_idempotent(key.scope, key.key, key.digest)
-        if earlier is not None:
-            return ImageWritten.model_validate(earlier)
     deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
-    written = await write_image(index, incoming, deadline, key)
+    key = await request_key(request, index.name, "images", [incoming])
+    if key is not None:
+        earlier = service.catalog.find_idempotent(key.scope, key.key, key.digest)
+        answer = await within(deadline, "looking for the idempotency key", earlier)
+        if answer is not None:
+            return ImageWritten.model_validate(answer)
+    written = await write_image(index, incoming, deadline, grant.filter, key)
     service.metrics.images_written.inc(tags={"index": index.name})
     return written
 
 
-def incoming_of(asked: ImageRequest, data: bytes | None) -> Incoming:
+def incoming_of(asked: ImageRequest, body: Body | None = None) -> Incoming:
     """The image a request describes. Raises ProblemError unless it has exactly one picture."""
+    data = None if body is None else body.upload()
     if (data is None) == (asked.image_url is None):
-        raise ProblemError(
-            ProblemType.INVALID_REQUEST,
-            "/image: send the picture as the part `image`, or its image_url, not both",
-        )
+        raise invalid("/image", "send the picture as the part `image`, or its image_url, and not both")
     fields = ImageFields(**asked.model_dump(exclude={"index", "image_url"}))
     return Incoming(fields, data, asked.image_url)
 
 
-@router.post("/api/images/batch", openapi_extra=_batch_body())
-async def create_images(request: Request) -> BatchResult:
-    """Store many images: multipart pictures, or NDJSON lines with their URLs. Each stands or falls by itself."""
-    service: Service = request.app.state.service
-    if is_multipart(request):
-        name, incoming = _batch_of_form(await read_form(request))
-    else:
-        name, incoming = _batch_of_lines(await request.body())
-    index, _ = await service.authorize(request, "write", name)
-    limit = index.resource.spec.limits.batch_images
-    if len(incoming) > limit:
-        detail = f"The batch has {len(incoming)} images; at most {limit} (limits.batchImages)."
-        raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
-    deadline = deadline_in(index.resource.spec.limits.write_timeout_ms * 3)
-    result = await write_batch(index, incoming, deadline)
-    if result.succeeded:
-        service.metrics.images_written.inc(result.succeeded, tags={"index": index.name})
-    return result
-
-
-def _batch_of_form(form: Form) -> tuple[str | None, list[Incoming]]:
-    document = request_part(form)
-    unknown = set(document) - {"index", "images"}
-    if unknown:
-        raise malformed(f"The batch request has unknown fields: {', '.join(sorted(unknown))}.")
-    uploads = form.uploads("images")
-    if not uploads:
-        raise malformed("The form has no files named images.")
-    described = document.get("images") or [{"key": upload.filename} for upload in uploads]
-    if len(described) != len(uploads):
-        raise malformed(f"The request describes {len(described)} images, the form has {len(uploads)}.")
-    fields = [validate(ImageFields, d) for d in described]
-    return document.get("index"), [Incoming(f, u.data) for f, u in zip(fields, uploads, strict=True)]
-
-
-def _batch_of_lines(body: bytes) -> tuple[str | None, list[Incoming]]:
-    lines = [line for line in body.splitlines() if line.strip()]
-    if not lines:
-        raise malformed("The body has no lines; send one JSON object per line.")
-    asked = [validate(ImageRequest, _json_line(i, line)) for i, line in enumerate(lines, 1)]
-    names = {a.index for a in asked}
-    if len(names) > 1:
-        raise malformed("All lines of a batch must name the same index.")
-    return names.pop(), [incoming_of(a, None) for a in asked]
-
-
-def _json_line(number: int, line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as exc:
-        raise malformed(f"Line {number} is not JSON: {exc}.") from exc
-
-
-@router.get("/api/images")
+@router.get("/api/images", responses=openapi.problem_responses())
 async def list_images(
     request: Request,
-    index: str | None = Query(default=None, description="The index; may be left out when there is only one."),
-    category: str | None = Query(default=None, max_length=256, description="Only this category."),
-    cursor: str | None = Query(default=None, max_length=512, description="`next_cursor` of the page before."),
-    limit: int = Query(default=50, ge=1, le=500, description="Most images to return."),
+    index: IndexParameter = None,
+    category: Annotated[str | None, Query(max_length=256, description="Only this category.")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=512, description="`next_cursor` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most images to return.")] = 50,
 ) -> ImageList:
     """List images, newest first."""
-    service: Service = request.app.state.service
-    found, grant = await service.authorize(request, "search", index)
-    _refuse_filtered(grant.filter)
-    page = await service.catalog.list_images(found.name, cursor=cursor, limit=limit, category=category)
+    service = service_of(request)
+    found, grant = (await service.caller(request, "search")).index(index)
+    if grant.filter is not None:
+        raise outside("A list also names images")
+    if "\0" in (category or ""):
+        return ImageList(images=[])
+    listing = service.catalog.list_images(found.name, cursor=cursor, limit=limit, category=category)
+    page = await within(_deadline(found), "listing images", listing)
     return ImageList(images=[_view(found, r) for r in page.images], next_cursor=page.cursor)
 
 
-def _refuse_filtered(mandatory: dict[str, Any] | None) -> None:
-    if mandatory is not None:
-        detail = (
-            "This key only sees what its filter lets through, and lists are not filtered: search instead."
-        )
-        raise ProblemError(ProblemType.FORBIDDEN, detail)
-
-
-@router.get("/api/images/{image_id}")
-async def get_image(request: Request, image_id: uuid.UUID, index: str | None = None) -> ImageView:
+@router.get("/api/images/{image_id}", responses=openapi.problem_responses(ProblemType.IMAGE_NOT_FOUND))
+async def get_image(request: Request, image_id: ImageId, index: IndexParameter = None) -> ImageView:
     """One image with the state of its vector."""
-    service: Service = request.app.state.service
-    found, grant = await service.authorize(request, "search", index)
-    record = await _visible(found, image_id, grant.filter)
+    service = service_of(request)
+    found, grant = (await service.caller(request, "search")).index(index)
+    deadline = _deadline(found)
+    record = await within(deadline, "reading the image", visible_image(found, image_id, grant.filter))
     shard = shard_of(bucket_of(image_id), found.resource.spec.index.shards)
-    indexed = await service.catalog.is_indexed(found.name, image_id, shard)
+    asking = service.catalog.is_indexed(found.name, image_id, shard)
     state = EmbeddingState(
-        state="indexed" if indexed else "stored", fingerprint=found.fingerprint, dimension=found.dimension
+        state="indexed" if await within(deadline, "reading the image's state", asking) else "stored",
+        fingerprint=found.fingerprint,
+        dimension=found.dimension,
     )
     return _view(found, record).model_copy(update={"embedding": state})
 
 
-async def _visible(index: IndexService, image_id: uuid.UUID, mandatory: dict[str, Any] | None) -> ImageRecord:
-    record = await index.catalog.get_image(index.name, image_id)
-    if mandatory is None:
-        return record
-    attributes = {"category": record.category, "metadata": record.metadata}
-    if not matches(parse_filter(mandatory), attributes):
-        raise _not_found(index, image_id)
-    return record
-
-
-def _not_found(index: IndexService, image_id: uuid.UUID) -> ProblemError:
-    return ProblemError(ProblemType.IMAGE_NOT_FOUND, f"There is no image {image_id} in index {index.name}.")
-
-
-@router.get("/api/images/{image_id}/content")
-async def get_content(request: Request, image_id: uuid.UUID, index: str | None = None) -> Response:
-    """The original bytes, exactly as they were uploaded."""
-    service: Service = request.app.state.service
-    found, grant = await service.authorize(request, "search", index)
-    record = await _visible(found, image_id, grant.filter)
-    data = await original(found, image_id)
+@router.get(
+    "/api/images/{image_id}/content",
+    response_class=Response,
+    responses={
+        200: {"description": "The picture.", "content": {"image/*": {"schema": openapi.BINARY}}},
+        304: {"description": "The caller's copy, named by `If-None-Match`, is current."},
+        **openapi.problem_responses(ProblemType.IMAGE_NOT_FOUND),
+    },
+)
+async def get_content(request: Request, image_id: ImageId, index: IndexParameter = None) -> Response:
+    """The original bytes, exactly as they were uploaded. Never cached publicly: a delete takes it back."""
+    service = service_of(request)
+    found, grant = (await service.caller(request, "search")).index(index)
+    deadline = _deadline(found)
+    record = await within(deadline, "reading the image", visible_image(found, image_id, grant.filter))
     headers = {
         "Content-Disposition": "attachment",
         "ETag": f'"{record.content_digest.hex()}"',
         "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",
     }
+    if not_modified(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    data = await within(deadline, "reading the picture", read_original(found, record))
     return Response(data, media_type=record.media_type, headers=headers)
 
 
-@router.patch("/api/images/{image_id}")
-async def patch_image(
-    request: Request, image_id: uuid.UUID, body: ImagePatch, index: str | None = None
-) -> ImageChanged:
-    """Change an image's fields; its picture stays."""
-    service: Service = request.app.state.service
-    found, _ = await service.authorize(request, "write", index)
-    deadline = deadline_in(found.resource.spec.limits.write_timeout_ms)
-    changes = body.model_dump(exclude_unset=True)
-    changed = service.catalog.patch_image(
-        found.name, image_id, **{**changes, "metadata": body.metadata or {}}
-    )
-    token = await within(deadline, "changing the image", changed)
+@router.patch(
+    "/api/images/{image_id}",
+    openapi_extra=_PATCH_BODY,
+    responses=openapi.problem_responses(
+        *openapi.BODY_PROBLEMS, ProblemType.IMAGE_NOT_FOUND, ProblemType.STORAGE_FULL
+    ),
+)
+async def patch_image(request: Request, image_id: ImageId, index: IndexParameter = None) -> ImageChanged:
+    """Change an image's fields by a JSON merge patch; its picture stays."""
+    service = service_of(request)
+    found, grant = (await service.caller(request, "write")).index(index)
+    patch = (await read_body(request, json=MERGE_PATCH, form=False)).read(ImagePatch)
+    changing = _change(service, found, grant, image_id, patch)
+    token = await within(_deadline(found), "changing the image", changing)
     return ImageChanged(image_id=image_id, token=str(token))
 
 
-@router.delete("/api/images/{image_id}")
-async def delete_image(request: Request, image_id: uuid.UUID, index: str | None = None) -> ImageChanged:
+async def _change(
+    service: Service, index: IndexService, grant: Grant, image_id: uuid.UUID, patch: ImagePatch
+) -> Token:
+    record = await visible_image(index, image_id, grant.filter)
+    changes = patch.model_dump(exclude_unset=True)
+    if "metadata" in changes and patch.metadata is None:
+        changes["metadata"] = dict.fromkeys(record.metadata)
+    metadata = merge_patch(record.metadata, changes.get("metadata", {}))
+    check_metadata(index, metadata)
+    category = changes.get("category", record.category)
+    if not passes(grant.filter, key=record.key, category=category, metadata=metadata):
+        raise outside("The changed image would lie")
+    return await service.catalog.patch_image(index.name, image_id, **changes)
+
+
+@router.delete(
+    "/api/images/{image_id}",
+    responses=openapi.problem_responses(ProblemType.IMAGE_NOT_FOUND, ProblemType.STORAGE_FULL),
+)
+async def delete_image(request: Request, image_id: ImageId, index: IndexParameter = None) -> ImageChanged:
     """Erase an image everywhere: database, object store and every shard."""
-    service: Service = request.app.state.service
-    found, _ = await service.authorize(request, "write", index)
-    deadline = deadline_in(found.resource.spec.limits.write_timeout_ms)
+    service = service_of(request)
+    found, grant = (await service.caller(request, "write")).index(index)
+    deadline = _deadline(found)
+    if grant.filter is not None:
+        await within(deadline, "reading the image", visible_image(found, image_id, grant.filter))
     token = await within(deadline, "erasing the image", service.catalog.delete_image(found.name, image_id))
     if token is None:
-        raise _not_found(found, image_id)
+        raise not_found(found, image_id)
     return ImageChanged(image_id=image_id, token=str(token))
+
+
+def _deadline(index: IndexService) -> float:
+    return deadline_in(index.resource.spec.limits.write_timeout_ms)
 
 
 def _view(index: IndexService, record: ImageRecord) -> ImageView:

@@ -1,86 +1,89 @@
 """POST /internal/embedding and /internal/index: for pipelines of the operator's own, with the admin scope."""
 
-from typing import Any
+from fastapi import APIRouter, Request, Response
 
-from fastapi import APIRouter, Request
-
-from visualindex.api.images import BatchResult, EmbeddingResponse, ImageRequest, ImageWritten
-from visualindex.api.search import ApiModel, Box, IndexName
-from visualindex.errors import ProblemError, ProblemType
-from visualindex_serving.bodies import is_multipart, read_form, read_json, request_part, upload_of, validate
-from visualindex_serving.deadlines import deadline_in, monotonic
-from visualindex_serving.ingest import write_batch
-from visualindex_serving.routes.images import create, incoming_of
-from visualindex_serving.service import Service
+from visualindex.api.images import (
+    BatchRequest,
+    BatchResult,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    ImageRequest,
+    ImageWritten,
+)
+from visualindex_serving import openapi
+from visualindex_serving.bodies import Body, read_body
+from visualindex_serving.deadlines import deadline_in, monotonic, within
+from visualindex_serving.index_service import IndexService
+from visualindex_serving.originals import check_image_bytes
+from visualindex_serving.problems import invalid
+from visualindex_serving.routes.batches import items_of, store
+from visualindex_serving.routes.images import IMAGE_BODY, create, incoming_of
+from visualindex_serving.service import service_of
 
 router = APIRouter(tags=["internal"], prefix="/internal")
 
-
-class EmbeddingRequest(ApiModel):
-    """A picture by address; in multipart requests the `image` part replaces `image_url`."""
-
-    index: IndexName | None = None
-    image_url: str | None = None
-    box: Box | None = None
-
-
-class IndexRequest(ApiModel):
-    """A list of images by address."""
-
-    index: IndexName | None = None
-    images: list[ImageRequest]
+_EMBEDDING_BODY = openapi.body(
+    {
+        "multipart/form-data": openapi.form(EmbeddingRequest, {"image": openapi.IMAGE_PART}),
+        "application/json": {
+            "schema": openapi.ref(EmbeddingRequest),
+            "examples": {"by url": {"value": {"image_url": "https://images.example.com/chair.jpg"}}},
+        },
+    }
+)
 
 
-@router.post("/embedding")
+@router.post(
+    "/embedding",
+    openapi_extra=_EMBEDDING_BODY,
+    responses=openapi.problem_responses(*openapi.PICTURE_PROBLEMS),
+)
 async def embed(request: Request) -> EmbeddingResponse:
     """The vector of a picture, without storing anything."""
-    service: Service = request.app.state.service
-    upload = None
-    if is_multipart(request):
-        form = await read_form(request)
-        upload = upload_of(form)
-        asked = validate(EmbeddingRequest, request_part(form))
-    else:
-        asked = validate(EmbeddingRequest, await read_json(request))
-    index, _ = await service.authorize(request, "admin", asked.index)
-    if (upload is None) == (asked.image_url is None):
-        raise ProblemError(ProblemType.INVALID_REQUEST, "/image: send the picture or its image_url, not both")
-    deadline = deadline_in(index.resource.spec.limits.search_timeout_ms)
-    data = (
-        upload.data
-        if upload
-        else (await index.fetcher.fetch(str(asked.image_url), deadline=monotonic(deadline))).data
-    )
+    service = service_of(request)
+    caller = await service.caller(request, "admin")
+    body = await read_body(request)
+    asked = body.read(EmbeddingRequest)
+    index, _ = caller.index(asked.index, body.size)
+    deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
+    data = await within(deadline, "fetching the picture", _picture(index, asked, body, deadline))
     box = None if asked.box is None else asked.box.as_tuple()
-    seen = await index.vision.vector(data, box, deadline)
+    seen = await within(deadline, "encoding the picture", index.vision.vector(data, box, deadline))
     return EmbeddingResponse(
-        vector=[float(x) for x in seen.vector], dimension=index.dimension, fingerprint=index.fingerprint
+        vector=seen.vector.tolist(), dimension=index.dimension, fingerprint=index.fingerprint
     )
 
 
-@router.post("/index")
-async def index_images(request: Request) -> ImageWritten | BatchResult:
-    """Index one image (multipart or JSON) or a list of images by URL (JSON with `images`)."""
-    service: Service = request.app.state.service
-    upload = None
-    if is_multipart(request):
-        form = await read_form(request)
-        upload = upload_of(form)
-        document: dict[str, Any] = request_part(form)
-    else:
-        document = await read_json(request)
-    if isinstance(document, dict) and "images" in document:
-        return await _index_list(service, request, validate(IndexRequest, document))
-    asked = validate(ImageRequest, document)
-    index, _ = await service.authorize(request, "admin", asked.index)
-    return await create(service, index, request, incoming_of(asked, upload.data if upload else None), asked)
+async def _picture(index: IndexService, asked: EmbeddingRequest, body: Body, deadline: float) -> bytes:
+    upload = body.upload()
+    if (upload is None) == (asked.image_url is None):
+        raise invalid("/image", "send the picture as the part `image`, or its image_url, and not both")
+    if upload is not None:
+        check_image_bytes(index, upload)
+        return upload
+    return (await index.fetcher.fetch(str(asked.image_url), deadline=monotonic(deadline))).data
 
 
-async def _index_list(service: Service, request: Request, asked: IndexRequest) -> BatchResult:
-    index, _ = await service.authorize(request, "admin", asked.index)
-    limit = index.resource.spec.limits.batch_images
-    if len(asked.images) > limit:
-        detail = f"The list has {len(asked.images)} images; at most {limit} (limits.batchImages)."
-        raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
-    deadline = deadline_in(index.resource.spec.limits.write_timeout_ms * 3)
-    return await write_batch(index, [incoming_of(one, None) for one in asked.images], deadline)
+@router.post(
+    "/index",
+    openapi_extra=IMAGE_BODY,
+    response_model=ImageWritten | BatchResult,
+    responses={
+        201: {"model": ImageWritten, "description": "A new image was stored."},
+        **openapi.problem_responses(*openapi.WRITE_PROBLEMS),
+    },
+)
+async def index_images(request: Request, response: Response) -> ImageWritten | BatchResult:
+    """Index one image, as `POST /api/images`, or a JSON list of images by URL under `images`, as the batch call."""
+    service = service_of(request)
+    caller = await service.caller(request, "admin")
+    body = await read_body(request)
+    if "images" in body.document:
+        many = body.read(BatchRequest)
+        index, grant = caller.index(many.index, body.size)
+        return await store(service, index, grant, request, items_of(index, many, body))
+    one = body.read(ImageRequest)
+    index, grant = caller.index(one.index, body.size)
+    written = await create(service, index, grant, request, incoming_of(one, body))
+    response.status_code = 201 if written.created else 200
+    return written

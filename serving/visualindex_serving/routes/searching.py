@@ -1,24 +1,32 @@
 """POST /api/search and POST /api/feedback."""
 
+import datetime as dt
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
-from visualindex.api.search import FeedbackEvent, FeedbackRequest, SearchRequest, SearchResponse
-from visualindex.catalog import Feedback, SearchLog
-from visualindex_serving.bodies import (
-    is_multipart,
-    read_form,
-    read_json,
-    search_document,
-    upload_of,
-    validate,
+from visualindex.api.search import (
+    FeedbackAccepted,
+    FeedbackEvent,
+    FeedbackRequest,
+    SearchRequest,
+    SearchResponse,
 )
+from visualindex.catalog import Feedback, SearchLog
+from visualindex.errors import ProblemType
+from visualindex_serving import openapi
+from visualindex_serving.bodies import read_body
 from visualindex_serving.deadlines import deadline_in, within
+from visualindex_serving.problems import invalid
 from visualindex_serving.search import Found, search
-from visualindex_serving.service import Service
+from visualindex_serving.service import Service, service_of
 
 router = APIRouter(tags=["search"])
+
+_QUERY_FIELDS = frozenset({"image_url", "image_id", "vector", "box", "fingerprint"})
+_FUTURE = dt.timedelta(days=1)
+_PAST = dt.timedelta(days=400)
 
 _EXAMPLES = {
     "by image id": {
@@ -33,86 +41,109 @@ _EXAMPLES = {
     },
     "next page": {"value": {"cursor": "djHgAAAA…", "limit": 20}},
 }
-
-
-def _search_body() -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/SearchRequest"}
-    form = {
-        "type": "object",
-        "properties": {
-            "image": {"type": "string", "format": "binary", "description": "The picture to search with."},
-            "request": {
-                **schema,
-                "description": "Everything else, as JSON; or give its fields as form fields.",
-            },
-            "limit": {"type": "integer", "description": "As in the JSON request."},
-            "filter": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
-            "box": {"type": "string", "description": "As `query.box`, JSON-encoded."},
-        },
+_FORM = {
+    "image": openapi.IMAGE_PART,
+    "limit": {"type": "string", "description": "As in the JSON request."},
+    "filter": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
+    "box": {"type": "string", "description": "As `query.box`, JSON-encoded."},
+}
+_SEARCH_BODY = openapi.body(
+    {
+        "multipart/form-data": openapi.form(SearchRequest, _FORM),
+        "application/json": {"schema": openapi.ref(SearchRequest), "examples": _EXAMPLES},
     }
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": form},
-                "application/json": {"schema": schema, "examples": _EXAMPLES},
-            },
+)
+_CLICK = {
+    "events": [
+        {
+            "query_id": "7d1c2f0e-0b0a-4a35-9d5b-0c6b5d7a9e11",
+            "image_id": "0f8fad5b-d9cb-569f-a165-70867728950e",
+            "event": "click",
+            "position": 0,
         }
-    }
+    ]
+}
+_FEEDBACK_BODY = openapi.body(
+    {"application/json": {"schema": openapi.ref(FeedbackRequest), "examples": {"a click": {"value": _CLICK}}}}
+)
 
 
-@router.post("/api/search", openapi_extra=_search_body())
-async def post_search(request: Request, response: Response) -> SearchResponse:
+@router.post(
+    "/api/search",
+    response_model=SearchResponse,
+    openapi_extra=_SEARCH_BODY,
+    responses=openapi.problem_responses(
+        *openapi.PICTURE_PROBLEMS,
+        ProblemType.INVALID_FILTER,
+        ProblemType.IMAGE_NOT_FOUND,
+        ProblemType.NOT_ACCEPTABLE_YET,
+        ProblemType.FINGERPRINT_MISMATCH,
+    ),
+)
+async def post_search(request: Request) -> Response:
     """Find what looks like an uploaded picture, a URL's picture, an indexed image or a vector."""
-    service: Service = request.app.state.service
-    upload = None
-    if is_multipart(request):
-        form = await read_form(request)
-        upload = upload_of(form)
-        asked = validate(SearchRequest, search_document(form))
-    else:
-        asked = validate(SearchRequest, await read_json(request))
-    index, grant = await service.authorize(request, "search", asked.index)
-    found = await search(index, asked, None if upload is None else upload.data, grant)
-    response.headers["Server-Timing"] = found.timings.header()
+    service = service_of(request)
+    caller = await service.caller(request, "search")
+    body = (await read_body(request)).gathered("query", _QUERY_FIELDS)
+    asked = body.read(SearchRequest)
+    index, grant = caller.index(asked.index, body.size)
+    found = await search(index, asked, body.upload(), grant)
     _record(service, found, asked)
-    return found.response
+    headers = {"Server-Timing": found.timings.header(), "Cache-Control": "no-store"}
+    return Response(orjson.dumps(found.answer), media_type="application/json", headers=headers)
 
 
 def _record(service: Service, found: Found, asked: SearchRequest) -> None:
-    answer = found.response
+    answer = found.answer
     for step, milliseconds in found.timings.steps.items():
         service.metrics.step.observe(milliseconds, tags={"step": step})
-    if not answer.complete:
-        service.metrics.incomplete.inc(tags={"index": answer.index})
-    if not service.indexes[answer.index].resource.spec.search_log.enabled:
+    if not answer["complete"]:
+        service.metrics.incomplete.inc(tags={"index": answer["index"]})
+    if not service.indexes[answer["index"]].resource.spec.search_log.enabled:
         return
     service.search_log.offer(
         SearchLog(
-            index=answer.index,
-            query_id=answer.query_id,
+            index=answer["index"],
+            query_id=answer["query_id"],
             user_id=None if asked.user_id is None else service.pseudonym(asked.user_id),
-            image_id=found.query_image,
-            matched_ids=[hit.image_id for hit in answer.hits],
-            took_ms=answer.took_ms,
+            image_id=asked.query.image_id,
+            matched_ids=found.matched_ids,
+            took_ms=answer["took_ms"],
             query_kind="cursor" if asked.cursor else asked.query.source or "upload",
-            complete=answer.complete,
+            complete=answer["complete"],
             filter=asked.filter,
         )
     )
 
 
-@router.post("/api/feedback", status_code=202)
-async def post_feedback(request: Request, body: FeedbackRequest) -> dict[str, int]:
+@router.post(
+    "/api/feedback",
+    status_code=202,
+    openapi_extra=_FEEDBACK_BODY,
+    responses=openapi.problem_responses(*openapi.BODY_PROBLEMS, ProblemType.STORAGE_FULL),
+)
+async def post_feedback(request: Request) -> FeedbackAccepted:
     """Record what people did with the hits of a search."""
-    service: Service = request.app.state.service
-    index, _ = await service.authorize(request, "search", body.index)
+    service = service_of(request)
+    caller = await service.caller(request, "search")
+    body = await read_body(request, form=False)
+    asked = body.read(FeedbackRequest)
+    index, _ = caller.index(asked.index, body.size)
     deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
-    events = [_feedback(index.name, event) for event in body.events]
+    events = [_feedback(index.name, place, event) for place, event in enumerate(asked.events)]
     await within(deadline, "storing feedback", service.catalog.add_feedback(events))
-    return {"accepted": len(body.events)}
+    return FeedbackAccepted(accepted=len(events))
 
 
-def _feedback(index: str, event: FeedbackEvent) -> Feedback:
-    timed: dict[str, Any] = {} if event.at is None else {"occurred_at": event.at}
+def _feedback(index: str, place: int, event: FeedbackEvent) -> Feedback:
+    timed: dict[str, Any] = {} if event.at is None else {"occurred_at": _moment(place, event.at)}
     return Feedback(index, event.query_id, event.image_id, kind=event.event, position=event.position, **timed)
+
+
+def _moment(place: int, at: dt.datetime) -> dt.datetime:
+    """The event's time, UTC when it names no zone. Raises ProblemError INVALID_REQUEST when it is out of reach."""
+    at = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+    now = dt.datetime.now(dt.UTC)
+    if not now - _PAST <= at <= now + _FUTURE:
+        raise invalid(f"/events/{place}/at", f"must lie within the past {_PAST.days} days")
+    return at

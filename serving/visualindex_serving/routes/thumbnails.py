@@ -1,32 +1,56 @@
 """GET /api/thumbnails/…: small pictures under immutable addresses, ready for a CDN in front."""
 
 import re
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore import thumbnail_key
-from visualindex_serving.service import Service
+from visualindex_serving import openapi
+from visualindex_serving.caching import not_modified
+from visualindex_serving.deadlines import deadline_in, within
+from visualindex_serving.service import service_of
 
 router = APIRouter(tags=["images"])
 
 _NAME = re.compile(r"[0-9a-f]{64}\.webp")
-IMMUTABLE = "public, max-age=31536000, immutable"
+_YEAR = "max-age=31536000, immutable"
 
 
-@router.get("/api/thumbnails/{index}/{size}/{name}", response_class=Response)
-async def get_thumbnail(request: Request, index: str, size: int, name: str) -> Response:
+@router.get(
+    "/api/thumbnails/{index}/{size}/{name}",
+    response_class=Response,
+    responses={
+        200: {"description": "The thumbnail.", "content": {"image/webp": {"schema": openapi.BINARY}}},
+        304: {"description": "The caller's copy, named by `If-None-Match`, is current."},
+        **openapi.problem_responses(ProblemType.NOT_FOUND),
+    },
+)
+async def get_thumbnail(
+    request: Request,
+    index: Annotated[str, Path(description="The index.")],
+    size: Annotated[str, Path(description="Longest edge in pixels, one of the index's three sizes.")],
+    name: Annotated[str, Path(description="SHA-256 of the original, hexadecimal, and `.webp`.")],
+) -> Response:
     """One thumbnail. Its address is made of the content's 256-bit digest: knowing it is the permission to see it."""
-    service: Service = request.app.state.service
+    service = service_of(request)
     found = service.indexes.get(index)
+    public = found is not None and found.resource.spec.access.thumbnails == "capability"
+    if not public:
+        found, _ = (await service.caller(request, "search")).index(index)
     sizes = () if found is None else found.resource.spec.storage.thumbnail_sizes
-    if found is None or size not in sizes or not _NAME.fullmatch(name):
-        raise ProblemError(ProblemType.NOT_FOUND, f"There is no thumbnail {index}/{size}/{name}.")
-    if found.resource.spec.access.thumbnails == "key":
-        await service.authorize(request, "search", index)
+    if found is None or size not in map(str, sizes) or not _NAME.fullmatch(name):
+        raise ProblemError(ProblemType.NOT_FOUND, f"There is no thumbnail {index}/{size}/{name}."[:300])
     etag = f'"{name.removesuffix(".webp")}-{size}"'
-    headers = {"ETag": etag, "Cache-Control": IMMUTABLE, "X-Content-Type-Options": "nosniff"}
-    if etag in request.headers.get("if-none-match", ""):
+    headers = {
+        "ETag": etag,
+        "Cache-Control": f"{'public' if public else 'private'}, {_YEAR}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if not_modified(request, etag):
         return Response(status_code=304, headers=headers)
-    data = await found.store.get(thumbnail_key(index, bytes.fromhex(name.removesuffix(".webp")), size))
+    key = thumbnail_key(index, bytes.fromhex(name.removesuffix(".webp")), int(size))
+    deadline = deadline_in(found.resource.spec.limits.write_timeout_ms)
+    data = await within(deadline, "reading the thumbnail", found.store.get(key))
     return Response(data, media_type="image/webp", headers=headers)
