@@ -75,7 +75,10 @@ class Bare:
         """Both arrangements, one after the other, for `seconds` each."""
         alone = _rate(f"1 x {self.threads} threads", lambda n: work(distinct(jpeg, n), "latency"), 1, seconds)
         side = _rate(
-            f"{self.threads} x 1 thread", lambda n: work(distinct(jpeg, n), "throughput"), self.threads, seconds
+            f"{self.threads} x 1 thread",
+            lambda n: work(distinct(jpeg, n), "throughput"),
+            self.threads,
+            seconds,
         )
         return [alone, side]
 

@@ -20,13 +20,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.photographs import split_at_comment
+from benchmarks.photographs import distinct, split_at_comment
 
 BOUNDARY = "visualindex-benchmark"
 _ANSWER_S = 30.0
 _SCRIPT = """
 local function read(path) local f = assert(io.open(path, "rb")); local d = f:read("*a"); f:close(); return d end
-local before, after = read("{before}"), read("{after}")
+local parts = {{}}
+for n = 1, {count} do parts[n] = read("{folder}/" .. n) end
 local headers = {{ ["Content-Type"] = "multipart/form-data; boundary={boundary}" }}
 local number = {first}
 local threads = 0
@@ -34,7 +35,7 @@ function setup(thread) thread:set("offset", threads); threads = threads + 1 end
 function init() number = number + offset * 100000000 end
 function request()
   if {fresh} then number = number + 1 end
-  return wrk.format("POST", "{path}", headers, before .. string.format("%016d", number) .. after)
+  return wrk.format("POST", "{path}", headers, table.concat(parts, string.format("%016d", number)))
 end
 function done(summary, latency)
   local e = summary.errors
@@ -47,14 +48,13 @@ end
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send: `before` + 16 digits + `after` as the body, for so many seconds on so many connections.
+    """What to send: `parts` with 16 digits between them as the body, for so many seconds on so many connections.
 
     `first` is the number the digits count from; `fresh` says whether they count at all.
     """
 
     path: str
-    before: bytes
-    after: bytes
+    parts: tuple[bytes, ...]
     connections: int
     seconds: float
     first: int = 0
@@ -84,26 +84,20 @@ class Measured:
         return (self.requests - self.failed) / self.seconds
 
 
-def upload(jpeg: bytes, fields: dict[str, str], part: str = "image") -> tuple[bytes, bytes]:
-    """A multipart body around a JPEG, as what stands before and after the picture's 16-byte comment."""
-    return uploads([jpeg], fields, part)
-
-
-def uploads(jpegs: list[bytes], fields: dict[str, str], part: str = "image") -> tuple[bytes, bytes]:
-    """As `upload`, with several pictures, of which the first one's comment is left open."""
+def upload(jpegs: list[bytes], fields: dict[str, str], part: str = "image") -> tuple[bytes, ...]:
+    """A multipart body around JPEGs, open where digits belong: in each file's name and in each picture's comment."""
     head = b"".join(
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for name, value in fields.items()
     )
-    parts = [_file_head(part, number) + jpeg for number, jpeg in enumerate(jpegs)]
-    before, after = split_at_comment(jpegs[0])
-    rest = b"\r\n".join([after, *parts[1:]])
-    return head + _file_head(part, 0) + before, rest + f"\r\n--{BOUNDARY}--\r\n".encode()
-
-
-def _file_head(part: str, number: int) -> bytes:
-    disposition = f'Content-Disposition: form-data; name="{part}"; filename="photo-{number}.jpg"'
-    return f"--{BOUNDARY}\r\n{disposition}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
+    pieces = [head]
+    for position, jpeg in enumerate(jpegs):
+        before, after = split_at_comment(distinct(jpeg, position))
+        opening = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{part}"; filename="{position}-'
+        pieces[-1] += opening.encode()
+        pieces += [b'.jpg"\r\nContent-Type: image/jpeg\r\n\r\n' + before, after + b"\r\n"]
+    pieces[-1] += f"--{BOUNDARY}--\r\n".encode()
+    return tuple(pieces)
 
 
 def generator() -> str:
@@ -114,8 +108,8 @@ def generator() -> str:
 def run(url: str, plan: Plan) -> Measured:
     """Put the load on `url` from a process of its own, and wait for its figures."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, part in (("before", plan.before), ("after", plan.after)):
-            (Path(folder) / name).write_bytes(part)
+        for number, part in enumerate(plan.parts, 1):
+            (Path(folder) / str(number)).write_bytes(part)
         wrk = shutil.which("wrk")
         command = _own_command(url, plan, Path(folder)) if wrk is None else _wrk(wrk, url, plan, Path(folder))
         return _figures(command)
@@ -123,15 +117,15 @@ def run(url: str, plan: Plan) -> Measured:
 
 def _wrk(wrk: str, url: str, plan: Plan, folder: Path) -> list[str]:
     script = folder / "load.lua"
-    names = {"before": folder / "before", "after": folder / "after", "boundary": BOUNDARY, "path": plan.path}
+    names = {"folder": folder, "count": len(plan.parts), "boundary": BOUNDARY, "path": plan.path}
     script.write_text(_SCRIPT.format(**names, first=plan.first, fresh=str(plan.fresh).lower()))
     loops = ["-t1", f"-c{plan.connections}", f"-d{max(1, round(plan.seconds))}s"]
     return [wrk, *loops, "--timeout", f"{_ANSWER_S:.0f}s", "--latency", "-s", str(script), url]
 
 
 def _own_command(url: str, plan: Plan, folder: Path) -> list[str]:
-    settings = {k: v for k, v in asdict(plan).items() if k not in ("before", "after")}
-    (folder / "plan.json").write_text(json.dumps(settings))
+    settings = {k: v for k, v in asdict(plan).items() if k != "parts"}
+    (folder / "plan.json").write_text(json.dumps({**settings, "parts": len(plan.parts)}))
     return [sys.executable, "-m", "benchmarks.load", url, str(folder / "plan.json")]
 
 
@@ -192,12 +186,14 @@ async def _until_broken(url: str, plan: Plan, tally: _Tally, started: float) -> 
 
 
 def _request(host: str, plan: Plan, number: int) -> list[bytes]:
-    length = len(plan.before) + 16 + len(plan.after)
+    digits = f"{number:016d}".encode()
+    length = sum(map(len, plan.parts)) + 16 * (len(plan.parts) - 1)
     head = (
         f"POST {plan.path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n"
         f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
     )
-    return [head.encode(), plan.before, f"{number:016d}".encode(), plan.after]
+    filled = [piece for part in plan.parts for piece in (digits, part)]
+    return [head.encode(), *filled[1:]]
 
 
 async def _answer(reader: asyncio.StreamReader) -> int:
@@ -211,8 +207,10 @@ async def _answer(reader: asyncio.StreamReader) -> int:
 def main() -> None:
     """Put the load on that a plan's folder describes; print one line of figures."""
     url, file = sys.argv[1], Path(sys.argv[2])
-    parts = {name: (file.parent / name).read_bytes() for name in ("before", "after")}
-    measured = asdict(asyncio.run(_post_for(url, Plan(**json.loads(file.read_text()), **parts))))
+    settings = json.loads(file.read_text())
+    count = settings.pop("parts")
+    parts = tuple((file.parent / str(number)).read_bytes() for number in range(1, count + 1))
+    measured = asdict(asyncio.run(_post_for(url, Plan(parts=parts, **settings))))
     measured.pop("client_cpu_s")
     print("RESULT " + json.dumps(measured))
 

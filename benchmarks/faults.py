@@ -1,0 +1,199 @@
+"""The faults: what is broken, and by what a service shows that it is whole again."""
+
+import contextlib
+import os
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.stack import Role, Stack
+from benchmarks.traffic import Outcome
+
+BALLAST = "ballast"
+SHORT = ("gateway", "decode worker", "shard", "proxy", "postgres", "ray", "everything")
+
+
+@dataclass(frozen=True)
+class Before:
+    """The service as it was when the fault struck."""
+
+    gateways: frozenset[str]
+    processes: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`strike` breaks, `mend` is what an operator does (nothing in most), `whole` says when all parts are back.
+
+    `whole(stack, before, outcomes)` is given the requests that began after the fault (or its mending).
+    """
+
+    name: str
+    what: str
+    strike: Callable[[Stack, random.Random], None]
+    whole: Callable[[Stack, Before, list[Outcome]], bool]
+    mend: Callable[[Stack], None] | None = None
+    hold_s: float = 0.0
+    limit_s: float = 180.0
+
+
+def before(stack: Stack) -> Before:
+    """The service now."""
+    everything = (p.pid for group in stack.processes().values() for p in group)
+    return Before(frozenset(stack.gateways_up()), frozenset(everything))
+
+
+def kill_one(role: Role) -> Callable[[Stack, random.Random], None]:
+    """SIGKILL one process of the role, drawn by chance."""
+
+    def strike(stack: Stack, chance: random.Random) -> None:
+        _kill([chance.choice(stack.of(role))])
+
+    return strike
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def kill_postmaster(stack: Stack, _: random.Random) -> None:
+    """SIGKILL the database's first process; its backends notice by themselves."""
+    postgres = stack.of("postgres")
+    pids = {p.pid for p in postgres}
+    _kill([p for p in postgres if p.ppid() not in pids])
+
+
+def kill_ray(stack: Stack, _: random.Random) -> None:
+    """SIGKILL everything of Ray at once: head, controller, gateways with their decoders, shards, proxy."""
+    processes = stack.processes()
+    _kill([p for role, group in processes.items() if role not in ("postgres", "supervisor") for p in group])
+
+
+def kill_everything(stack: Stack, _: random.Random) -> None:
+    """SIGKILL the supervisor and all it runs, as a power cut would, and start anew."""
+    stack.kill_everything()
+    stack.launch()
+
+
+def back(role: Role, at_least: int) -> Callable[[Stack, Before, list[Outcome]], bool]:
+    """As many processes of the role as there should be, one of them new, and the service ready."""
+
+    def whole(stack: Stack, was: Before, _: list[Outcome]) -> bool:
+        now = {p.pid for p in stack.of(role)}
+        return len(now) >= at_least and bool(now - was.processes) and stack.ready()
+
+    return whole
+
+
+def gateways_back(stack: Stack, was: Before, outcomes: list[Outcome]) -> bool:
+    """The proxy sends requests to two gateways again, one of them new, and they answer."""
+    up = stack.gateways_up()
+    return len(up) >= 2 and bool(up - was.gateways) and _answered(outcomes)
+
+
+def shards_back(_: Stack, __: Before, outcomes: list[Outcome]) -> bool:
+    """Two replicas have answered searches since."""
+    return len({o.replica for o in outcomes if o.replica}) >= 2 and _answered(outcomes)
+
+
+def all_back(stack: Stack, was: Before, outcomes: list[Outcome]) -> bool:
+    """Two new gateways behind the proxy, and two replicas of the shard that answer."""
+    up = stack.gateways_up()
+    return len(up - was.gateways) >= 2 and shards_back(stack, was, outcomes)
+
+
+def _answered(outcomes: list[Outcome]) -> bool:
+    return {o.kind for o in outcomes if o.ok} == {"search", "write"}
+
+
+def healthy(stack: Stack, _: Before, outcomes: list[Outcome]) -> bool:
+    """Searches and writes succeed, and the service calls itself ready."""
+    return _answered(outcomes) and stack.ready()
+
+
+def fill(folder: Callable[[Stack], Path]) -> Callable[[Stack, random.Random], None]:
+    """Fill the file system under a folder to the last byte with one file."""
+
+    def strike(stack: Stack, _: random.Random) -> None:
+        with (folder(stack) / BALLAST).open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while ballast.write(b"\0" * 65_536):
+                pass
+
+    return strike
+
+
+def empty(folder: Callable[[Stack], Path]) -> Callable[[Stack], None]:
+    """Make room again."""
+    return lambda stack: (folder(stack) / BALLAST).unlink()
+
+
+def objects_folder(stack: Stack) -> Path:
+    """Where the stack keeps its objects."""
+    return Path(stack.spec["storage"]["folder"])
+
+
+def state_folder(stack: Stack) -> Path:
+    """Where the stack keeps its database."""
+    return stack.folder
+
+
+def kills() -> list[Fault]:
+    """Faults by SIGKILL."""
+    return [
+        Fault(
+            "gateway", "one of two gateways, with the encoder inside it", kill_one("gateway"), gateways_back
+        ),
+        Fault("decode worker", "one decoding process", kill_one("decode worker"), back("decode worker", 4)),
+        Fault("shard", "one of two replicas of the shard", kill_one("shard"), shards_back),
+        Fault("proxy", "HAProxy", kill_one("proxy"), back("proxy", 1)),
+        Fault("postgres", "the postmaster", kill_postmaster, healthy),
+        Fault("ray", "every process of Ray, the head included", kill_ray, all_back),
+        Fault(
+            "everything", "the supervisor and all, then a new `up`", kill_everything, all_back, limit_s=400
+        ),
+    ]
+
+
+def full_disks() -> list[Fault]:
+    """Faults by a file system without room; a stack on small file systems of its own is needed."""
+    return [
+        Fault(
+            "full object store",
+            "no byte left under the objects, for ten seconds",
+            fill(objects_folder),
+            healthy,
+            mend=empty(objects_folder),
+            hold_s=10,
+        ),
+        Fault(
+            "full database",
+            "no byte left under Postgres, for ten seconds",
+            fill(state_folder),
+            healthy,
+            mend=empty(state_folder),
+            hold_s=10,
+        ),
+    ]
+
+
+def can_mount() -> bool:
+    """Whether small file systems can be mounted here."""
+    return os.geteuid() == 0
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own, in memory, at `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = f"size={megabytes}m,mode=0755"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)  # noqa: S607
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)  # noqa: S607
