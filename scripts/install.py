@@ -34,7 +34,9 @@ def main(extras: str) -> int:
     """Install `.[extras]`; the exit status of the installer that did it."""
     target = ["--constraint", "constraints.txt", "--editable", f".[{extras}]"]
     if _has_uv():
-        uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, *target]
+        # Ray's start-up limits are too short for a first start that compiles every module on the way.
+        options = ["--python", sys.executable, "--compile-bytecode", "--build-constraints", "constraints.txt"]
+        uv = [sys.executable, "-m", "uv", "pip", "install", *options, *target]
         if subprocess.run(uv, cwd=ROOT, env=_uv_environment(), check=False).returncode == 0:
             return 0
         sys.stderr.write("uv could not install it; trying with pip\n")
@@ -56,9 +58,9 @@ def _uv_environment() -> dict[str, str]:
 
 
 def uv_settings(pip_config: str) -> Mapping[str, str]:
-    """uv's variables for the output of `pip config list`, whose later lines win as they do in pip."""
+    """uv's variables for the output of `pip config list`, where the environment wins over files."""
     settings: dict[str, str] = {}
-    for line in pip_config.splitlines():
+    for line in sorted(pip_config.splitlines(), key=lambda line: line.startswith(":env:")):
         place, _, literal = line.partition("=")
         variable = _UV_NAMES.get(place.rpartition(".")[2])
         if variable:
