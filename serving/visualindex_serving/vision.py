@@ -73,8 +73,9 @@ class Vision:
 
 def normalised(vector: list[float]) -> Float32:
     """A caller's vector as L2-normalised float32[d]. Raises ValueError for a zero or non-finite one."""
-    array = np.asarray(vector, dtype=np.float32)
-    norm = float(np.linalg.norm(array))
+    array = np.asarray(vector, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(array))
     if not np.isfinite(norm) or norm == 0:
         raise ValueError("the vector must be finite and not zero")
-    return array / np.float32(norm)
+    return (array / norm).astype(np.float32)

@@ -1,6 +1,7 @@
 """A gateway in this process: real Postgres, encoder, decoder processes, object folder and shards; only Ray is left out."""
 
 import asyncio
+import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -10,16 +11,19 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from asgi_lifespan import LifespanManager
+from fastapi import FastAPI
 
 from visualindex.catalog import Catalog, EmbeddedPostgres, migrate
+from visualindex.errors import TYPE_PREFIX
 from visualindex.spec import API_VERSION, KIND, VisualIndex
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard import ShardReplica
 
-from .pictures import fresh_database
+from .pictures import fresh_database, picture
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +52,14 @@ class InProcess:
         self._lock = asyncio.Lock()
         self.replicas: dict[tuple[str, int], ShardReplica] = {}
         self.broken: set[tuple[str, int]] = set()
+        self.stalled: set[tuple[str, int]] = set()
 
     def connect(self, index: str, shard: int) -> ShardCall:
         async def call(query: ShardQuery) -> ShardAnswer:
             if (index, shard) in self.broken:
                 raise ConnectionError("the replica is gone")
+            if (index, shard) in self.stalled:
+                await asyncio.Event().wait()
             return await (await self.replica(index, shard)).search(query)
 
         return call
@@ -77,8 +84,11 @@ class InProcess:
 class Served:
     """A running gateway: its HTTP client, its catalog's address and its shards."""
 
-    def __init__(self, client: httpx.AsyncClient, dsn: str, shards: InProcess, state: Path) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, dsn: str, shards: InProcess, state: Path, app: FastAPI
+    ) -> None:
         self.client = client
+        self.app = app
         self.dsn = dsn
         self.shards = shards
         self.state = state
@@ -88,38 +98,80 @@ def spec_document(name: str = "things", **spec: Any) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
 
+@asynccontextmanager
+async def serving(
+    server: EmbeddedPostgres, state: Path, cache: Path, *documents: dict[str, Any], host: str = "127.0.0.1"
+) -> AsyncIterator[Served]:
+    """A gateway for the documents over a fresh database."""
+    with fresh_database(server) as dsn, pytest.MonkeyPatch.context() as environment:
+        await migrate(dsn)
+        (state / "cache").exists() or (state / "cache").symlink_to(cache)
+        environment.setenv("VISUALINDEX_MODE", "local")
+        environment.setenv("VISUALINDEX_LISTEN_HOST", host)
+        environment.setenv("VISUALINDEX_POSTGRES_DSN", dsn)
+        environment.setenv("VISUALINDEX_STATE_DIR", str(state))
+        resources = [VisualIndex.model_validate(d) for d in documents]
+        async with AsyncExitStack() as stack:
+            shards = InProcess(dsn, resources, stack)
+            app = create_app(list(documents), shards.connect)
+            manager = await stack.enter_async_context(
+                LifespanManager(app, startup_timeout=60, shutdown_timeout=30)
+            )
+            transport = httpx.ASGITransport(app=manager.app)
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url="http://gateway", timeout=60)
+            )
+            yield Served(client, dsn, shards, state, app)
+
+
 @pytest.fixture
-def serve(
-    postgres: EmbeddedPostgres, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> Any:
+def serve(postgres: EmbeddedPostgres, tmp_path: Path, cache_dir: Path) -> Any:
     """`async with serve(document, …) as served`: a gateway for the documents over a fresh database."""
 
-    @asynccontextmanager
-    async def serving(*documents: dict[str, Any], host: str = "127.0.0.1") -> AsyncIterator[Served]:
-        with fresh_database(postgres) as dsn:
-            await migrate(dsn)
-            (tmp_path / "cache").exists() or (tmp_path / "cache").symlink_to(cache_dir)
-            monkeypatch.setenv("VISUALINDEX_MODE", "local")
-            monkeypatch.setenv("VISUALINDEX_LISTEN_HOST", host)
-            monkeypatch.setenv("VISUALINDEX_POSTGRES_DSN", dsn)
-            monkeypatch.setenv("VISUALINDEX_STATE_DIR", str(tmp_path))
-            resources = [VisualIndex.model_validate(d) for d in documents]
-            async with AsyncExitStack() as stack:
-                shards = InProcess(dsn, resources, stack)
-                app = create_app(list(documents), shards.connect)
-                manager = await stack.enter_async_context(
-                    LifespanManager(app, startup_timeout=60, shutdown_timeout=30)
-                )
-                transport = httpx.ASGITransport(app=manager.app)
-                client = await stack.enter_async_context(
-                    httpx.AsyncClient(transport=transport, base_url="http://gateway", timeout=60)
-                )
-                yield Served(client, dsn, shards, tmp_path)
+    def start(*documents: dict[str, Any], host: str = "127.0.0.1") -> Any:
+        return serving(postgres, tmp_path, cache_dir, *documents, host=host)
 
-    return serving
+    return start
 
 
 @pytest.fixture
 async def served(serve: Any) -> AsyncIterator[Served]:
     async with serve(spec_document()) as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(
+    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path
+) -> AsyncIterator[Served]:
+    """One gateway for all tests of a module that asks for it; they bear each other's images."""
+    async with serving(postgres, tmp_path_factory.mktemp("state"), cache_dir, spec_document()) as running:
+        yield running
+
+
+async def put(served: Served, seed: int, **fields: str) -> dict[str, Any]:
+    """Store the picture of that seed under the key `k<seed>`."""
+    answer = await served.client.post(
+        "/api/images", files={"image": ("p.jpg", picture(seed))}, data={"key": f"k{seed}", **fields}
+    )
+    assert answer.is_success, answer.text
+    written: dict[str, Any] = answer.json()
+    return written
+
+
+async def found_keys(served: Served, seed: int, **fields: Any) -> list[str]:
+    """The keys that a search with the picture of that seed finds."""
+    form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    answer = await served.client.post("/api/search", files={"image": ("q.jpg", picture(seed))}, data=form)
+    assert answer.status_code == 200, answer.text
+    return [hit["key"] for hit in answer.json()["hits"]]
+
+
+def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    """The problem document of an answer, which must be exactly this one."""
+    document: dict[str, Any] = answer.json()
+    assert (answer.status_code, document["type"]) == (status, TYPE_PREFIX + slug), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert document["status"] == status
+    assert document["detail"]
+    return document
