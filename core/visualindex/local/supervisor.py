@@ -38,6 +38,7 @@ _SERVE_PORTS = {
     "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
 }
+_SERVE_PORTS_APART = 90
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,12 @@ class Supervisor:
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._state.ray_temp / "server-state"),
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self._state.ray_temp / "metrics.sock"),
         }
-        ports = {name: str(pick(preferred)) for name, preferred in _SERVE_PORTS.items()}
-        return {**os.environ, **serve_environment(self._resources), **ports, **own}
+        return {
+            **os.environ,
+            **serve_environment(self._resources),
+            **_proxy_ports(self._options.port),
+            **own,
+        }
 
     def _await_ready(self) -> None:
         """Wait until a probe search of every index succeeds."""
@@ -238,3 +243,13 @@ class Supervisor:
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise Stopped
+
+
+def _proxy_ports(port: int) -> dict[str, str]:
+    """The proxy's other ports. They move with the service's own, because they are free for most of a minute after they
+    were picked: services that start side by side would otherwise all pick the same."""
+    shift = (port - 8000) % _SERVE_PORTS_APART
+    return {
+        name: str(pick(preferred + shift, taken=frozenset({port})))
+        for name, preferred in _SERVE_PORTS.items()
+    }
