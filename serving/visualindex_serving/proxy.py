@@ -12,6 +12,7 @@ that it
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -31,6 +32,9 @@ _ERRORS = {
 _TITLE = "A part of the service is unavailable"
 _ERRORFILE = re.compile(r"^(\s*errorfile\s+)(502|503|504)\s+\S+\s*$", re.MULTILINE)
 _BACKEND = re.compile(r"^(\s*)http-reuse always\s*$", re.MULTILINE)
+_ADMIN_SOCKET = re.compile(r"^\s*stats socket .*$", re.MULTILINE)
+_ROUTES = re.compile(r"^backend http-", re.MULTILINE)
+_BIND = re.compile(r"^(\s*bind\s+)\S+", re.MULTILINE)
 _OWN_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 _STAND_IN_S = 120.0
 _STAND_INS = 20
@@ -80,7 +84,11 @@ def main() -> None:
     if "-f" in command and "-c" not in command:
         config = Path(command[command.index("-f") + 1])
         _rewrite(config)
-        command = replacing_stand_in(command, config.parent)
+        stand_in = _stand_in(config.parent)
+        if stand_in is not None and not _ROUTES.search(config.read_text()):
+            config.write_text(idling(config.read_text(), config.parent))
+        elif stand_in is not None:
+            command = replacing(command, stand_in)
         _leave_guardian(command[0], config)
     os.execv(command[0], command)  # noqa: S606 - becomes the proxy Serve asked for
 
@@ -101,16 +109,29 @@ def _rewrite(config: Path) -> None:
     )
 
 
-def replacing_stand_in(command: list[str], directory: Path) -> list[str]:
-    """The command, asking a stand-in that runs to finish once the successor listens."""
-    with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+def _stand_in(directory: Path) -> int | None:
+    """The process id of the stand-in that runs, None without one."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
         pid = int((directory / "stand-in.pid").read_text())
-        os.kill(pid, 0)
-        if "-sf" in command:
-            at = command.index("-sf") + 1
-            return [*command[:at], str(pid), *command[at:]]
-        return [*command, "-sf", str(pid)]
-    return command
+        return pid if _alive(pid) else None
+    return None
+
+
+def idling(config: str, directory: Path) -> str:
+    """The configuration with every listener on a socket nobody uses.
+
+    Serve starts a successor without routes and tells it the routes a moment later: until then the stand-in answers.
+    """
+    sockets = itertools.count()
+    return _BIND.sub(lambda m: f"{m[1]}unix@{directory / f'idle-{next(sockets)}.sock'}", config)
+
+
+def replacing(command: list[str], stand_in: int) -> list[str]:
+    """The command, asking the stand-in to finish once the successor listens."""
+    if "-sf" not in command:
+        return [*command, "-sf", str(stand_in)]
+    at = command.index("-sf") + 1
+    return [*command[:at], str(stand_in), *command[at:]]
 
 
 def _leave_guardian(binary: str, config: Path) -> None:
@@ -139,11 +160,18 @@ def _guard(binary: str, config: Path, proxy: int, raylet: int) -> None:
     for _ in range(_STAND_INS):
         if _superseded(config.parent, proxy) or not _alive(raylet):
             return
-        stand_in = subprocess.Popen([binary, "-db", "-f", str(config)], stdin=subprocess.DEVNULL)
+        stand_in = subprocess.Popen([binary, "-db", "-f", str(_silent(config))], stdin=subprocess.DEVNULL)
         (config.parent / "stand-in.pid").write_text(str(stand_in.pid))
         _tend(stand_in, raylet, until=started + _STAND_IN_S)
         if stand_in.returncode != -signal.SIGKILL:
             return
+
+
+def _silent(config: Path) -> Path:
+    """The configuration without its admin socket: Serve must see that its proxy is gone, or it would not replace it."""
+    silent = config.with_name("stand-in.cfg")
+    silent.write_text(_ADMIN_SOCKET.sub("", config.read_text()))
+    return silent
 
 
 def _tend(stand_in: subprocess.Popen[bytes], raylet: int, until: float) -> None:
