@@ -129,8 +129,8 @@ function clearHits() {
 
 function showQuery({ picture, hit }) {
   window.scrollTo(0, 0);
-  page.invitation.textContent = hit ? `Like ${titleOf(hit)}` : "Like your picture";
-  page.heading.textContent = page.invitation.textContent;
+  page.invitation.textContent = "Drop, paste or choose another picture.";
+  page.heading.textContent = hit ? `Like ${titleOf(hit)}` : "Like your picture";
   if (picture) showPicture(URL.createObjectURL(picture));
   else showPicture(null, thumbnailOf(hit));
 }

@@ -23,10 +23,10 @@ export function hitCard(hit, onMore) {
   card.append(
     picture(hit),
     heading(hit, title),
-    make("p", { className: "score" }, make("span", { className: "unseen" }, "Similarity "), hit.score.toFixed(3)),
+    standing(hit),
+    ...fields(hit, title),
+    moreButton(hit, title, onMore),
   );
-  if (hit.category) card.append(make("p", { className: "category" }, hit.category));
-  card.append(...fields(hit, title), moreButton(hit, title, onMore));
   return card;
 }
 
@@ -45,6 +45,12 @@ function heading(hit, title) {
   const element = make("h3", {});
   element.append(isWebAddress(hit.url) ? make("a", { href: hit.url, rel: "noopener noreferrer" }, title) : title);
   return element;
+}
+
+function standing(hit) {
+  const score = make("span", { className: "score" }, make("span", { className: "unseen" }, "Similarity "));
+  score.append(hit.score.toFixed(3));
+  return make("p", { className: "standing" }, make("span", { className: "category" }, hit.category ?? ""), score);
 }
 
 /** Addresses come from whoever wrote the item: only http(s) becomes a link, never `javascript:`. */
