@@ -44,11 +44,11 @@ lint: $(VENV)/.develops ## Lint and formatting alone
 
 .PHONY: bench
 bench: $(VENV)/.develops ## Measure the service beside the bare pipeline (ARGS=--help)
-	$(BIN)/python benchmarks/service.py $(ARGS)
+	$(BIN)/python -m benchmarks.service $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/.develops ## Kill parts of a running service and count what was lost (ARGS=--short)
-	$(BIN)/python benchmarks/chaos.py $(ARGS)
+	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 .PHONY: constraints
 constraints: $(VENV)/.develops ## Choose the pinned versions anew
