@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import psutil
 
-from visualindex.local.state import MARK
+from visualindex.local.state import MARK, ray_temp
 
 
 def of_stack(mark: str) -> list[psutil.Process]:
@@ -15,9 +15,20 @@ def of_stack(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+            if process.pid != os.getpid() and _carries(process, mark):
                 found.append(process)
     return found
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    """Whether a process has the mark, or writes its log into the folder of the stack's Ray.
+
+    Ray's agents write their titles over their environment, and outlive a raylet that was killed.
+    """
+    if process.environ().get(MARK) == mark:
+        return True
+    folder = f"{ray_temp(mark)}/"
+    return process.name().startswith("ray::") and any(f.path.startswith(folder) for f in process.open_files())
 
 
 def end(processes: Iterable[psutil.Process], *, patience_s: float) -> None:

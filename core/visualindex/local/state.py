@@ -16,6 +16,11 @@ MARK = "VISUALINDEX_STACK"
 """Environment variable that every process of a stack carries: its value names the state directory."""
 
 
+def ray_temp(mark: str) -> Path:
+    """Ray's folder of the stack with that mark."""
+    return Path("/tmp") / f"vi-{mark[:8]}"  # noqa: S108 - owned by us, mode 0700
+
+
 @dataclass(frozen=True)
 class Running:
     """What a running stack says of itself to `status`, `down` and the other commands."""
@@ -53,7 +58,7 @@ class StateDir:
     @property
     def ray_temp(self) -> Path:
         """Ray's sockets need short paths, and HAProxy under it even shorter ones, so it lies outside."""
-        return Path("/tmp") / f"vi-{self.mark[:8]}"  # noqa: S108 - owned by us, mode 0700
+        return ray_temp(self.mark)
 
     @property
     def running_file(self) -> Path:
