@@ -14,7 +14,6 @@ from benchmarks.stack import Role, Stack
 from benchmarks.traffic import Outcome
 
 BALLAST = "ballast"
-SHORT = ("gateway", "decode worker", "shard", "proxy", "postgres", "ray", "everything")
 
 
 @dataclass(frozen=True)
@@ -143,9 +142,14 @@ def state_folder(stack: Stack) -> Path:
     return stack.folder
 
 
+def nothing(_: Stack, __: random.Random) -> None:
+    """Break nothing."""
+
+
 def kills() -> list[Fault]:
-    """Faults by SIGKILL."""
+    """Faults by SIGKILL, after a control in which nothing breaks: what fails there, the machine is too slow for."""
     return [
+        Fault("none", "the control: nothing is broken", nothing, shards_back),
         Fault(
             "gateway", "one of two gateways, with the encoder inside it", kill_one("gateway"), gateways_back
         ),
