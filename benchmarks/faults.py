@@ -61,6 +61,12 @@ def _kill(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
+def kill_decoder(stack: Stack, chance: random.Random) -> None:
+    """SIGKILL the decoding process that works for a gateway, not its spare: the one with the most CPU time."""
+    children = chance.choice(stack.of("gateway")).children()
+    _kill([max(children, key=lambda process: process.cpu_times().user)])
+
+
 def kill_postmaster(stack: Stack, _: random.Random) -> None:
     """SIGKILL the database's first process; its backends notice by themselves."""
     postgres = stack.of("postgres")
@@ -153,7 +159,7 @@ def kills() -> list[Fault]:
         Fault(
             "gateway", "one of two gateways, with the encoder inside it", kill_one("gateway"), gateways_back
         ),
-        Fault("decode worker", "one decoding process", kill_one("decode worker"), back("decode worker", 4)),
+        Fault("decode worker", "one decoding process at work", kill_decoder, back("decode worker", 4)),
         Fault("shard", "one of two replicas of the shard", kill_one("shard"), shards_back),
         Fault("proxy", "HAProxy", kill_one("proxy"), back("proxy", 1)),
         Fault("postgres", "the postmaster", kill_postmaster, healthy),

@@ -30,6 +30,7 @@ class Entry:
     possible: list[Written | None]
     token: str = ""
     busy: bool = False
+    seen_whole: bool = False
 
     @property
     def certain(self) -> bool:
@@ -57,7 +58,7 @@ class Ledger:
     def writing(self, image_id: uuid.UUID, wanted: Written | None) -> Iterator[Callable[[str], None]]:
         """A write under way; until it is acknowledged with its token, the image may be in the old or the new state."""
         entry = self.entries.setdefault(image_id, Entry([None]))
-        entry.busy = True
+        entry.busy, entry.seen_whole = True, False
         entry.possible = [*entry.possible, wanted]
 
         def acknowledge(token: str) -> None:
@@ -79,11 +80,11 @@ class Verdict:
     half_there: list[str] = field(default_factory=list)
 
 
-async def verify(url: str, ledger: Ledger) -> Verdict:
+async def verify(url: str, ledger: Ledger, *, thorough: bool = True) -> Verdict:
     """Look at every image of the ledger: its record, its bytes, its thumbnails, and a search with its token.
 
-    An image that is listed must be whole, whether its write was acknowledged or not. Raises httpx.HTTPError when the
-    service does not answer.
+    Unless `thorough`, only the record where an image was found whole since its last write. An image that is listed must
+    be whole, whether its write was acknowledged or not. Raises httpx.HTTPError when the service does not answer.
     """
     verdict = Verdict()
     gate = asyncio.Semaphore(_CHECKS_AT_ONCE)
@@ -91,25 +92,28 @@ async def verify(url: str, ledger: Ledger) -> Verdict:
 
         async def check(image_id: uuid.UUID, entry: Entry) -> None:
             async with gate:
-                await _check(client, image_id, entry, verdict)
+                await _check(client, image_id, entry, verdict, brief=entry.seen_whole and not thorough)
 
         await asyncio.gather(*(check(image_id, entry) for image_id, entry in ledger.entries.items()))
     return verdict
 
 
-async def _check(client: httpx.AsyncClient, image_id: uuid.UUID, entry: Entry, verdict: Verdict) -> None:
+async def _check(
+    client: httpx.AsyncClient, image_id: uuid.UUID, entry: Entry, verdict: Verdict, *, brief: bool
+) -> None:
     verdict.checked += 1
     response = await client.get(f"/api/images/{image_id}")
     if response.status_code not in (200, 404):
         response.raise_for_status()
     found = response.json() if response.status_code == 200 else None
     state = None if found is None else Written(found["content_digest"], found["metadata"]["revision"])
-    if state not in entry.possible:
-        verdict.lost.append(f"{image_id}: is {state}, may be {entry.possible}")
-    if found is not None:
-        verdict.half_there += await _missing_parts(client, image_id, found)
-    if entry.certain and entry.token:
-        verdict.lost += await _unsearchable(client, image_id, entry)
+    lost = [] if state in entry.possible else [f"{image_id}: is {state}, may be {entry.possible}"]
+    half_there = await _missing_parts(client, image_id, found) if found and not brief else []
+    if entry.certain and entry.token and not brief:
+        lost += await _unsearchable(client, image_id, entry)
+    entry.seen_whole = not lost and not half_there
+    verdict.lost += lost
+    verdict.half_there += half_there
 
 
 async def _missing_parts(

@@ -25,7 +25,7 @@ Role = Literal["gateway", "decode worker", "shard", "encoder", "proxy", "postgre
 START_S = 400.0
 """Longest wait for a start: two tries of the supervisor on a very busy machine."""
 
-_POLL_S = 0.05
+_POLL_S = 0.2
 
 
 @dataclass

@@ -28,6 +28,7 @@ WRITE_DEADLINE_S = 20.0
 """The index's own deadline of a write (limits.writeTimeoutMs)."""
 
 _GRACE_S = 0.25
+_LOOK_S = 0.2  # looking costs a pass over all processes
 _CLIENT_S = {"search": 8.0, "write": 25.0}
 _PICTURES = 64
 
@@ -107,7 +108,7 @@ class Traffic:
         while not await asyncio.to_thread(condition):
             if time.monotonic() > until:
                 return False
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_LOOK_S)
         return True
 
     def since(self, moment: float) -> list[Outcome]:
