@@ -4,13 +4,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from visualindex.ann import Deletes, ShardIndex, Upserts
-from visualindex.catalog import Catalog, LogTrimmed, Position, Rows, Token
+from visualindex.catalog import Catalog, Changes, LogTrimmed, Position, Rows, Token
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
@@ -25,7 +24,9 @@ _LEASE_S = 30.0
 _HEARTBEAT_S = 5.0
 _LOAD_ROWS = 5_000
 _SEARCH_THREADS = 2
-_SILENT_S = 120.0
+_AWAY_S = 0.2
+_RELOAD_S = 1.0
+_FULL_S = 5.0
 
 
 class ShardReplica:
@@ -64,7 +65,7 @@ class ShardReplica:
     async def open(self) -> None:
         """Load, register the lease, follow."""
         await self._load()
-        await self._beat()
+        await self._lease()
         self._tasks = [
             asyncio.create_task(self._follow(), name="follow"),
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
@@ -79,9 +80,12 @@ class ShardReplica:
             await self._catalog.release(self._resource.name, self._shard, self._name)
         except ProblemError as exc:
             logger.info("the lease of %s runs out by itself: %s", self._name, exc)
+        self._index.close()
+        for threads in (self._threads, self._writer):
+            threads.shutdown(wait=False)
 
     def check(self) -> None:
-        """Raise RuntimeError when the follower has stopped or has been silent for two minutes."""
+        """Raise RuntimeError when the follower or the heartbeat has stopped."""
         dead = [task.get_name() for task in self._tasks if task.done()]
         if dead:
             raise RuntimeError(f"shard {self._shard}: {', '.join(dead)} stopped")
@@ -89,17 +93,18 @@ class ShardReplica:
     async def _load(self) -> None:
         start, start_time = time.perf_counter(), time.time()
         index = self._empty()
-        async for rows in self._loaded():
+        leased = False
+        async for rows in self._follower.load(_LOAD_ROWS):
+            if not leased:
+                leased = await self._lease(loading=True)
             await self._on_writer(lambda rows=rows: index.load([upserts(rows)]))
-        self._index = index
+        previous, self._index = self._index, index
+        previous.close()
         self._applied = self._follower.position
         self._polled_at = start_time
         logger.info(
             "shard %d holds %d rows, loaded in %.2f s", self._shard, len(index), time.perf_counter() - start
         )
-
-    def _loaded(self) -> AsyncIterator[Rows]:
-        return self._follower.load(_LOAD_ROWS)
 
     async def _on_writer(self, job: object) -> object:
         return await asyncio.get_running_loop().run_in_executor(self._writer, job)  # type: ignore[arg-type]
@@ -114,14 +119,18 @@ class ShardReplica:
                 await self._reload()
             except ProblemError as exc:
                 logger.warning("shard %d cannot read the change log: %s", self._shard, exc)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(_AWAY_S)
 
     async def _reload(self) -> None:
-        try:
-            await self._load()
-        except ProblemError as exc:
-            logger.warning("shard %d cannot reload yet: %s", self._shard, exc)
-            await asyncio.sleep(1.0)
+        """Load until it succeeds: the rows of a load that broke off are not all here, so polling on would miss some."""
+        while True:
+            try:
+                await self._load()
+            except ProblemError as exc:
+                logger.warning("shard %d cannot reload yet: %s", self._shard, exc)
+                await asyncio.sleep(_RELOAD_S)
+            else:
+                return
 
     async def _next_poll(self) -> None:
         """Wait for the poll interval, or less when a search waits for news."""
@@ -135,13 +144,7 @@ class ShardReplica:
     async def _poll(self) -> None:
         started = time.time()
         changes = await self._follower.poll()
-        if len(changes.upserts) or changes.deleted:
-            index = self._index
-            await self._on_writer(lambda: index.apply(upserts(changes.upserts), deletes(changes.deleted)))
-            if changes.newest_changed_at is not None:
-                self._metrics.freshness.observe(
-                    max(0.0, (time.time() - changes.newest_changed_at.timestamp()) * 1000)
-                )
+        await self._apply(changes)
         self._applied = changes.position
         if changes.more:
             self._wanted.set()
@@ -150,26 +153,47 @@ class ShardReplica:
         async with self._caught_up:
             self._caught_up.notify_all()
 
+    async def _apply(self, changes: Changes) -> None:
+        """Apply what a poll brought, whole, before the next poll: it will not be brought again.
+
+        A full shard applies the deletions and keeps trying to take the rest in, so room that deletions or a larger
+        `index.memoryPerShard` make is used; until then its view grows older, and its metrics and log say so.
+        """
+        if not len(changes.upserts) and not changes.deleted:
+            return
+        index, rows, gone = self._index, upserts(changes.upserts), deletes(changes.deleted)
+        while True:
+            try:
+                await self._on_writer(lambda: index.apply(rows, gone))
+                break
+            except ProblemError as exc:
+                logger.error("shard %d of index %s: %s", self._shard, self._resource.name, exc.detail)
+                await self._on_writer(lambda: index.apply(None, gone))
+                await asyncio.sleep(_FULL_S)
+        if changes.newest_changed_at is not None:
+            age_ms = (time.time() - changes.newest_changed_at.timestamp()) * 1000
+            self._metrics.freshness.observe(max(0.0, age_ms))
+
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
             self._metrics.rows.set(len(self._index))
             self._metrics.memory.set(self._index.memory_bytes)
             self._metrics.lag.set((time.time() - self._polled_at) * 1000)
-            try:
-                await self._beat()
-            except ProblemError as exc:
-                logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)
+            await self._lease()
 
-    async def _beat(self) -> None:
-        await self._catalog.heartbeat(
-            self._resource.name,
-            self._shard,
-            self._name,
-            position=self._position(),
-            rows=len(self._index),
-            lease_s=_LEASE_S,
-        )
+    async def _lease(self, *, loading: bool = False) -> bool:
+        """Renew the lease, so that the log is not trimmed past this replica; True when it could be renewed."""
+        position = self._follower.position if loading else self._position()
+        rows = len(self._index)
+        try:
+            await self._catalog.heartbeat(
+                self._resource.name, self._shard, self._name, position, rows, _LEASE_S, loading=loading
+            )
+        except (ProblemError, LogTrimmed) as exc:
+            logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)
+            return False
+        return True
 
     async def search(self, query: ShardQuery) -> ShardAnswer:
         """Answer a batch of searches, after catching up if asked to. Raises ProblemError DEADLINE_EXCEEDED."""

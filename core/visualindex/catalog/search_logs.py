@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
+import orjson
 
-from visualindex.catalog.connections import Connection, Connections, Transaction, run
+from visualindex.catalog.connections import Connections, Transaction, run
 
 
 def _now() -> datetime:
@@ -56,15 +56,23 @@ class SearchLogs:
     async def log_searches(self, searches: Sequence[SearchLog]) -> None:
         """Writes the rows; one that is there already (same `log_id`) is left alone."""
         query = """INSERT INTO user_search_logs (log_id, index_name, query_id, user_id, image_id, search_time, matched_ids,
-            took_ms, query_kind, filter, complete) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            took_ms, query_kind, filter, complete)
+            SELECT log_id, index, query_id, user_id, image_id, search_time, matched_ids, took_ms, query_kind, filter,
+                complete
+            FROM json_to_recordset(%s::json) AS row(log_id uuid, index text, query_id uuid, user_id text, image_id uuid,
+                search_time timestamptz, matched_ids uuid[], took_ms real, query_kind text, filter jsonb, complete boolean)
             ON CONFLICT (log_id) DO NOTHING"""
-        await self._insert(query, [_search_row(search) for search in searches])
+        await self._insert(query, searches)
 
     async def add_feedback(self, events: Sequence[Feedback]) -> None:
         """Writes the events; one that is there already (same `event_id`) is left alone."""
         query = """INSERT INTO feedback_events (event_id, index_name, query_id, image_id, kind, value, user_id, position,
-            occurred_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (event_id) DO NOTHING"""
-        await self._insert(query, [_feedback_row(event) for event in events])
+            occurred_at)
+            SELECT event_id, index, query_id, image_id, kind, value, user_id, position, occurred_at
+            FROM json_to_recordset(%s::json) AS row(event_id uuid, index text, query_id uuid, image_id uuid, kind text,
+                value real, user_id text, position int, occurred_at timestamptz)
+            ON CONFLICT (event_id) DO NOTHING"""
+        await self._insert(query, events)
 
     async def prune_search_logs(self, retention_days: int, *, limit: int = 10_000) -> int:
         """Deletes at most `limit` searches and as many events older than `retention_days`; returns their number."""
@@ -82,37 +90,13 @@ class SearchLogs:
 
         return await self.connections.write(work)
 
-    async def _insert(self, query: str, values: list[tuple[Any, ...]]) -> None:
+    async def _insert(self, query: str, records: Sequence[SearchLog] | Sequence[Feedback]) -> None:
+        """One statement with one parameter, however many rows: row by row costs the gateway more than the searches."""
+        if not records:
+            return
+        document = orjson.dumps(list(records)).decode()
+
         async def work(transaction: Transaction) -> None:
-            await _insert_many(transaction.connection, query, values)
+            await run(transaction.connection, query, document)
 
-        if values:
-            await self.connections.write(work)
-
-
-async def _insert_many(connection: Connection, query: str, values: list[tuple[Any, ...]]) -> None:
-    async with connection.cursor() as cursor:
-        await cursor.executemany(query.encode(), values)
-
-
-def _search_row(search: SearchLog) -> tuple[Any, ...]:
-    return (
-        *(search.log_id, search.index, search.query_id, search.user_id, search.image_id, search.search_time),
-        *(list(search.matched_ids), search.took_ms, search.query_kind),
-        *(None if search.filter is None else Jsonb(dict(search.filter)), search.complete),
-    )
-
-
-def _feedback_row(event: Feedback) -> tuple[Any, ...]:
-    return (
-        *(
-            event.event_id,
-            event.index,
-            event.query_id,
-            event.image_id,
-            event.kind,
-            event.value,
-            event.user_id,
-        ),
-        *(event.position, event.occurred_at),
-    )
+        await self.connections.write(work)
