@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageOps
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import FilePayload, expect, sync_playwright
 from tests.browser.gateway import ARGUMENTS, CHROMIUM, Site, serve_site
 from tests.serving.conftest import spec_document
 
@@ -64,15 +64,13 @@ def _named(collection: Collection, key: str) -> Item:
     return next(item for item in collection.items if item.key == key)
 
 
-def photograph(
-    site: Site, query: bytes, target: Path, *, width: int = 1200, height: int = 860, **options: str
-) -> None:
+def photograph(site: Site, query: bytes, target: Path) -> None:
     """Search with the picture and photograph the window."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": width, "height": height}, **options)
+        page = browser.new_page(viewport={"width": 1200, "height": 860})
         page.goto(site.address)
-        upload = {"name": "chair.jpg", "mimeType": "image/jpeg", "buffer": query}
+        upload: FilePayload = {"name": "chair.jpg", "mimeType": "image/jpeg", "buffer": query}
         page.get_by_label("Choose a picture").set_input_files(upload)
         expect(page.get_by_role("listitem")).to_have_count(24)
         page.wait_for_load_state("networkidle")
@@ -83,14 +81,8 @@ def photograph(
 def main() -> None:
     """Photograph the page as the arguments say."""
     collection = read_manifest(Path(sys.argv[1]))
-    target = Path(sys.argv[2])
     with furnished(collection) as site:
-        photograph(site, _query(collection), target)
-        if "--all" in sys.argv:
-            dark = target.with_stem(f"{target.stem}-dark")
-            photograph(site, _query(collection), dark, color_scheme="dark")
-            phone = target.with_stem(f"{target.stem}-phone")
-            photograph(site, _query(collection), phone, width=390, height=844)
+        photograph(site, _query(collection), Path(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, Route, expect
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 from tests.browser.conftest import Open, Serve
 from tests.browser.gateway import Site
 from tests.serving.conftest import spec_document
@@ -44,7 +44,7 @@ def site(serve: Serve) -> Iterator[Site]:
         yield running
 
 
-def upload(data: bytes) -> dict[str, object]:
+def upload(data: bytes) -> FilePayload:
     return {"name": "query.jpg", "mimeType": "image/jpeg", "buffer": data}
 
 
