@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.faults import Fault, before, can_mount, full_disks, kills, small_disk
 from benchmarks.ledger import Ledger, Verdict, verify
-from benchmarks.stack import Stack
+from benchmarks.stack import Stack, end_on_signals
 from benchmarks.traffic import Outcome, Traffic, counted
 
 PORT = 8410
@@ -67,8 +67,7 @@ async def strike(
         await traffic.until(lambda: _steady(traffic), _FIRST_S)
         await asyncio.sleep(_CALM_S + chance.random() * 2)
         was = await asyncio.to_thread(before, stack)
-        struck = time.monotonic()
-        await asyncio.to_thread(fault.strike, stack, chance)
+        struck = await asyncio.to_thread(fault.strike, stack, chance)
         mended = struck
         if fault.mend is not None:
             await asyncio.sleep(fault.hold_s)
@@ -206,6 +205,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Run, print the table, exit with 1 when something was lost or did not heal."""
+    end_on_signals()
     arguments = _arguments()
     arguments.rounds = 1 if arguments.short else arguments.rounds
     only = None if arguments.only is None else set(arguments.only.split(","))

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from benchmarks.traffic import Outcome
 BALLAST = "ballast"
 
 
+Strike = Callable[[Stack, random.Random], float]
+
+
 @dataclass(frozen=True)
 class Before:
     """The service as it was when the fault struck."""
@@ -26,14 +30,14 @@ class Before:
 
 @dataclass(frozen=True)
 class Fault:
-    """`strike` breaks, `mend` is what an operator does (nothing in most), `whole` says when all parts are back.
+    """`strike` breaks and returns when (monotonic seconds), `mend` is what an operator does (nothing in most), `whole` says when all parts are back.
 
     `whole(stack, before, outcomes)` is given the requests that began after the fault (or its mending).
     """
 
     name: str
     what: str
-    strike: Callable[[Stack, random.Random], None]
+    strike: Strike
     whole: Callable[[Stack, Before, list[Outcome]], bool]
     mend: Callable[[Stack], None] | None = None
     hold_s: float = 0.0
@@ -46,44 +50,49 @@ def before(stack: Stack) -> Before:
     return Before(frozenset(stack.gateways_up()), frozenset(everything))
 
 
-def kill_one(role: Role) -> Callable[[Stack, random.Random], None]:
+def kill_one(role: Role) -> Strike:
     """SIGKILL one process of the role, drawn by chance."""
 
-    def strike(stack: Stack, chance: random.Random) -> None:
-        _kill([chance.choice(stack.of(role))])
+    def strike(stack: Stack, chance: random.Random) -> float:
+        return _kill([chance.choice(stack.of(role))])
 
     return strike
 
 
-def _kill(processes: list[psutil.Process]) -> None:
+def _kill(processes: list[psutil.Process]) -> float:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    return time.monotonic()
 
 
-def kill_decoder(stack: Stack, chance: random.Random) -> None:
+def kill_decoder(stack: Stack, chance: random.Random) -> float:
     """SIGKILL the decoding process that works for a gateway, not its spare: the one with the most CPU time."""
     children = chance.choice(stack.of("gateway")).children()
-    _kill([max(children, key=lambda process: process.cpu_times().user)])
+    return _kill([max(children, key=lambda process: process.cpu_times().user)])
 
 
-def kill_postmaster(stack: Stack, _: random.Random) -> None:
+def kill_postmaster(stack: Stack, _: random.Random) -> float:
     """SIGKILL the database's first process; its backends notice by themselves."""
     postgres = stack.of("postgres")
     pids = {p.pid for p in postgres}
-    _kill([p for p in postgres if p.ppid() not in pids])
+    return _kill([p for p in postgres if p.ppid() not in pids])
 
 
-def kill_ray(stack: Stack, _: random.Random) -> None:
+def kill_ray(stack: Stack, _: random.Random) -> float:
     """SIGKILL everything of Ray at once: head, controller, gateways with their decoders, shards, proxy."""
     processes = stack.processes()
-    _kill([p for role, group in processes.items() if role not in ("postgres", "supervisor") for p in group])
+    return _kill(
+        [p for role, group in processes.items() if role not in ("postgres", "supervisor") for p in group]
+    )
 
 
-def kill_everything(stack: Stack, _: random.Random) -> None:
+def kill_everything(stack: Stack, _: random.Random) -> float:
     """SIGKILL the supervisor and all it runs, as a power cut would, and start anew."""
+    struck = time.monotonic()
     stack.kill_everything()
     stack.launch()
+    return struck
 
 
 def back(role: Role, at_least: int) -> Callable[[Stack, Before, list[Outcome]], bool]:
@@ -122,13 +131,14 @@ def healthy(stack: Stack, _: Before, outcomes: list[Outcome]) -> bool:
     return _answered(outcomes) and stack.ready()
 
 
-def fill(folder: Callable[[Stack], Path]) -> Callable[[Stack, random.Random], None]:
+def fill(folder: Callable[[Stack], Path]) -> Strike:
     """Fill the file system under a folder to the last byte with one file."""
 
-    def strike(stack: Stack, _: random.Random) -> None:
+    def strike(stack: Stack, _: random.Random) -> float:
         with (folder(stack) / BALLAST).open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
             while ballast.write(b"\0" * 65_536):
                 pass
+        return time.monotonic()
 
     return strike
 
@@ -148,8 +158,9 @@ def state_folder(stack: Stack) -> Path:
     return stack.folder
 
 
-def nothing(_: Stack, __: random.Random) -> None:
+def nothing(_: Stack, __: random.Random) -> float:
     """Break nothing."""
+    return time.monotonic()
 
 
 def kills() -> list[Fault]:

@@ -33,7 +33,7 @@ import numpy.typing as npt
 from benchmarks import freshness, load
 from benchmarks.bare import Bare, Rate
 from benchmarks.photographs import distinct, photograph
-from benchmarks.stack import Role, Stack, cpu_seconds
+from benchmarks.stack import Role, Stack, cpu_seconds, end_on_signals
 from visualindex.catalog import Catalog, ImageWrite
 from visualindex.spec import Spec
 
@@ -317,6 +317,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Measure and print the tables."""
+    end_on_signals()
     arguments = _arguments()
     spec, jpeg, report = Spec(), photograph(), Report()
     rows = vectors(arguments.rows, spec.encoder.dimension)

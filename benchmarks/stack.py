@@ -195,3 +195,9 @@ def cpu_seconds(processes: dict[Role, list[psutil.Process]]) -> dict[int, float]
             fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
             seconds[process.pid] = (int(fields[11]) + int(fields[12])) / tick
     return seconds
+
+
+def end_on_signals() -> None:
+    """Let SIGINT, SIGTERM and SIGHUP end this process in order, so that the stack it started ends with it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
