@@ -1,0 +1,159 @@
+"""The proxy's wrapper: errors clients can act on, and answers although the proxy is killed. With the real HAProxy."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
+
+from visualindex_serving.proxy import idling, rewritten
+
+_MANAGER = (
+    "import subprocess, sys; p = subprocess.Popen(sys.argv[1:]); print(p.pid, flush=True); p.wait(); input()"
+)
+_WRAPPER = str(Path(sys.executable).with_name("visualindex-haproxy"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def config(directory: Path, port: int, *, routes: bool = True) -> Path:
+    lines = [
+        "global",
+        f"    stats socket {directory}/admin.sock mode 600 level admin expose-fd listeners",
+        "defaults",
+        "    mode http",
+        *(f"    timeout {kind} 2s" for kind in ("connect", "client", "server")),
+        *(f"    errorfile {status} {directory}/500.http" for status in (502, 503, 504)),
+        "frontend http_frontend",
+        f"    bind 127.0.0.1:{port}",
+        "    default_backend " + ("http-gateway" if routes else "default_backend"),
+        "backend default_backend",
+        "    http-request return status 404",
+    ]
+    if routes:
+        lines += ["backend http-gateway", "    http-reuse always", f"    server gone 127.0.0.1:{free_port()}"]
+    path = directory / "haproxy.cfg"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+class Manager:
+    """What Serve's proxy actor is to the wrapper: its parent."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-c", _MANAGER, _WRAPPER, "-db", *arguments]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.proxy = int(self.process.stdout.readline())
+
+    def end(self) -> None:
+        for pid in (self.proxy, self.process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.communicate()
+
+
+@pytest.fixture
+def managers() -> Iterator[Callable[..., Manager]]:
+    started: list[Manager] = []
+
+    def start(*arguments: str) -> Manager:
+        started.append(Manager(*arguments))
+        return started[-1]
+
+    yield start
+    for manager in started:
+        manager.end()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A folder with a short path: HAProxy's sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="vip-") as name:
+        folder = Path(name)
+        yield folder
+        for file in (folder / "current.pid", folder / "stand-in.pid"):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def answer(port: int) -> httpx.Response | None:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/", timeout=5, trust_env=False)
+    except httpx.TransportError:
+        return None
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+def test_the_proxys_own_errors_are_problem_documents(
+    managers: Callable[..., Manager], directory: Path
+) -> None:
+    port = free_port()
+    managers("-f", str(config(directory, port)))
+    until(lambda: answer(port) is not None)
+    found = answer(port)
+    assert found is not None
+    assert (found.status_code, found.headers["retry-after"]) == (503, "1")
+    assert found.json()["type"].endswith("/unavailable")
+
+
+def test_a_killed_proxy_is_stood_in_for_until_its_successor_knows_its_routes(
+    managers: Callable[..., Manager], directory: Path
+) -> None:
+    port = free_port()
+    first = managers("-f", str(config(directory, port)))
+    until(lambda: answer(port) is not None)
+    os.kill(first.proxy, signal.SIGKILL)
+    until(lambda: (directory / "stand-in.pid").exists() and answer(port) is not None)
+    stand_in = int((directory / "stand-in.pid").read_text())
+
+    idle = managers("-f", str(config(directory, port, routes=False)))
+    until(lambda: idle.process.poll() is None and "idle-0.sock" in (directory / "haproxy.cfg").read_text())
+    found = answer(port)
+    assert found is not None
+    assert found.status_code == 503, "the successor without routes answered: it took the port too early"
+
+    managers("-f", str(config(directory, port)), "-sf", str(idle.proxy))
+    until(lambda: not Path(f"/proc/{stand_in}").exists())
+    found = answer(port)
+    assert found is not None
+    assert found.status_code == 503
+
+
+def test_the_rewriting_fits_the_template_of_the_installed_ray() -> None:
+    template = re.sub(r"{{.*?}}", "X", HAPROXY_CONFIG_TEMPLATE)
+    done = rewritten(template, Path("/errors"), search_timeout_ms=3000)
+    assert {f"errorfile {s} /errors/{s}.http" for s in (502, 503, 504)} <= {
+        line.strip() for line in done.splitlines()
+    }
+    assert "http-request set-timeout server 3000ms if { path /api/search }" in done
+    assert "bind unix@/idle/idle-0.sock" in idling(done, Path("/idle"))
+    assert re.search(r"^\s*stats socket ", template, re.MULTILINE)
+
+
+def test_given_ports_are_bound_to_loopback_only() -> None:
+    text = "frontend a\n    bind *:8404\nfrontend b\n    bind :9101\nfrontend c\n    bind *:8000\n"
+    done = rewritten(text, Path("/errors"), loopback_ports=("8404", "9101"))
+    assert re.findall(r"bind (\S+)", done) == ["127.0.0.1:8404", "127.0.0.1:9101", "*:8000"]
