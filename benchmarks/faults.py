@@ -30,9 +30,10 @@ class Before:
 
 @dataclass(frozen=True)
 class Fault:
-    """`strike` breaks and returns when (monotonic seconds), `mend` is what an operator does (nothing in most), `whole` says when all parts are back.
+    """`strike` breaks and returns when (monotonic seconds); `mend` is what an operator does (nothing in most).
 
-    `whole(stack, before, outcomes)` is given the requests that began after the fault (or its mending).
+    `whole(stack, before, outcomes)` says when all parts are back; it is given the requests that began after the fault
+    or its mending.
     """
 
     name: str

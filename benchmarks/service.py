@@ -64,7 +64,7 @@ class Report:
     loads: list[Load] = field(default_factory=list)
     idle_cpu: dict[str, float] = field(default_factory=dict)
     steps_ms: dict[str, float] = field(default_factory=dict)
-    freshness: freshness.Freshness | None = None
+    fresh: freshness.Freshness | None = None
 
 
 def vectors(rows: int, dimension: int) -> npt.NDArray[np.float32]:
@@ -233,7 +233,7 @@ def _main_table(report: Report) -> str:
         m = row.measured
         rate = m.per_second * row.per_request
         lines.append(f"| {row.name} | {m.p50_ms:.1f} | {m.p99_ms:.1f} | {rate:.1f} | {m.errors} |")
-    fresh = report.freshness
+    fresh = report.fresh
     if fresh is not None:
         count = len(fresh.all_ms)
         p50, p99 = fresh.percentile(50), fresh.percentile(99)
@@ -327,7 +327,7 @@ def main() -> None:
         with service(arguments.port) as stack:
             asyncio.run(fill(stack, rows))
             measure_service(stack, jpeg, arguments.seconds, report)
-            report.freshness = asyncio.run(freshness.measure(stack.url, arguments.writes))
+            report.fresh = asyncio.run(freshness.measure(stack.url, arguments.writes))
             if arguments.profile:
                 profile(stack, jpeg, arguments.profile)
         measure_bare(bare, jpeg, arguments.seconds / 2, report)
