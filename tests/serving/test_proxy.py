@@ -85,12 +85,15 @@ def managers() -> Iterator[Callable[..., Manager]]:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A folder with a short path: HAProxy's sockets lie in it."""
-    with tempfile.TemporaryDirectory(prefix="vip-") as name:
+    with tempfile.TemporaryDirectory(prefix="vip-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         yield folder
-        for file in (folder / "current.pid", folder / "stand-in.pid"):
-            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-                os.kill(int(file.read_text()), signal.SIGKILL)
+        current = folder / "current.pid"
+        proxies = [file.read_text() for file in (current, folder / "stand-in.pid") if file.exists()]
+        current.write_text("none")  # no guardian has anything left to guard
+        for pid in proxies:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def answer(port: int) -> httpx.Response | None:
