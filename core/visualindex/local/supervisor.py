@@ -32,6 +32,7 @@ _WATCH_S = 0.2
 _PROBE_S = 2.0
 _SILENT_S = 20.0
 _CALM_S = 300.0
+_DATABASE_PAUSE_S = 3.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SERVE_PORTS = {
     "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
@@ -66,6 +67,7 @@ class Supervisor:
         self._ray: RayHead | None = None
         self._restarts = 0
         self._restarted_at = 0.0
+        self._database_tried_at = -math.inf
 
     @property
     def url(self) -> str:
@@ -206,9 +208,18 @@ class Supervisor:
                 heard_at = probed_at = time.monotonic()
 
     def _heal_postgres(self) -> None:
-        if self._postgres is not None and self._postgres.pid is None:
-            self._say("the database died: starting it again")
+        """Start a database that died. One that cannot start, on a full disk perhaps, is tried again every few seconds."""
+        if self._postgres is None or self._postgres.pid is not None:
+            return
+        if time.monotonic() - self._database_tried_at < _DATABASE_PAUSE_S:
+            return
+        self._say("the database died: starting it again")
+        self._database_tried_at = time.monotonic()
+        try:
             self._postgres.start()
+            self._database_tried_at = -math.inf
+        except (ProblemError, OSError) as problem:
+            self._say(f"the database does not start: {problem}")
 
     def _restart_ray(self) -> None:
         """Start the Ray stack again; after repeated failures wait longer before each try, and say so."""
@@ -224,8 +235,8 @@ class Supervisor:
             self._start_ray(dsn)
             self._await_ready()
             self._say("Ray Serve answers again")
-        except ProblemError as problem:
-            self._say(f"Ray Serve did not come back: {problem.detail}")
+        except (ProblemError, OSError) as problem:
+            self._say(f"Ray Serve did not come back: {problem}")
 
     def _kill_ray(self) -> None:
         keep = frozenset() if self._postgres is None else with_children(self._postgres.pid)
