@@ -175,7 +175,7 @@ def service(folder: Path, port: int, objects: Path | None = None) -> Iterator[St
 def _kill_rounds(arguments: argparse.Namespace, chosen: list[Fault]) -> list[Row]:
     with (
         tempfile.TemporaryDirectory(prefix="vi-chaos-") as folder,
-        service(Path(folder), arguments.port) as stack,
+        service(Path(folder) / "state", arguments.port) as stack,
     ):
         return asyncio.run(run(stack, chosen, rounds=arguments.rounds, seed=arguments.seed, ledger=Ledger()))
 

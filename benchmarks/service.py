@@ -208,7 +208,7 @@ def profile(stack: Stack, jpeg: bytes, out: Path) -> None:
 def service(port: int) -> Iterator[Stack]:
     """A service with all defaults, ended and cleared away afterwards."""
     with tempfile.TemporaryDirectory(prefix="vi-bench-") as folder:
-        stack = Stack(Path(folder), port)
+        stack = Stack(Path(folder) / "state", port)
         try:
             print(f"service started in {stack.start():.1f} s", file=sys.stderr)
             yield stack

@@ -56,7 +56,12 @@ class Stack:
     @property
     def log(self) -> str:
         """What the supervisor has said."""
-        return (self.folder / "up.log").read_text(errors="replace")
+        return self._log_file.read_text(errors="replace")
+
+    @property
+    def _log_file(self) -> Path:
+        """Beside the state, not in it: the state's disk may be full."""
+        return self.folder.with_name(f"{self.folder.name}.log")
 
     def launch(self) -> None:
         """Start the supervisor in the background."""
@@ -66,7 +71,7 @@ class Stack:
         spec.write_text(json.dumps({**document, "spec": self.spec}))
         command = [str(Path(sys.executable).with_name("visualindex")), "up", "-f", str(spec)]
         command += ["--state", str(self.folder), "--port", str(self.port)]
-        with (self.folder / "up.log").open("ab") as log:
+        with self._log_file.open("ab") as log:
             self._supervisor = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )

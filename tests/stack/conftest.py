@@ -14,7 +14,10 @@ PORT = 8440
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="vi-stack-") as folder, service(Path(folder), PORT) as running:
+    with (
+        tempfile.TemporaryDirectory(prefix="vi-stack-") as folder,
+        service(Path(folder) / "state", PORT) as running,
+    ):
         yield running
 
 
