@@ -53,12 +53,14 @@ class InProcess:
         self.replicas: dict[tuple[str, int], ShardReplica] = {}
         self.broken: set[tuple[str, int]] = set()
         self.stalled: set[tuple[str, int]] = set()
+        self.reached = asyncio.Event()
 
     def connect(self, index: str, shard: int) -> ShardCall:
         async def call(query: ShardQuery) -> ShardAnswer:
             if (index, shard) in self.broken:
                 raise ConnectionError("the replica is gone")
             if (index, shard) in self.stalled:
+                self.reached.set()
                 await asyncio.Event().wait()
             return await (await self.replica(index, shard)).search(query)
 
