@@ -75,7 +75,7 @@ class Tour:
         async with AsyncClient(url, connections=_CONCURRENCY) as client:
             [view] = await client.list_indexes()
             await self._ingest(client, view)
-            samples = [item for item in _spread(self._items) if item.path is not None]
+            samples = _samples(self._items)
             for item in samples:
                 await self._search(client, item)
         self._say_goodbye(url, samples)
@@ -127,10 +127,17 @@ class Tour:
         self._console.print("[dim]Ctrl-C stops the service; the pictures stay for the next time[/]")
 
 
-def _spread(items: Sequence[Item]) -> list[Item]:
-    """A few items far apart: catalogues list what is alike together."""
-    step = max(1, len(items) // _SEARCHES)
-    return list(items[step // 2 :: step])[:_SEARCHES]
+def _samples(items: Sequence[Item]) -> list[Item]:
+    """The middle picture of each of the largest categories; without categories, pictures far apart."""
+    by_category: dict[str | None, list[Item]] = {}
+    for item in items:
+        if item.path is not None:
+            by_category.setdefault(item.category, []).append(item)
+    groups = sorted(by_category.values(), key=len, reverse=True)
+    if len(groups) == 1:
+        step = max(1, len(groups[0]) // _SEARCHES)
+        return groups[0][step // 2 :: step][:_SEARCHES]
+    return [group[len(group) // 2] for group in groups[:_SEARCHES]]
 
 
 def _name(item: Item) -> str:
