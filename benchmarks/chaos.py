@@ -91,7 +91,7 @@ def _steady(traffic: Traffic) -> bool:
 async def _verified(stack: Stack, ledger: Ledger, thorough: bool) -> Verdict:
     """The ledger's check; once the service is whole it must pass, with a little patience for a slow machine."""
     for last in (*[False] * (_VERIFY_TRIES - 1), True):
-        await asyncio.to_thread(stack.until, stack.ready, "the service can be checked", 60.0)
+        await asyncio.to_thread(stack.until, stack.ready, "the service can be checked", 180.0)
         try:
             return await verify(stack.url, ledger, thorough=thorough)
         except Exception as exc:

@@ -175,7 +175,7 @@ def kills() -> list[Fault]:
         Fault("shard", "one of two replicas of the shard", kill_one("shard"), shards_back),
         Fault("proxy", "HAProxy", kill_one("proxy"), back("proxy", 1)),
         Fault("postgres", "the postmaster", kill_postmaster, healthy),
-        Fault("ray", "every process of Ray, the head included", kill_ray, all_back),
+        Fault("ray", "every process of Ray, the head included", kill_ray, all_back, limit_s=400),
         Fault(
             "everything", "the supervisor and all, then a new `up`", kill_everything, all_back, limit_s=400
         ),

@@ -11,7 +11,6 @@ import itertools
 import json
 import time
 import uuid
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +31,7 @@ class Freshness:
     """Milliseconds from acknowledgement to visibility at every replica, by kind of write."""
 
     replicas: int
-    taken_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    taken_ms: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def all_ms(self) -> list[float]:
@@ -103,7 +102,8 @@ async def _cycle(client: httpx.AsyncClient, number: int, found: Freshness, write
         if len(found.all_ms) < writes:
             await _checked(client, **request)
             acknowledged = time.monotonic()
-            found.taken_ms[name].append(await _visible_ms(client, probe, acknowledged, found.replicas))
+            taken = await _visible_ms(client, probe, acknowledged, found.replicas)
+            found.taken_ms.setdefault(name, []).append(taken)
 
 
 def _put(image_id: uuid.UUID, picture: bytes, revision: int) -> dict[str, Any]:

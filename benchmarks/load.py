@@ -105,12 +105,16 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "benchmarks.load (asyncio sockets)"
 
 
-def run(url: str, plan: Plan) -> Measured:
-    """Put the load on `url` from a process of its own, and wait for its figures."""
+def run(url: str, plan: Plan, *, to_the_end: bool = False) -> Measured:
+    """Put the load on `url` from a process of its own, and wait for its figures.
+
+    `to_the_end` waits for the requests that are under way when the time is up, and counts them and their time: for
+    requests of seconds. Our own client does; wrk drops them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for number, part in enumerate(plan.parts, 1):
             (Path(folder) / str(number)).write_bytes(part)
-        wrk = shutil.which("wrk")
+        wrk = None if to_the_end else shutil.which("wrk")
         command = _own_command(url, plan, Path(folder)) if wrk is None else _wrk(wrk, url, plan, Path(folder))
         return _figures(command)
 
