@@ -93,7 +93,7 @@ async def search(service: IndexService, request: SearchRequest, upload: bytes | 
     start = time.perf_counter()
     limits = service.resource.spec.limits
     deadline = deadline_in(min(request.timeout_ms or limits.search_timeout_ms, limits.search_timeout_ms))
-    _check(service, request, upload)
+    request = _checked(service, request, upload)
     timings = Timings()
     asked = await within(
         deadline, "preparing the query", _ask(service, request, upload, grant, deadline, timings)
@@ -118,15 +118,18 @@ async def search(service: IndexService, request: SearchRequest, upload: bytes | 
     return Found(answer, [hit["image_id"] for hit in hits], timings)
 
 
-def _check(service: IndexService, request: SearchRequest, upload: bytes | None) -> None:
-    """What can be refused without looking anywhere."""
+def _checked(service: IndexService, request: SearchRequest, upload: bytes | None) -> SearchRequest:
+    """The request with its limit settled, after refusing what can be refused without looking anywhere."""
     limit = service.resource.spec.limits.search_limit
+    if "limit" not in request.model_fields_set and request.limit > limit:
+        request = request.model_copy(update={"limit": limit})
     if request.limit > limit:
         raise invalid("/limit", f"at most {limit} for this index (limits.searchLimit)")
     if request.token is not None and not _TOKEN.fullmatch(request.token):
         raise invalid("/token", "is not a token of this service: send one back as a write returned it")
     if upload is not None:
         check_image_bytes(service, upload)
+    return request
 
 
 async def _ask(

@@ -86,7 +86,10 @@ class SearchRequest(ApiModel):
         default=None, description="Only items that match; see docs/filters.md."
     )
     limit: int = Field(
-        default=20, ge=1, le=10_000, description="Most hits to return; bounded by the index's limits."
+        default=20,
+        ge=1,
+        le=10_000,
+        description="Most hits to return, at most `spec.limits.searchLimit`; 20, or that limit.",
     )
     cursor: str | None = Field(
         default=None,
