@@ -126,13 +126,15 @@ def _row(
     )
 
 
-async def run(stack: Stack, faults: list[Fault], *, rounds: int, seed: int, ledger: Ledger) -> list[Row]:
+async def run(
+    stack: Stack, faults: list[Fault], *, rounds: int, seed: int, ledger: Ledger, rate: float = 1.0
+) -> list[Row]:
     """Every fault once a round; prints each row as it is known."""
     rows = []
     for number in range(rounds):
         for fault in faults:
             last = number == rounds - 1 and fault is faults[-1]
-            row = await strike(stack, fault, ledger, seed * 1000 + number, thorough=last)
+            row = await strike(stack, fault, ledger, seed * 1000 + number, rate=rate, thorough=last)
             print(line(row), flush=True)
             for fact in [*row.lost, *row.half_there][:20]:
                 print(f"    {fact}", flush=True)
