@@ -15,6 +15,8 @@ from visualindex_serving.messages import ShardAnswer, ShardQuery
 logger = logging.getLogger(__name__)
 
 _HEDGE_SHARE = 0.5
+_MISSING = (ProblemType.DEADLINE_EXCEEDED, ProblemType.UNAVAILABLE, ProblemType.OVERLOADED)
+"""Problems of one shard that leave the answer of the others worth having; any other is the request's own."""
 
 
 class ShardCall(Protocol):
@@ -69,9 +71,9 @@ class Fanout:
         try:
             async with asyncio.timeout(remaining(query.deadline)):
                 answer = await _hedged(lambda: _twice(call, query), remaining(query.deadline) * _HEDGE_SHARE)
-        except ProblemError:
-            raise
         except Exception as exc:
+            if isinstance(exc, ProblemError) and exc.type not in _MISSING:
+                raise
             logger.warning("shard %d did not answer: %s: %s", shard, type(exc).__name__, exc)
             return ShardReport(shard, None, _since(start), f"{type(exc).__name__}: {exc}"[:500])
         return ShardReport(shard, answer, _since(start))
@@ -93,16 +95,16 @@ async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:
 async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], after_s: float) -> ShardAnswer:
     """Ask a second replica when the first is silent for half the time left: it may hang with its node."""
     first = asyncio.ensure_future(ask())
-    tasks = {first}
+    tasks = [first]
     try:
-        await asyncio.wait(tasks, timeout=after_s)
-        if first.done() and not first.cancelled() and first.exception() is None:
+        done, _ = await asyncio.wait(tasks, timeout=after_s)
+        if done:
             return first.result()
-        if first.done():
-            return await first
-        tasks.add(asyncio.ensure_future(ask()))
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return await next(iter(done))
+        tasks.append(asyncio.ensure_future(ask()))
+        done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if left and all(task.exception() is not None for task in done):
+            done, _ = await asyncio.wait(left)
+        return done.pop().result()
     finally:
         for task in tasks:
             task.cancel()
@@ -114,7 +116,7 @@ def _since(start: float) -> float:
 
 def _none_answered(reports: list[ShardReport]) -> ProblemError:
     seen = sorted({report.error or "no answer" for report in reports})
-    late = all("TimeoutError" in error for error in seen)
+    late = all("TimeoutError" in error or "deadline" in error for error in seen)
     if late:
         return ProblemError(
             ProblemType.DEADLINE_EXCEEDED, "No shard answered before the deadline.", retry_after_s=1

@@ -83,12 +83,12 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_ca
         app.include_router(module.router)
     openapi.install(app, _BODIES)
     pages.install(app)
-    app.add_middleware(Observed)
     app.add_middleware(
         Admission,
         limit=max(r.spec.gateway.max_concurrent_requests for r in resources),
         max_body=max(r.spec.limits.request_bytes for r in resources),
     )
+    app.add_middleware(Observed)
     app.add_middleware(HeadAsGet)
     return app
 

@@ -41,8 +41,12 @@ class Maintenance:
     async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
-        except (ProblemError, OSError) as exc:
-            logger.warning("maintenance: %s will be tried again: %s", step.__name__.strip("_"), exc)
+        except ProblemError as problem:
+            logger.warning(
+                "maintenance: %s will be tried again: %s", step.__name__.strip("_"), problem.detail
+            )
+        except Exception:
+            logger.exception("maintenance: %s failed and will be tried again", step.__name__.strip("_"))
 
     async def _erase(self) -> None:
         await self._catalog.sweep_erasures(self._delete_objects)

@@ -252,8 +252,8 @@ class ShardReplica:
 def upserts(rows: Rows) -> Upserts:
     """The catalog's rows as the index takes them."""
     attributes = [
-        {"category": category, "metadata": metadata}
-        for category, metadata in zip(rows.categories, rows.metadata, strict=True)
+        {"category": category, "key": key, "metadata": metadata}
+        for category, key, metadata in zip(rows.categories, rows.keys, rows.metadata, strict=True)
     ]
     return Upserts(rows.ids, rows.vectors, attributes, rows.versions)
 

@@ -35,7 +35,7 @@ WITH log AS (
 ), changed AS (
     SELECT image_id, max(seq) AS seq FROM log GROUP BY image_id
 ), current AS MATERIALIZED (
-    SELECT c.image_id, e.vector, i.version, i.category, i.metadata
+    SELECT c.image_id, e.vector, i.version, i.category, i.key, i.metadata
     FROM changed c
     LEFT JOIN images i ON i.index_name = %(index)s AND i.image_id = c.image_id
     LEFT JOIN image_embeddings e ON e.index_name = %(index)s AND e.image_id = c.image_id
@@ -52,7 +52,7 @@ WITH log AS (
 SELECT * FROM head, tally, deleted, upserts
 """  # noqa: S608 (constants)
 # One pass over both tables, in whatever order they lie: the load of all buckets reads every page once.
-_LOAD = """SELECT uuid_send(i.image_id), e.vector, i.version, i.category, i.metadata::text
+_LOAD = """SELECT uuid_send(i.image_id), e.vector, i.version, i.category, i.key, i.metadata::text
     FROM image_embeddings e JOIN images i USING (index_name, image_id)
     WHERE e.index_name = %s AND e.fingerprint = %s AND e.region = %s AND e.bucket >= %s AND e.bucket < %s"""
 # The planner would otherwise prefer a plan that is quick for the first tenth of the rows and slow for all.

@@ -14,9 +14,10 @@ PACKED = """
     coalesce(string_agg(vector, ''::bytea), ''),
     coalesce(string_agg(int8send(version), ''::bytea), ''),
     coalesce(string_agg(coalesce(to_json(category)::text, 'null'), ','), ''),
+    coalesce(string_agg(coalesce(to_json(key)::text, 'null'), ','), ''),
     coalesce(string_agg(metadata::text, ','), '')
 """
-"""Selects the parts of `Rows.unpack` from rows (image_id, vector, version, category, metadata).
+"""Selects the parts of `Rows.unpack` from rows (image_id, vector, version, category, key, metadata).
 
 The server joins each column into one value, so that a million rows cost the client a few buffers. Aggregates without an
 order of their own see their input in one common order.
@@ -27,14 +28,15 @@ order of their own see their input in one common order.
 class Rows:
     """n images, as parallel columns.
 
-    `ids` is uint8[n, 16] (the bytes of the UUIDs), `vectors` float16[n, d], `versions` int64[n]; `categories` and
-    `metadata` are lists of n. The arrays are read-only views of what the database sent.
+    `ids` is uint8[n, 16] (the bytes of the UUIDs), `vectors` float16[n, d], `versions` int64[n]; `categories`,
+    `keys` and `metadata` are lists of n. The arrays are read-only views of what the database sent.
     """
 
     ids: npt.NDArray[np.uint8]
     vectors: npt.NDArray[np.float16]
     versions: npt.NDArray[np.int64]
     categories: list[str | None]
+    keys: list[str | None]
     metadata: list[dict[str, Any]]
 
     def __len__(self) -> int:
@@ -47,7 +49,14 @@ class Rows:
 
     @classmethod
     def unpack(
-        cls, dimension: int, ids: bytes, vectors: bytes, versions: bytes, categories: str, metadata: str
+        cls,
+        dimension: int,
+        ids: bytes,
+        vectors: bytes,
+        versions: bytes,
+        categories: str,
+        keys: str,
+        metadata: str,
     ) -> Self:
         """The rows that `PACKED` selected; ValueError if the vectors have not `dimension` numbers."""
         return cls(
@@ -55,18 +64,22 @@ class Rows:
             vectors=np.frombuffer(vectors, "<f2").reshape(len(ids) // 16, dimension),
             versions=np.frombuffer(versions, ">i8").astype(np.int64),
             categories=orjson.loads(f"[{categories}]"),
+            keys=orjson.loads(f"[{keys}]"),
             metadata=orjson.loads(f"[{metadata}]"),
         )
 
     @classmethod
-    def collect(cls, dimension: int, found: Sequence[tuple[bytes, bytes, int, str | None, str]]) -> Self:
-        """The rows (id bytes, vector bytes, version, category, metadata as JSON text) as columns."""
-        ids, vectors, versions, categories, metadata = zip(*found, strict=True)
+    def collect(
+        cls, dimension: int, found: Sequence[tuple[bytes, bytes, int, str | None, str | None, str]]
+    ) -> Self:
+        """The rows (id bytes, vector bytes, version, category, key, metadata as JSON text) as columns."""
+        ids, vectors, versions, categories, keys, metadata = zip(*found, strict=True)
         return cls(
             ids=np.frombuffer(b"".join(ids), np.uint8).reshape(-1, 16),
             vectors=np.frombuffer(b"".join(vectors), "<f2").reshape(len(found), dimension),
             versions=np.array(versions, np.int64),
             categories=list(categories),
+            keys=list(keys),
             metadata=orjson.loads(f"[{','.join(metadata)}]"),
         )
 
