@@ -20,7 +20,7 @@ def serve_config(resources: list[VisualIndex], *, host: str, port: int) -> dict[
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port, "request_timeout_s": None},
-        "logging_config": {"encoding": "JSON", "enable_access_log": False},
+        "logging_config": {"encoding": "JSON"},
         "applications": [*(_index(resource) for resource in ordered), _gateway(ordered)],
     }
 
