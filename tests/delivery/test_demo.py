@@ -73,12 +73,23 @@ class Demo:
             time.sleep(0.05)
 
 
+Start = Callable[..., Demo]
+
+
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[Path]:
-    """A state folder whose processes are gone afterwards, also when the test failed."""
-    path = tmp_path / "state"
-    yield path
-    kill_stack(StateDir.at(path).mark)
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts demos in one state folder; what a failed test left of them is ended afterwards."""
+    demos: list[Demo] = []
+
+    def started(pictures: Path, *options: str) -> Demo:
+        demos.append(Demo(pictures, tmp_path / "state", pick(8310), *options))
+        return demos[-1]
+
+    yield started
+    kill_stack(StateDir.at(tmp_path / "state").mark)
+    for demo in demos:
+        demo.process.kill()
+        demo.process.wait()
 
 
 def survivors(demo: Demo, before: list[psutil.Process]) -> list[str]:
@@ -93,22 +104,21 @@ def survivors(demo: Demo, before: list[psutil.Process]) -> list[str]:
     return [str(process) for process in left if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_pictures_are_found_again_and_ctrl_c_ends_every_process(pictures: Path, state: Path) -> None:
-    port = pick(8310)
-    demo = Demo(pictures, state, port)
+def test_pictures_are_found_again_and_ctrl_c_ends_every_process(pictures: Path, start: Start) -> None:
+    demo = start(pictures)
     demo.wait_for("Ctrl-C stops the service")
     assert f"{PICTURES} pictures indexed, 0 already there" in demo.output
     assert "006.jpg looks like" in demo.output
     tree = demo.tree()
     assert {"haproxy", "postgres"} <= {process.name() for process in tree} | {
-        process.name() for process in of_stack(StateDir.at(state).mark)
+        process.name() for process in of_stack(StateDir.at(demo.state).mark)
     }
     demo.press_ctrl_c()
     demo.press_ctrl_c()
     assert demo.wait_for_end() == 0, demo.output
     assert survivors(demo, tree) == []
 
-    again = Demo(pictures, state, port, "--once")
+    again = start(pictures, "--once")
     again.wait_for("Ctrl-C stops the service")
     assert f"0 pictures indexed, {PICTURES} already there" in again.output
     tree = again.tree()
@@ -117,8 +127,8 @@ def test_pictures_are_found_again_and_ctrl_c_ends_every_process(pictures: Path, 
 
 
 @pytest.mark.parametrize("moment", ["starting the database", "starting Ray Serve", "ready: "])
-def test_a_signal_at_any_moment_ends_every_process(moment: str, pictures: Path, state: Path) -> None:
-    demo = Demo(pictures, state, pick(8310))
+def test_a_signal_at_any_moment_ends_every_process(moment: str, pictures: Path, start: Start) -> None:
+    demo = start(pictures)
     demo.wait_for(moment)
     tree = demo.tree()
     demo.process.terminate()
@@ -127,10 +137,10 @@ def test_a_signal_at_any_moment_ends_every_process(moment: str, pictures: Path, 
     assert survivors(demo, tree) == []
 
 
-def test_a_folder_without_pictures_is_refused_before_anything_starts(tmp_path: Path, state: Path) -> None:
+def test_a_folder_without_pictures_is_refused_before_anything_starts(tmp_path: Path, start: Start) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    demo = Demo(empty, state, pick(8310))
+    demo = start(empty)
     assert demo.process.wait(END_S) == 1
     assert "holds no pictures" in demo.output
-    assert not state.exists()
+    assert not demo.state.exists()
