@@ -90,8 +90,8 @@ def kill_ray(stack: Stack, _: random.Random) -> float:
 
 def kill_everything(stack: Stack, _: random.Random) -> float:
     """SIGKILL the supervisor and all it runs, as a power cut would, and start anew."""
-    struck = time.monotonic()
     stack.kill_everything()
+    struck = time.monotonic()
     stack.launch()
     return struck
 
