@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,19 +78,24 @@ Start = Callable[..., Demo]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts demos in one state folder; what a failed test left of them is ended afterwards."""
+def start() -> Iterator[Start]:
+    """Starts demos in one state folder; what a failed test left of them is ended afterwards.
+
+    The folder is not below pytest's own, which every run under the same user closes to Postgres's account.
+    """
     demos: list[Demo] = []
+    with tempfile.TemporaryDirectory(prefix="vi-demo-") as folder:
+        state = Path(folder) / "state"
 
-    def started(pictures: Path, *options: str) -> Demo:
-        demos.append(Demo(pictures, tmp_path / "state", pick(8310), *options))
-        return demos[-1]
+        def started(pictures: Path, *options: str) -> Demo:
+            demos.append(Demo(pictures, state, pick(8310), *options))
+            return demos[-1]
 
-    yield started
-    kill_stack(StateDir.at(tmp_path / "state").mark)
-    for demo in demos:
-        demo.process.kill()
-        demo.process.wait()
+        yield started
+        kill_stack(StateDir.at(state).mark)
+        for demo in demos:
+            demo.process.kill()
+            demo.process.wait()
 
 
 def survivors(demo: Demo, before: list[psutil.Process]) -> list[str]:
