@@ -42,7 +42,9 @@ async def call_twice(call: Callable[[], Awaitable[Any]], deadline: float, what: 
 
 def shard_call(index: str, shard: int) -> ShardCall:
     """A shard's handle as a call. Its problems come out as ProblemError."""
-    handle = serve.get_deployment_handle(shard_deployment(shard), index_application(index))
+    handle = serve.get_deployment_handle(shard_deployment(shard), index_application(index)).options(
+        request_serialization="pickle", response_serialization="pickle"
+    )
 
     async def call(query: ShardQuery) -> ShardAnswer:
         try:

@@ -5,6 +5,7 @@ that it
 
 - points the proxy's own 502, 503 and 504, which Serve's template turns into an opaque 500, at problem documents with
   `Retry-After`;
+- answers 503 instead of 404 while it knows no routes yet: the gateway has the root, so nothing else can be missing;
 - gives searches a server timeout of their own, so that a hanging gateway does not hold them;
 - keeps the proxy's statistics ports on loopback in local mode;
 - leaves a guardian behind that starts a stand-in at once should the proxy be killed, until Serve has noticed and
@@ -35,6 +36,7 @@ _BACKEND = re.compile(r"^(\s*)http-reuse always\s*$", re.MULTILINE)
 _ADMIN_SOCKET = re.compile(r"^\s*stats socket .*$", re.MULTILINE)
 _ROUTES = re.compile(r"^backend http-", re.MULTILINE)
 _BIND = re.compile(r"^(\s*bind\s+)\S+", re.MULTILINE)
+_NO_ROUTE = re.compile(r"^(\s*)http-request return status 404 .*$", re.MULTILINE)
 _OWN_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 _STAND_IN_S = 120.0
 _STAND_INS = 20
@@ -67,6 +69,7 @@ def rewritten(
 ) -> str:
     """Serve's configuration with our error files, the searches' timeout, and the given ports on loopback only."""
     config = _ERRORFILE.sub(lambda m: f"{m[1]}{m[2]} {errors_dir / f'{m[2]}.http'}", config)
+    config = _NO_ROUTE.sub(r"\g<1>http-request return status 503 default-errorfiles", config)
     if search_timeout_ms is not None:
         rule = f"http-request set-timeout server {search_timeout_ms}ms if {{ path /api/search }}"
         config = _BACKEND.sub(lambda m: f"{m[0]}\n{m[1]}{rule}", config)

@@ -122,6 +122,17 @@ async def test_a_job_over_time_is_killed_and_its_worker_replaced() -> None:
         await pool.close()
 
 
+async def test_a_decoder_killed_from_outside_costs_its_image_nothing() -> None:
+    pool = DecodePool(1, LimitsSpec(decode_timeout_ms=60_000))
+    await pool.start()
+    try:
+        slow = asyncio.create_task(pool.decode(SLOW))
+        os.kill(await busy_worker(pool), signal.SIGKILL)
+        assert (await slow).info.width == 7_000
+    finally:
+        await pool.close()
+
+
 async def test_a_crashed_decoder_blames_the_image_once() -> None:
     """A worker killed mid-way answers INVALID_IMAGE with the signal; the other job and the pool go on."""
     pool = DecodePool(2, LimitsSpec(decode_timeout_ms=60_000))

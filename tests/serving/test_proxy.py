@@ -42,7 +42,7 @@ def config(directory: Path, port: int, *, routes: bool = True) -> Path:
         f"    bind 127.0.0.1:{port}",
         "    default_backend " + ("http-gateway" if routes else "default_backend"),
         "backend default_backend",
-        "    http-request return status 404",
+        '    http-request return status 404 content-type text/plain lf-string "not found"',
     ]
     if routes:
         lines += ["backend http-gateway", "    http-reuse always", f"    server gone 127.0.0.1:{free_port()}"]
@@ -122,6 +122,17 @@ def test_the_proxys_own_errors_are_problem_documents(
     assert found.json()["type"].endswith("/unavailable")
 
 
+def test_a_proxy_without_routes_is_unavailable_not_empty(
+    managers: Callable[..., Manager], directory: Path
+) -> None:
+    port = free_port()
+    managers("-f", str(config(directory, port, routes=False)))
+    until(lambda: answer(port) is not None)
+    found = answer(port)
+    assert found is not None
+    assert (found.status_code, found.headers["retry-after"]) == (503, "1")
+
+
 def test_a_killed_proxy_is_stood_in_for_until_its_successor_knows_its_routes(
     managers: Callable[..., Manager], directory: Path
 ) -> None:
@@ -152,6 +163,7 @@ def test_the_rewriting_fits_the_template_of_the_installed_ray() -> None:
         line.strip() for line in done.splitlines()
     }
     assert "http-request set-timeout server 3000ms if { path /api/search }" in done
+    assert "return status 404" not in done
     assert "bind unix@/idle/idle-0.sock" in idling(done, Path("/idle"))
     assert re.search(r"^\s*stats socket ", template, re.MULTILINE)
 

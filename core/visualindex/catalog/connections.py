@@ -25,6 +25,7 @@ Connection = psycopg.AsyncConnection[TupleRow]
 Read = Callable[[Connection], Awaitable[T]]
 
 RETRY_AFTER_S = 2.0
+_FULL_RETRY_AFTER_S = 30.0
 _CONNECT_TIMEOUT_S = 5
 _RECONNECT_S = 1.0  # the pool gives up soon, and the next caller makes it try again at once
 _SHARE_FOR_CONNECTING = 0.8  # of a deadline: "unavailable" is a better answer than "too late"
@@ -206,7 +207,7 @@ def problem_of(error: Exception) -> ProblemError:
     """The problem a caller meets when the driver raised `error`."""
     if isinstance(error, pg.DiskFull):
         detail = "the metadata database has no space left: grow its volume or delete images"
-        return ProblemError(ProblemType.STORAGE_FULL, detail)
+        return ProblemError(ProblemType.STORAGE_FULL, detail, retry_after_s=_FULL_RETRY_AFTER_S)
     if isinstance(error, (pg.QueryCanceled, pg.LockNotAvailable)) or (
         isinstance(error, TimeoutError) and not isinstance(error, psycopg.Error)
     ):

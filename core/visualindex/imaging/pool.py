@@ -35,6 +35,10 @@ class _Place:
     worker: WorkerProcess | None = field(compare=False)
 
 
+class _CrashedError(Exception):
+    """A worker died under a job; says of what."""
+
+
 class DecodePool:
     """Decodes untrusted images in `workers` processes. Belongs to one event loop and blocks it never.
 
@@ -136,9 +140,20 @@ class DecodePool:
         try:
             if not self._open:
                 raise _closed()
-            return await self._run(await self._take_worker(), job)
+            return await self._run_again(job)
         finally:
             self._slots.release()
+
+    async def _run_again(self, job: DecodeJob) -> Decoded:
+        """Run the job; once more when its worker was killed, which a person or the kernel does, not an image."""
+        for last in (False, True):
+            try:
+                return await self._run(await self._take_worker(), job)
+            except _CrashedError as crash:
+                log.warning("an image of %d bytes crashed its decoder (%s)", len(job.data), crash)
+                if last or str(crash) != "SIGKILL":
+                    raise invalid(f"it crashed the decoder ({crash})") from crash
+        raise AssertionError("unreachable")
 
     async def _run(self, worker: WorkerProcess, job: DecodeJob) -> Decoded:
         healthy = False
@@ -155,11 +170,7 @@ class DecodePool:
             detail = f"Decoding took longer than {allowed}: send a smaller image."
             raise ProblemError(ProblemType.DECODE_TIMEOUT, detail) from error
         except (WorkerDiedError, BrokenWorkerError) as error:
-            how = await worker.death()
-            log.warning(
-                "an image of %d bytes crashed decoder %d (%s)", len(job.data), worker.process.pid, how
-            )
-            raise invalid(f"it crashed the decoder ({how})") from error
+            raise _CrashedError(await worker.death()) from error
         finally:
             self._give_back(worker, healthy=healthy)
 
