@@ -104,7 +104,8 @@ async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], after_s: 
         done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if left and all(task.exception() is not None for task in done):
             done, _ = await asyncio.wait(left)
-        return done.pop().result()
+        answered = [task for task in done if task.exception() is None]
+        return (answered or list(done))[0].result()
     finally:
         for task in tasks:
             task.cancel()

@@ -101,6 +101,28 @@ async def test_a_hedge_that_fails_does_not_spoil_the_first_answer() -> None:
     assert merged.hits.ids[0, 0, 0] == 5
 
 
+def breaking_as_its_hedge_answers() -> ShardCall:
+    asked = 0
+    both = asyncio.Event()
+
+    async def call(_: ShardQuery) -> ShardAnswer:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await both.wait()
+            raise ProblemError(ProblemType.OVERLOADED, "full")
+        both.set()
+        await asyncio.sleep(0)
+        return answer(5)
+
+    return call
+
+
+async def test_of_two_replicas_that_finish_together_the_one_that_answers_counts() -> None:
+    shards = [breaking_as_its_hedge_answers() for _ in range(20)]  # which comes first out of a set is chance
+    assert (await Fanout(shards).search(query(0.5))).complete
+
+
 async def test_a_replica_that_dies_under_the_call_is_asked_again() -> None:
     asked = 0
 
