@@ -34,6 +34,8 @@ def report(path: Path) -> dict[str, Any]:
         return {"state": "stopped", "directory": str(state.path), "processes": len(of_stack(state.mark))}
     try:
         readiness = httpx.get(f"{running.url}/readyz", timeout=3, trust_env=False).json()
+        if "reasons" not in readiness:  # the proxy's own answer while it knows no gateway
+            readiness = {"status": "unready", "reasons": {"gateway": readiness.get("detail", "no answer")}}
     except (httpx.HTTPError, ValueError) as exc:
         readiness = {"status": "unready", "reasons": {"gateway": str(exc) or type(exc).__name__}}
     return {
