@@ -19,10 +19,10 @@ class RayHead:
 
     def __init__(self, state: StateDir, environment: dict[str, str], cpus: int) -> None:
         self._state = state
-        self._environment = environment
         self._cpus = cpus
         self._process: subprocess.Popen[bytes] | None = None
         self.metrics_port = pick(8480)
+        self._environment = {**environment, "VISUALINDEX_METRICS_PORT": str(self.metrics_port)}
 
     def start(self, serve_config: dict[str, Any]) -> None:
         """Start the head in the background with the applications it is to run; its output goes to logs/ray.log."""
