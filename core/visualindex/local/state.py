@@ -42,7 +42,7 @@ class StateDir:
     def at(cls, path: Path) -> "StateDir":
         """The directory, made if it is missing, readable by its owner alone where the owner can arrange it."""
         path = path.resolve()
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(path)
 
     @property
