@@ -170,7 +170,7 @@ class PostgresSpec(SpecModel):
         default=4,
         ge=1,
         le=100,
-        description="Connections one gateway process may hold; a shard replica holds one.",
+        description="Connections one gateway process may hold; a shard replica holds at most two.",
     )
 
     @model_validator(mode="after")
