@@ -11,15 +11,18 @@ from ray.serve import Application
 from visualindex.serve_config import ENCODER_CPUS, GATEWAY_CPUS, SHARD_CPUS
 from visualindex.spec import Spec, VisualIndex
 from visualindex_serving.config import ENCODER_DEPLOYMENT, read_specs, shard_deployment
-from visualindex_serving.deployments import EncoderReplica, Shard
+from visualindex_serving.encoder_deployment import EncoderReplica
 from visualindex_serving.encoding import in_gateway
 from visualindex_serving.gateway import Gateway, create_app
+from visualindex_serving.shard_deployment import Shard
 
 _EVERY: dict[str, Any] = {
     "health_check_period_s": 2,
     "health_check_timeout_s": 10,
     "graceful_shutdown_timeout_s": 10,
-    "logging_config": {"enable_access_log": False},  # a line per call on both sides of a hop; metrics count them
+    "logging_config": {
+        "enable_access_log": False
+    },  # a line per call on both sides of a hop; metrics count them
 }
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from visualindex.encoders import Encoder, load_encoder
 from visualindex.encoders.batching import DeadlineBatcher
 from visualindex.imaging import InputSpec
-from visualindex.objectstore.download import download
 from visualindex.spec import EncoderSpec, VisualIndex
 from visualindex_serving.deadlines import monotonic
 from visualindex_serving.messages import Float32, UInt8
@@ -41,6 +40,10 @@ def in_gateway(spec: EncoderSpec) -> bool:
 
 def open_encoder(resource: VisualIndex, cache_dir: Path) -> Encoder:
     """Load an index's encoder with a thread per core for a lone caller. Blocks; raises EncoderConfigError."""
+    from visualindex.objectstore.download import (
+        download,  # the client of buckets is slow to import and rarely needed
+    )
+
     return load_encoder(
         resource.spec.encoder, cache_dir=cache_dir, threads=os.cpu_count() or 1, fetch=download
     )

@@ -15,7 +15,8 @@ import pytest
 import urllib3
 from minio import Minio
 
-from visualindex.objectstore import LocalObjectStore, ObjectStore, S3ObjectStore
+from visualindex.objectstore import LocalObjectStore, ObjectStore
+from visualindex.objectstore.s3 import S3ObjectStore
 from visualindex.spec.models import S3Spec
 
 

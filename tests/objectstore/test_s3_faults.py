@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.objectstore import S3ObjectStore
+from visualindex.objectstore.s3 import S3ObjectStore
 from visualindex.spec.models import S3Spec
 
 if TYPE_CHECKING:

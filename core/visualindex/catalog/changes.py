@@ -21,6 +21,7 @@ _CURSOR = "visualindex_load"
 _EPOCH = "(SELECT value FROM meta WHERE key = 'epoch')"
 # Which crash of the server a reader has lived through: statistics are reset by one, and by nothing else that is frequent.
 _LIFE = "pg_postmaster_start_time()::text || '/' || coalesce((SELECT stats_reset FROM pg_stat_bgwriter)::text, '')"
+_PROBE = f"SELECT pg_current_snapshot()::text, {_LIFE}"
 _HEAD = f"""SELECT pg_current_snapshot()::text, {_EPOCH}, {IS_RESTORED}, {_LIFE},
     pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_current_wal_flush_lsn() - '0/0'::pg_lsn"""
 _POLL = f"""
@@ -140,6 +141,8 @@ class ChangeFollower:
         while the database is away, and the position stays.
         """
         since = self.position
+        if await self._nothing_was_written(since):
+            return Changes(Rows.empty(self._dimension), [], since, None, more=False)
         row = await self._poll_from(since, limit)
         head = _head(row)
         if self._life and head.life != self._life:
@@ -150,6 +153,18 @@ class ChangeFollower:
             row = await self._poll_from(since, limit)
             head = _head(row)
         return self._advance(head, row, limit)
+
+    async def _nothing_was_written(self, since: Position) -> bool:
+        """Whether no transaction of the server began, ended or was forgotten since: most polls of a quiet service.
+
+        The snapshot alone says so cheaply; after a crash of the server it may repeat itself, hence the second look.
+        """
+
+        async def work(connection: Connection) -> TupleRow:
+            return await one(connection, _PROBE)
+
+        snapshot, life = await self._connections.read(work)
+        return bool(snapshot == since.snapshot and life == self._life)
 
     def _advance(self, head: _Head, row: TupleRow, limit: int) -> Changes:
         _, count, last_xid, newest, deleted = row[6:11]

@@ -48,6 +48,11 @@ class Rows:
         return uuids(self.ids.tobytes())
 
     @classmethod
+    def empty(cls, dimension: int) -> Self:
+        """No rows."""
+        return cls.unpack(dimension, b"", b"", b"", "", "", "")
+
+    @classmethod
     def unpack(
         cls,
         dimension: int,

@@ -65,6 +65,7 @@ class Supervisor:
         self._state = StateDir.at(options.state)
         self._postgres: EmbeddedPostgres | None = None
         self._ray: RayHead | None = None
+        self._http = httpx.Client(timeout=_PROBE_S, trust_env=False, verify=False)  # noqa: S501 - plain HTTP to itself
         self._restarts = 0
         self._restarted_at = 0.0
         self._database_tried_at = -math.inf
@@ -188,7 +189,7 @@ class Supervisor:
 
     def _answers(self, path: str) -> bool:
         try:
-            return httpx.get(self.url + path, timeout=_PROBE_S, trust_env=False).status_code == 200
+            return self._http.get(self.url + path).status_code == 200
         except httpx.HTTPError:
             return False
 

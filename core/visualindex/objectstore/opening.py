@@ -6,7 +6,6 @@ from pathlib import Path
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore.base import ObjectStore
 from visualindex.objectstore.local import LocalObjectStore
-from visualindex.objectstore.s3 import S3ObjectStore
 from visualindex.spec.models import StorageSpec
 
 ACCESS_KEY = "VISUALINDEX_S3_ACCESS_KEY"
@@ -21,6 +20,8 @@ def open_store(spec: StorageSpec, *, default_folder: Path) -> ObjectStore:
     """
     if spec.s3 is None:
         return LocalObjectStore(Path(spec.folder).expanduser() if spec.folder else default_folder)
+    from visualindex.objectstore.s3 import S3ObjectStore  # its client takes a third of a second to import
+
     return S3ObjectStore(spec.s3, _credential(ACCESS_KEY), _credential(SECRET_KEY))
 
 

@@ -1,15 +1,12 @@
-"""The Serve deployments of an index: its shards and, on GPU, its encoder."""
+"""The Serve deployment of a shard."""
 
 import asyncio
 import time
 from typing import Any
 
 from visualindex.catalog import Catalog
-from visualindex.encoders.batching import DeadlineBatcher
 from visualindex_serving.config import Runtime, read_specs
-from visualindex_serving.deadlines import monotonic
-from visualindex_serving.encoding import AboutEncoder, batcher, off_loop, open_encoder
-from visualindex_serving.messages import Float32, ShardAnswer, ShardQuery, UInt8
+from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard import ShardReplica, not_registered
 
 _REGISTRATION_S = 300.0
@@ -64,38 +61,3 @@ async def _registered(catalog: Catalog, index: str) -> str:
             return record.fingerprint
         await asyncio.sleep(0.1)
     raise not_registered(index)
-
-
-class EncoderReplica:
-    """An encoder with its batcher, as a deployment of its own."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        (self._resource,) = read_specs([document])
-        self._starting = asyncio.Lock()
-        self._front: DeadlineBatcher | None = None
-        self._about: AboutEncoder | None = None
-
-    async def check_health(self) -> None:
-        """The first call loads the model."""
-        await self._opened()
-
-    async def about(self) -> AboutEncoder:
-        """Fingerprint, dimension and input of the model."""
-        await self._opened()
-        assert self._about is not None  # noqa: S101 - set with the front
-        return self._about
-
-    async def encode(self, pixels: UInt8, deadline: float) -> Float32:
-        """One prepared image uint8[h, w, 3] → float32[d], L2-normalised."""
-        front = self._front or await self._opened()
-        return await front.submit(pixels, monotonic(deadline))
-
-    async def _opened(self) -> DeadlineBatcher:
-        async with self._starting:
-            if self._front is None:
-                spec = self._resource.spec.encoder
-                runtime = Runtime.from_env()
-                encoder = await off_loop(lambda: open_encoder(self._resource, runtime.cache_dir))
-                self._about = AboutEncoder.of(encoder)
-                self._front = batcher(spec, encoder, queued=spec.max_batch_size * 4)
-            return self._front
