@@ -171,7 +171,7 @@ def service(folder: Path, port: int, objects: Path | None = None) -> Iterator[St
         yield stack
     finally:
         stack.stop()
-        shutil.rmtree(stack.state.ray_temp, ignore_errors=True)
+        shutil.rmtree(stack.state.sockets, ignore_errors=True)
 
 
 def _kill_rounds(arguments: argparse.Namespace, chosen: list[Fault]) -> list[Row]:

@@ -219,7 +219,7 @@ def service(port: int) -> Iterator[Stack]:
             yield stack
         finally:
             stack.stop()
-            shutil.rmtree(stack.state.ray_temp, ignore_errors=True)
+            shutil.rmtree(stack.state.sockets, ignore_errors=True)
 
 
 def tables(report: Report) -> str:

@@ -144,7 +144,7 @@ class Stack:
 
     def gateways_up(self) -> set[str]:
         """The gateway replicas the proxy sends requests to."""
-        for address in self.state.ray_temp.glob("*/admin.sock"):
+        for address in self.state.sockets.glob("*/admin.sock"):
             with contextlib.suppress(OSError):
                 return set(_servers_up(address))
         return set()

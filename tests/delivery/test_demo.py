@@ -104,7 +104,7 @@ def survivors(demo: Demo, before: list[psutil.Process]) -> list[str]:
     named = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if any(str(p) in " ".join(process.info["cmdline"] or ()) for p in (state.path, state.ray_temp))
+        if any(str(p) in " ".join(process.info["cmdline"] or ()) for p in (state.path, state.sockets))
     ]
     left = [*(process for process in before if process.is_running()), *of_stack(state.mark), *named]
     return [str(process) for process in left if process.status() != psutil.STATUS_ZOMBIE]

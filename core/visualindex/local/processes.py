@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import psutil
 
-from visualindex.local.state import MARK, ray_temp
+from visualindex.local.state import MARK, sockets_folder
 
 
 def of_stack(mark: str) -> list[psutil.Process]:
@@ -27,7 +27,7 @@ def _carries(process: psutil.Process, mark: str) -> bool:
     """
     if process.environ().get(MARK) == mark:
         return True
-    folder = f"{ray_temp(mark)}/"
+    folder = f"{sockets_folder(mark)}/"
     return process.name().startswith("ray::") and any(f.path.startswith(folder) for f in process.open_files())
 
 

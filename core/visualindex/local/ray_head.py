@@ -27,6 +27,7 @@ class RayHead:
     def start(self, serve_config: dict[str, Any]) -> None:
         """Start the head in the background with the applications it is to run; its output goes to logs/ray.log."""
         self._state.logs.mkdir(exist_ok=True)
+        self._state.make_sockets_folder()
         settings = self._state.path / "serve.json"
         settings.write_text(
             json.dumps({"serve": serve_config, "node": self._node()}, indent=2, sort_keys=True)

@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,9 +17,20 @@ MARK = "VISUALINDEX_STACK"
 """Environment variable that every process of a stack carries: its value names the state directory."""
 
 
-def ray_temp(mark: str) -> Path:
-    """Ray's folder of the stack with that mark."""
-    return Path("/tmp") / f"vi-{mark[:8]}"  # noqa: S108 - owned by us, mode 0700
+def sockets_folder(mark: str) -> Path:
+    """The folder of sockets, and of Ray's own files, of the stack with that mark."""
+    return Path("/tmp") / f"vi-{mark[:8]}"  # noqa: S108 - `StateDir.make_sockets_folder` makes sure that it is ours
+
+
+def _own(folder: Path) -> None:
+    """Make the folder, or take it over, for its owner alone. Raises ProblemError UNAVAILABLE when it is not ours."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        detail = f"{folder} is not a folder of user {os.geteuid()}: remove it, so that nobody else reaches the sockets."
+        raise ProblemError(ProblemType.UNAVAILABLE, detail)
+    folder.chmod(0o700)
 
 
 @dataclass(frozen=True)
@@ -56,9 +68,18 @@ class StateDir:
         return self.path / "logs"
 
     @property
+    def sockets(self) -> Path:
+        """Sockets need short paths, HAProxy's the shortest (97 bytes), so they lie outside; see `make_sockets_folder`."""
+        return sockets_folder(self.mark)
+
+    @property
     def ray_temp(self) -> Path:
-        """Ray's sockets need short paths, and HAProxy under it even shorter ones, so it lies outside."""
-        return ray_temp(self.mark)
+        """Ray's folder: it opens it to everybody, so it lies inside one that is closed."""
+        return self.sockets / "r"
+
+    def make_sockets_folder(self) -> None:
+        """Make the folder of sockets, for its owner alone. Raises ProblemError UNAVAILABLE when somebody else has it."""
+        _own(self.sockets)
 
     @property
     def running_file(self) -> Path:
@@ -77,8 +98,9 @@ class StateDir:
     def write_running(self, running: Running) -> None:
         """Publish what runs here."""
         partial = self.running_file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(running)))
-        partial.chmod(0o600)
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(json.dumps(asdict(running)))
         partial.replace(self.running_file)
 
     def read_running(self) -> Running | None:

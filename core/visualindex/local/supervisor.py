@@ -158,11 +158,11 @@ class Supervisor:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self._state.token(),
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("visualindex-haproxy")),
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._state.ray_temp / "haproxy.cfg"),
-            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._state.ray_temp / "admin.sock"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._state.ray_temp),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._state.ray_temp / "server-state"),
-            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self._state.ray_temp / "metrics.sock"),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._state.sockets / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._state.sockets / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._state.sockets),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._state.sockets / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(self._state.sockets / "metrics.sock"),
         }
         return {
             **os.environ,
