@@ -14,7 +14,7 @@ def up(
         list[Path] | None, typer.Option("-f", "--file", help="Spec file; may be repeated.")
     ] = None,
     state: Annotated[Path, STATE] = Path(".visualindex"),
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="IPv4 address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
 ) -> None:
     """Run the service on this machine until Ctrl-C: database, Ray Serve and proxy.
@@ -32,7 +32,7 @@ def up(
         console.print(
             f"index [bold]{resource.name}[/]: {resource.spec.encoder.family}, {replicas} replica(s) per shard"
         )
-    if host in ("127.0.0.1", "localhost", "::1") and any(r.spec.access.mode != "keys" for r in resources):
+    if host in ("127.0.0.1", "localhost") and any(r.spec.access.mode != "keys" for r in resources):
         console.print(
             "[yellow]open access[/]: no API key is needed, because the service listens on loopback only"
         )

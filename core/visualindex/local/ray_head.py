@@ -10,6 +10,9 @@ from visualindex.local.ports import pick
 from visualindex.local.processes import kill_stack
 from visualindex.local.state import StateDir
 
+METRICS_PORT = 8480
+"""Where the metrics agent listens, or on the next free port above."""
+
 _OBJECT_STORE_BYTES = 128 * 1024**2
 _LOG_TAIL = 3000
 
@@ -17,11 +20,13 @@ _LOG_TAIL = 3000
 class RayHead:
     """One `visualindex_serving.head` process and everything under it."""
 
-    def __init__(self, state: StateDir, environment: dict[str, str], cpus: int) -> None:
+    def __init__(
+        self, state: StateDir, environment: dict[str, str], cpus: int, metrics_port: int = METRICS_PORT
+    ) -> None:
         self._state = state
         self._cpus = cpus
         self._process: subprocess.Popen[bytes] | None = None
-        self.metrics_port = pick(8480)
+        self.metrics_port = pick(metrics_port)
         self._environment = {**environment, "VISUALINDEX_METRICS_PORT": str(self.metrics_port)}
 
     def start(self, serve_config: dict[str, Any]) -> None:

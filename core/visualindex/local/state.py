@@ -86,6 +86,11 @@ class StateDir:
         """What runs here now."""
         return self.path / "running.json"
 
+    @property
+    def lock_file(self) -> Path:
+        """Held open by the stack that runs here."""
+        return self.path / "lock"
+
     def token(self) -> str:
         """The Ray token of this machine's stack, made once, readable by its owner alone."""
         file = self.path / "ray-token"
@@ -113,7 +118,7 @@ class StateDir:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory: only one stack may run in it. Raises ProblemError UNAVAILABLE when one does."""
-        with (self.path / "lock").open("a") as lock:
+        with self.lock_file.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as exc:

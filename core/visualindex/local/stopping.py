@@ -1,5 +1,6 @@
 """`visualindex down` and `status`: what runs in a state directory, and how it ends."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,30 @@ def stop(path: Path) -> str:
     """End the supervisor, which ends the rest; then whatever is left of the stack. Returns a line to show."""
     state = StateDir.at(path)
     running = state.read_running()
-    if running is not None and psutil.pid_exists(running.pid):
-        end([psutil.Process(running.pid)], patience_s=_PATIENCE_S)
+    supervisor = None if running is None else _supervisor(state, running.pid)
+    if supervisor is not None:
+        end([supervisor], patience_s=_PATIENCE_S)
     left = kill_stack(state.mark, keep=frozenset({os.getpid()}))
     state.running_file.unlink(missing_ok=True)
-    if running is None and not left:
+    if supervisor is None and not left:
         return f"nothing runs in {state.path}"
     return f"stopped the service in {state.path}"
+
+
+def _supervisor(state: StateDir, pid: int) -> psutil.Process | None:
+    """The process if it holds the lock of the directory: after a crash its id may be another program's."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if any(file.path == str(state.lock_file) for file in process.open_files()):
+            return process
+    return None
 
 
 def report(path: Path) -> dict[str, Any]:
     """State (`ready`, `unready`, `stopped`), address, indexes and processes of the stack in a directory."""
     state = StateDir.at(path)
     running = state.read_running()
-    if running is None:
+    if running is None or _supervisor(state, running.pid) is None:
         return {"state": "stopped", "directory": str(state.path), "processes": len(of_stack(state.mark))}
     try:
         readiness = httpx.get(f"{running.url}/readyz", timeout=3, trust_env=False).json()

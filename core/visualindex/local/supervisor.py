@@ -19,14 +19,14 @@ from visualindex.catalog import EmbeddedPostgres, migrate
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.local.ports import is_free, pick
 from visualindex.local.processes import kill_stack, with_children
-from visualindex.local.ray_head import RayHead
+from visualindex.local.ray_head import METRICS_PORT, RayHead
 from visualindex.local.state import MARK, Running, StateDir
 from visualindex.serve_config import cpus_needed, serve_config, serve_environment
 from visualindex.spec import VisualIndex
 
 logger = logging.getLogger(__name__)
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK = ("127.0.0.1", "localhost")
 _START_S = 180.0
 _WATCH_S = 0.2
 _PROBE_S = 2.0
@@ -49,6 +49,12 @@ class Options:
     state: Path
     host: str = "127.0.0.1"
     port: int = 8000
+
+    def __post_init__(self) -> None:
+        """Raise ProblemError INVALID_REQUEST for an address that the proxy cannot listen on."""
+        if ":" in self.host:
+            detail = f"The service listens on IPv4 only, not on {self.host}: use --host 127.0.0.1 or --host 0.0.0.0."
+            raise ProblemError(ProblemType.INVALID_REQUEST, detail)
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -118,7 +124,11 @@ class Supervisor:
         dsn = self._start_postgres()
         asyncio.run(migrate(dsn))
         self._start_ray_patiently(dsn)
-        assert self._ray is not None  # noqa: S101 - just started
+        self._publish(dsn)
+
+    def _publish(self, dsn: str) -> None:
+        """Tell the other commands what runs here."""
+        assert self._ray is not None  # noqa: S101 - started before
         names = [r.name for r in self._resources]
         self._state.write_running(Running(os.getpid(), self.url, dsn, self._ray.metrics_port, names))
 
@@ -145,7 +155,8 @@ class Supervisor:
     def _start_ray(self, dsn: str) -> None:
         self._say("starting Ray Serve")
         cpus = max(os.cpu_count() or 1, math.ceil(cpus_needed(self._resources)) + 1)
-        self._ray = RayHead(self._state, self._environment(dsn), cpus)
+        metrics_port = METRICS_PORT if self._ray is None else self._ray.metrics_port
+        self._ray = RayHead(self._state, self._environment(dsn), cpus, metrics_port)
         self._ray.start(serve_config(self._resources, host=self._options.host, port=self._options.port))
 
     def _environment(self, dsn: str) -> dict[str, str]:
@@ -235,6 +246,7 @@ class Supervisor:
         try:
             self._start_ray(dsn)
             self._await_ready()
+            self._publish(dsn)
             self._say("Ray Serve answers again")
         except (ProblemError, OSError) as problem:
             self._say(f"Ray Serve did not come back: {problem}")
