@@ -105,13 +105,18 @@ class Authenticator:
         return await self._look_up(secret)
 
     async def _ask_once(self, secret: str, known: _Known) -> Grant | None:
-        """Ask while others with the same key wait for the outcome."""
+        """Ask while others with the same key wait for the outcome, be it an answer or a failure."""
         done = self._asking[secret] = asyncio.get_running_loop().create_future()
         try:
             return await self._ask(secret, known)
+        except ProblemError as problem:
+            done.set_exception(problem)
+            done.exception()  # seen here: nobody may be waiting
+            raise
         finally:
             del self._asking[secret]
-            done.set_result(None)
+            if not done.done():
+                done.set_result(None)
 
     async def _ask(self, secret: str, known: _Known) -> Grant | None:
         patience = _PATIENCE_S if known.answered_at is None else _PATIENCE_WITH_ANSWER_S
