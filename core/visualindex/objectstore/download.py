@@ -5,7 +5,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from minio import Minio
-from minio.error import S3Error
+from minio.error import MinioException
+from urllib3.exceptions import HTTPError
 
 from visualindex.errors import ProblemError, ProblemType
 
@@ -23,7 +24,7 @@ def download(url: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         _client(url).fget_object(parts.netloc, parts.path.lstrip("/"), str(partial))
-    except (S3Error, OSError) as exc:
+    except (MinioException, HTTPError, OSError) as exc:
         raise _unavailable(url, f"cannot be fetched: {exc}") from exc
     partial.replace(path)
 
