@@ -7,8 +7,8 @@ import orjson
 from starlette.requests import Request
 
 from visualindex_serving.access import presented_key
+from visualindex_serving.hashing import sha256
 from visualindex_serving.ingest import Incoming, RequestKey
-from visualindex_serving.originals import sha256
 from visualindex_serving.problems import invalid
 
 _MAX_LENGTH = 255

@@ -14,8 +14,9 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import image_id_for_key
 from visualindex.objectstore import original_key, thumbnail_key
 from visualindex_serving.deadlines import monotonic, within
+from visualindex_serving.hashing import sha256
 from visualindex_serving.index_service import IndexService
-from visualindex_serving.originals import check_image_bytes, sha256
+from visualindex_serving.originals import check_image_bytes
 from visualindex_serving.problems import invalid
 from visualindex_serving.visibility import Filter, outside, passes, visible
 from visualindex_serving.vision import Seen

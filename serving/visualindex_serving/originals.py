@@ -1,15 +1,10 @@
-"""Stored bytes of images, and the cost of looking at bytes at all."""
-
-import asyncio
-import hashlib
+"""Stored bytes of images, and how many a file may have."""
 
 from visualindex.catalog import ImageRecord
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore import original_key
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.visibility import not_found
-
-_LONG_BYTES = 1024 * 1024
 
 
 async def read_original(index: IndexService, record: ImageRecord) -> bytes:
@@ -28,17 +23,3 @@ def check_image_bytes(index: IndexService, data: bytes) -> None:
     if len(data) > limit:
         detail = f"The image file has {len(data)} bytes; at most {limit} (limits.imageBytes)."
         raise ProblemError(ProblemType.IMAGE_TOO_LARGE, detail, extra={"limit": limit})
-
-
-async def sha256(*parts: bytes) -> bytes:
-    """The 32-byte digest of the parts; long ones are hashed in a thread, for the event loop has others to serve."""
-    if sum(map(len, parts)) > _LONG_BYTES:
-        return await asyncio.to_thread(_sha256, parts)
-    return _sha256(parts)
-
-
-def _sha256(parts: tuple[bytes, ...]) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.digest()

@@ -1,6 +1,5 @@
 """From image bytes to a vector: decode in a worker process, encode here or in the encoder deployment."""
 
-import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from visualindex.imaging import Decoded, DecodeJob, DecodePool, InputSpec
+from visualindex_serving.hashing import sha256
 from visualindex_serving.messages import Float32, UInt8
 
 BoxTuple = tuple[float, float, float, float]
@@ -44,7 +44,7 @@ class Vision:
 
     async def vector(self, data: bytes, box: BoxTuple | None, deadline: float) -> Seen:
         """The vector of a picture or of its region. Raises ProblemError for bad images and passed deadlines."""
-        key = hashlib.sha256(data + repr(box).encode() if box else data).digest()
+        key = await sha256(data, repr(box).encode() if box else b"")
         known = self._vectors.get(key)
         if known is not None:
             self._vectors.move_to_end(key)
