@@ -9,7 +9,7 @@ from typing import Any
 from visualindex.encoders.batching import DeadlineBatcher
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.deadlines import monotonic
-from visualindex_serving.encoding import AboutEncoder, batcher, off_loop, open_encoder
+from visualindex_serving.encoding import AboutEncoder, batcher, open_encoder
 from visualindex_serving.messages import Float32, UInt8
 
 
@@ -42,7 +42,7 @@ class EncoderReplica:
             if self._front is None:
                 spec = self._resource.spec.encoder
                 runtime = Runtime.from_env()
-                encoder = await off_loop(lambda: open_encoder(self._resource, runtime.cache_dir))
+                encoder = await asyncio.to_thread(open_encoder, self._resource, runtime.cache_dir)
                 self._about = AboutEncoder.of(encoder)
                 self._front = batcher(spec, encoder, queued=spec.max_batch_size * 4)
             return self._front

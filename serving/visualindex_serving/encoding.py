@@ -1,9 +1,7 @@
 """Where images are encoded: inside the gateway on CPU, in deployments of their own on GPU."""
 
-import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +77,3 @@ def remote_encode(handle: Any) -> EncodeOne:
         return vector
 
     return encode
-
-
-async def off_loop(job: Callable[[], Any]) -> Any:
-    """Run a blocking job in a thread of its own, so that the loop keeps answering."""
-    with ThreadPoolExecutor(1) as thread:
-        return await asyncio.get_running_loop().run_in_executor(thread, job)

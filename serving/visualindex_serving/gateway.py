@@ -1,5 +1,6 @@
 """The gateway: HTTP in front, everything else behind it."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -28,7 +29,6 @@ from visualindex_serving.encoding import (
     batcher,
     in_gateway,
     local_encode,
-    off_loop,
     open_encoder,
     remote_encode,
 )
@@ -153,7 +153,7 @@ async def _open_index(
 async def _open_encoder(resource: VisualIndex, runtime: Runtime) -> tuple[AboutEncoder, EncodeOne]:
     spec = resource.spec
     if in_gateway(spec.encoder):
-        encoder = await off_loop(lambda: open_encoder(resource, runtime.cache_dir))
+        encoder = await asyncio.to_thread(open_encoder, resource, runtime.cache_dir)
         front = batcher(spec.encoder, encoder, queued=spec.gateway.max_concurrent_requests)
         return AboutEncoder.of(encoder), local_encode(front)
     handle = serve.get_deployment_handle(ENCODER_DEPLOYMENT, index_application(resource.name))
