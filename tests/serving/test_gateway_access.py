@@ -116,6 +116,8 @@ async def test_each_index_has_its_own_access_and_limits(serve: Any) -> None:
         padded = json.dumps({**query, "index": "closed"}).ljust(50_001).encode()
         headers = {**both, "Content-Type": "application/json"}
         problem(await client.post("/api/search", content=padded, headers=headers), 413, "request-too-large")
+        path = f"/api/images/{NOWHERE}?index=closed"
+        problem(await client.patch(path, content=padded, headers=headers), 413, "request-too-large")
         one = {"key": "same", "index": "open"}
         first = await client.post("/api/images", files=IMAGE, data=one)
         other = await client.post("/api/images", files=IMAGE, data={**one, "index": "closed"}, headers=both)

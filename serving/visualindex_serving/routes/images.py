@@ -202,8 +202,11 @@ async def get_content(request: Request, image_id: ImageId, index: IndexParameter
 async def patch_image(request: Request, image_id: ImageId, index: IndexParameter = None) -> ImageChanged:
     """Change an image's fields by a JSON merge patch; its picture stays."""
     service = service_of(request)
-    found, grant = (await service.caller(request, "write")).index(index)
-    patch = (await read_body(request, json=MERGE_PATCH, form=False)).read(ImagePatch)
+    caller = await service.caller(request, "write")
+    caller.index(index)  # refused before its body is read
+    body = await read_body(request, json=MERGE_PATCH, form=False)
+    found, grant = caller.index(index, body.size)
+    patch = body.read(ImagePatch)
     changing = _change(service, found, grant, image_id, patch)
     token = await within(_deadline(found), "changing the image", changing)
     return ImageChanged(image_id=image_id, token=str(token))
