@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from visualindex.catalog import Catalog
 from visualindex.errors import ProblemError
 from visualindex.objectstore import all_keys
+from visualindex.spec.models import StorageSpec
 from visualindex_serving.index_service import IndexService
 
 logger = logging.getLogger(__name__)
@@ -49,13 +50,16 @@ class Maintenance:
             logger.exception("maintenance: %s failed and will be tried again", step.__name__.strip("_"))
 
     async def _erase(self) -> None:
-        await self._catalog.sweep_erasures(self._delete_objects)
+        await self._catalog.sweep_erasures(self._delete_objects, self._indexes)
 
     async def _delete_objects(self, index: str, digest: bytes) -> None:
-        service = self._indexes.get(index)
-        if service is not None:
-            sizes = service.resource.spec.storage.thumbnail_sizes
-            await service.store.delete(all_keys(index, digest, sizes))
+        """Delete an original and its thumbnails of the sizes made now and by default.
+
+        Those of any other sizes that `storage.thumbnailSizes` once had stay: finding them means listing.
+        """
+        service = self._indexes[index]
+        sizes = {*service.resource.spec.storage.thumbnail_sizes, *StorageSpec().thumbnail_sizes}
+        await service.store.delete(all_keys(index, digest, sorted(sizes)))
 
     async def _trim(self) -> None:
         for name in self._indexes:
@@ -63,6 +67,6 @@ class Maintenance:
             await self._catalog.prune_replicas(name)
 
     async def _prune(self) -> None:
-        days = max(i.resource.spec.search_log.retention_days for i in self._indexes.values())
-        await self._catalog.prune_search_logs(days)
+        for name, index in self._indexes.items():
+            await self._catalog.prune_search_logs(name, index.resource.spec.search_log.retention_days)
         await self._catalog.prune_idempotency()

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from visualindex.catalog import Catalog
 from visualindex.identity import content_digest
 
@@ -33,12 +35,12 @@ async def test_an_original_is_erased_once_no_image_needs_it(catalog: Catalog) ->
     await originals.store(shared)
     await catalog.put_images(INDEX, [image(1, content=b"shared"), image(2, content=b"shared")])
     await catalog.delete_image(INDEX, number_id(1))
-    assert await catalog.sweep_erasures(originals.erase) == 0
+    assert await catalog.sweep_erasures(originals.erase, [INDEX]) == 0
     assert originals.kept == {shared}
     await catalog.delete_image(INDEX, number_id(2))
-    assert await catalog.sweep_erasures(originals.erase) == 1
+    assert await catalog.sweep_erasures(originals.erase, [INDEX]) == 1
     assert originals.kept == set()
-    assert await catalog.sweep_erasures(originals.erase) == 0
+    assert await catalog.sweep_erasures(originals.erase, [INDEX]) == 0
 
 
 async def test_two_images_deleted_at_once_leave_no_original_behind(catalog: Catalog) -> None:
@@ -46,7 +48,7 @@ async def test_two_images_deleted_at_once_leave_no_original_behind(catalog: Cata
     await originals.store(content_digest(b"shared"))
     await catalog.put_images(INDEX, [image(number, content=b"shared") for number in range(4)])
     await asyncio.gather(*(catalog.delete_image(INDEX, number_id(number)) for number in range(4)))
-    await catalog.sweep_erasures(originals.erase)
+    await catalog.sweep_erasures(originals.erase, [INDEX])
     assert originals.kept == set()
 
 
@@ -56,7 +58,7 @@ async def test_replaced_content_is_erased(catalog: Catalog) -> None:
     await originals.store(content_digest(b"new"))
     await catalog.put_images(INDEX, [image(1, content=b"old")])
     await catalog.put_images(INDEX, [image(1, content=b"new")])
-    assert await catalog.sweep_erasures(originals.erase) == 1
+    assert await catalog.sweep_erasures(originals.erase, [INDEX]) == 1
     assert originals.kept == {content_digest(b"new")}
 
 
@@ -68,7 +70,7 @@ async def test_an_upload_that_races_with_the_sweep_keeps_its_original(catalog: C
     await catalog.put_images(INDEX, [image(1, content=b"shared")])
     await catalog.delete_image(INDEX, number_id(1))
     originals.go_on.clear()
-    sweep = asyncio.create_task(catalog.sweep_erasures(originals.erase))
+    sweep = asyncio.create_task(catalog.sweep_erasures(originals.erase, [INDEX]))
     await originals.erasing.wait()
     await originals.store(digest)
     again = [image(2, content=b"shared")]
@@ -78,7 +80,7 @@ async def test_an_upload_that_races_with_the_sweep_keeps_its_original(catalog: C
     originals.go_on.set()
     await asyncio.gather(sweep, put)
     assert originals.kept == {digest}
-    assert await catalog.sweep_erasures(originals.erase) == 0
+    assert await catalog.sweep_erasures(originals.erase, [INDEX]) == 0
     assert originals.kept == {digest}
 
 
@@ -88,7 +90,7 @@ async def test_an_upload_long_after_the_erasure_began_is_checked_too(catalog: Ca
     await catalog.put_images(INDEX, [image(1, content=b"shared")])
     await catalog.delete_image(INDEX, number_id(1))
     await originals.store(digest)
-    await catalog.sweep_erasures(originals.erase)
+    await catalog.sweep_erasures(originals.erase, [INDEX])
     await catalog.put_images(INDEX, [image(2, content=b"shared")], ensure_objects=originals.store)
     assert originals.kept == {digest}
 
@@ -107,7 +109,7 @@ async def test_a_write_that_holds_an_original_keeps_the_sweep_off(catalog: Catal
 
     put = asyncio.create_task(catalog.put_images(INDEX, [image(2, content=b"shared")], ensure_objects=ensure))
     await inside.wait()
-    sweep = asyncio.create_task(catalog.sweep_erasures(originals.erase))
+    sweep = asyncio.create_task(catalog.sweep_erasures(originals.erase, [INDEX]))
     done, _ = await asyncio.wait({sweep}, timeout=0.3)
     assert not done
     leave.set()
@@ -129,10 +131,43 @@ async def test_an_erasure_that_fails_is_tried_by_the_next_sweep(catalog: Catalog
             raise OSError("the store is away")
         await originals.erase(index, digest)
 
-    assert await catalog.sweep_erasures(fail_one) == 1
+    assert await catalog.sweep_erasures(fail_one, [INDEX]) == 1
     assert originals.kept == {content_digest(b"one")}
-    assert await catalog.sweep_erasures(originals.erase) == 1
+    assert await catalog.sweep_erasures(originals.erase, [INDEX]) == 1
     assert originals.kept == set()
+
+
+async def test_erasures_that_fail_keep_nobody_waiting(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    originals = Originals()
+    bad = {content_digest(b"one"), content_digest(b"two")}
+    await catalog.put_images(INDEX, [image(1, content=b"one"), image(2, content=b"two")])
+    await catalog.put_images(INDEX, [image(3, content=b"three")])
+    await originals.store(content_digest(b"three"))
+    for number in (1, 2, 3):
+        await catalog.delete_image(INDEX, number_id(number))
+
+    async def fail_bad(index: str, digest: bytes) -> None:
+        if digest in bad:
+            raise OSError("this one cannot be deleted")
+        await originals.erase(index, digest)
+
+    assert await catalog.sweep_erasures(fail_bad, [INDEX], limit=2) == 0
+    assert [record.message[:27] for record in caplog.records] == ["erasing 2 originals failed "]
+    assert await catalog.sweep_erasures(fail_bad, [INDEX], limit=2) == 1
+    assert originals.kept == set()
+
+
+async def test_originals_of_indexes_that_are_not_named_are_kept(catalog: Catalog) -> None:
+    """They are another service's, whose store this one may not know."""
+    originals = Originals()
+    await originals.store(content_digest(b"one"))
+    await catalog.put_images(INDEX, [image(1, content=b"one")])
+    await catalog.delete_image(INDEX, number_id(1))
+    assert await catalog.sweep_erasures(originals.erase, ["another"]) == 0
+    assert originals.kept == {content_digest(b"one")}
+    assert await catalog.sweep_erasures(originals.erase, [INDEX]) == 1
 
 
 async def test_deleting_an_image_deletes_its_vectors(catalog: Catalog) -> None:

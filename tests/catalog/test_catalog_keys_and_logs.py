@@ -51,8 +51,9 @@ async def test_search_logs_are_written_once_and_pruned_by_age(catalog: Catalog, 
     await catalog.log_searches(searches)
     await catalog.add_feedback([Feedback(INDEX, query_id, matched[0], "click", position=0)])
     await catalog.add_feedback([Feedback(INDEX, query_id, matched[0], "click", occurred_at=old)])
-    assert await catalog.prune_search_logs(90) == 2
-    assert await catalog.prune_search_logs(90) == 0
+    assert await catalog.prune_search_logs("another", 1) == 0
+    assert await catalog.prune_search_logs(INDEX, 90) == 2
+    assert await catalog.prune_search_logs(INDEX, 90) == 0
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         kept = await (
             await connection.execute("SELECT query_id, matched_ids, took_ms, filter FROM user_search_logs")

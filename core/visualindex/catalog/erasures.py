@@ -5,7 +5,7 @@ exclude each other by a lock per digest: writers share it until they commit, the
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
 
@@ -24,40 +24,58 @@ class Erasures:
 
     connections: Connections
 
-    async def sweep_erasures(self, erase: EraseObjects, *, limit: int = 100, keep_s: float = 86_400.0) -> int:
-        """Erases at most `limit` originals that no image of their index refers to; returns how many it erased.
+    async def sweep_erasures(
+        self, erase: EraseObjects, indexes: Collection[str], *, limit: int = 100, keep_s: float = 86_400.0
+    ) -> int:
+        """Erases at most `limit` originals of `indexes` that no image of their index refers to; returns how many it erased.
 
-        One that fails stays for the next sweep. The mark of an erasure is kept `keep_s` seconds, which must be longer than
-        any upload takes.
+        One that fails goes to the end of the queue. The mark of an erasure is kept `keep_s` seconds, which must be longer
+        than any upload takes.
         """
         forget = "DELETE FROM erasures WHERE erased_at < now() - make_interval(secs => %s)"
-        waiting = "SELECT index_name, content_digest FROM erasures WHERE erased_at IS NULL ORDER BY requested_at LIMIT %s"
+        waiting = """SELECT index_name, content_digest FROM erasures WHERE erased_at IS NULL AND index_name = ANY(%s)
+            ORDER BY requested_at LIMIT %s"""
 
         async def prune(transaction: Transaction) -> int:
             return await run(transaction.connection, forget, keep_s)
 
         async def pending(connection: Connection) -> list[tuple[str, bytes]]:
-            return [(index, digest) for index, digest in await rows(connection, waiting, limit)]
+            return [
+                (index, digest) for index, digest in await rows(connection, waiting, list(indexes), limit)
+            ]
 
         await self.connections.write(prune)
-        return sum(
-            [
-                await self._erase(index, digest, erase)
-                for index, digest in await self.connections.read(pending)
-            ]
-        )
+        return await self._erase_all(await self.connections.read(pending), erase)
+
+    async def _erase_all(self, wanted: Sequence[tuple[str, bytes]], erase: EraseObjects) -> int:
+        erased, failed = 0, []
+        for index, digest in wanted:
+            try:
+                erased += await self._erase(index, digest, erase)
+            except Exception as error:  # a store may fail in any way; the others must be tried
+                failed.append((index, digest, error))
+        if failed:
+            index, digest, error = failed[0]
+            text = "erasing %d originals failed and will be tried again; the first is %s of index %s"
+            _log.error(text, len(failed), digest.hex(), index, exc_info=error)
+            await self._postpone([(index, digest) for index, digest, _ in failed])
+        return erased
 
     async def _erase(self, index: str, digest: bytes, erase: EraseObjects) -> bool:
         async def work(transaction: Transaction) -> bool:
             return await _erase_unreferenced(transaction.connection, index, digest, erase)
 
-        try:
-            return await self.connections.write(work)
-        except Exception:
-            _log.exception(
-                "erasing original %s of index %s failed; the next sweep tries again", digest.hex(), index
-            )
-            return False
+        return await self.connections.write(work)
+
+    async def _postpone(self, wanted: Sequence[tuple[str, bytes]]) -> None:
+        """Moves the erasures behind all others, so that those that always fail keep nobody waiting."""
+        query = """UPDATE erasures SET requested_at = now() FROM unnest(%s::text[], %s::bytea[]) AS f (i, d)
+            WHERE index_name = f.i AND content_digest = f.d AND erased_at IS NULL"""
+
+        async def work(transaction: Transaction) -> int:
+            return await run(transaction.connection, query, [i for i, _ in wanted], [d for _, d in wanted])
+
+        await self.connections.write(work)
 
 
 async def request(connection: Connection, index: str, digests: Collection[bytes]) -> None:

@@ -74,16 +74,16 @@ class SearchLogs:
             ON CONFLICT (event_id) DO NOTHING"""
         await self._insert(query, events)
 
-    async def prune_search_logs(self, retention_days: int, *, limit: int = 10_000) -> int:
-        """Deletes at most `limit` searches and as many events older than `retention_days`; returns their number."""
+    async def prune_search_logs(self, index: str, retention_days: int, *, limit: int = 10_000) -> int:
+        """Deletes at most `limit` searches and as many events of the index older than `retention_days`; returns how many."""
         searches = """DELETE FROM user_search_logs WHERE log_id IN (SELECT log_id FROM user_search_logs
-            WHERE search_time < now() - make_interval(days => %s) LIMIT %s)"""
+            WHERE index_name = %s AND search_time < now() - make_interval(days => %s) LIMIT %s)"""
         events = """DELETE FROM feedback_events WHERE event_id IN (SELECT event_id FROM feedback_events
-            WHERE occurred_at < now() - make_interval(days => %s) LIMIT %s)"""
+            WHERE index_name = %s AND occurred_at < now() - make_interval(days => %s) LIMIT %s)"""
 
         async def work(transaction: Transaction) -> int:
             counts = [
-                await run(transaction.connection, query, retention_days, limit)
+                await run(transaction.connection, query, index, retention_days, limit)
                 for query in (searches, events)
             ]
             return sum(counts)
