@@ -18,7 +18,7 @@ def test_an_endpoint_that_refuses_is_a_problem_that_names_the_object(
     monkeypatch.setenv("VISUALINDEX_S3_ENDPOINT", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("VISUALINDEX_S3_ACCESS_KEY", "a-key")
     monkeypatch.setenv("VISUALINDEX_S3_SECRET_KEY", "a-secret")
-    with pytest.raises(ProblemError, match="s3://models/b32.onnx cannot be fetched") as failed:
+    with pytest.raises(ProblemError, match=r"^s3://models/b32\.onnx cannot be fetched") as failed:
         download("s3://models/b32.onnx", tmp_path / "b32.onnx")
     assert failed.value.type is ProblemType.UNAVAILABLE
     assert list(tmp_path.iterdir()) == []
