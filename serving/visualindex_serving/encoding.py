@@ -47,13 +47,14 @@ def open_encoder(resource: VisualIndex, cache_dir: Path) -> Encoder:
     )
 
 
-def batcher(spec: EncoderSpec, encoder: Encoder, *, queued: int) -> DeadlineBatcher:
-    """The batching front of an encoder."""
+def batcher(spec: EncoderSpec, encoder: Encoder, *, queued: int, sharers: int = 1) -> DeadlineBatcher:
+    """The batching front of an encoder; `sharers` processes encode on the same cores."""
     return DeadlineBatcher.for_encoder(
         encoder,
         max_batch_size=spec.max_batch_size,
         batch_deadline_ms=spec.batch_deadline_ms,
         max_queued=queued,
+        sharers=sharers,
     )
 
 

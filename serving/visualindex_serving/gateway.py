@@ -39,6 +39,7 @@ from visualindex_serving.index_service import IndexService
 from visualindex_serving.maintenance import Maintenance
 from visualindex_serving.metrics import Metrics
 from visualindex_serving.observed import Observed
+from visualindex_serving.origins import Origins
 from visualindex_serving.routes import batches, health, images, internal, metrics, searching, thumbnails
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
@@ -88,6 +89,7 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_ca
         limit=max(r.spec.gateway.max_concurrent_requests for r in resources),
         max_body=max(r.spec.limits.request_bytes for r in resources),
     )
+    app.add_middleware(Origins)
     app.add_middleware(Observed)
     app.add_middleware(HeadAsGet)
     return app
@@ -154,7 +156,8 @@ async def _open_encoder(resource: VisualIndex, runtime: Runtime) -> tuple[AboutE
     spec = resource.spec
     if in_gateway(spec.encoder):
         encoder = await asyncio.to_thread(open_encoder, resource, runtime.cache_dir)
-        front = batcher(spec.encoder, encoder, queued=spec.gateway.max_concurrent_requests)
+        sharers = spec.replicas(spec.gateway.replicas) if runtime.mode == "local" else 1
+        front = batcher(spec.encoder, encoder, queued=spec.gateway.max_concurrent_requests, sharers=sharers)
         return AboutEncoder.of(encoder), local_encode(front)
     handle = serve.get_deployment_handle(ENCODER_DEPLOYMENT, index_application(resource.name))
     return await handle.about.remote(), remote_encode(handle)

@@ -78,11 +78,16 @@ class DeadlineBatcher:
         max_batch_size: int,
         batch_deadline_ms: float,
         max_queued: int = 256,
+        sharers: int = 1,
         observe: ObserveBatch | None = None,
     ) -> "DeadlineBatcher":
-        """A batcher that feeds `encoder` as it prefers: one-image calls on each thread, or batches."""
+        """A batcher that feeds `encoder` as it prefers: one-image calls on each thread, or batches.
+
+        `sharers` processes that encode on the same cores each take their part of the threads under load; a lone image
+        still gets all of them.
+        """
         if encoder.prefers == "calls":
-            workers, size, linger_ms = encoder.threads, 1, 0.0
+            workers, size, linger_ms = max(1, encoder.threads // sharers), 1, 0.0
         else:
             workers = _GPU_BATCHES if encoder.device == "cuda" else 1
             size, linger_ms = max_batch_size, batch_deadline_ms
