@@ -15,6 +15,7 @@ from visualindex_serving.messages import ShardAnswer, ShardQuery
 logger = logging.getLogger(__name__)
 
 _HEDGE_SHARE = 0.5
+_LATE = ProblemType.DEADLINE_EXCEEDED.value.title
 _MISSING = (ProblemType.DEADLINE_EXCEEDED, ProblemType.UNAVAILABLE, ProblemType.OVERLOADED)
 """Problems of one shard that leave the answer of the others worth having; any other is the request's own."""
 
@@ -27,7 +28,7 @@ class ShardCall(Protocol):
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What one shard did for a search."""
+    """What one shard did for a search. `error` is for callers: the reason without its details, which the log has."""
 
     shard: int
     answer: ShardAnswer | None
@@ -75,7 +76,7 @@ class Fanout:
             if isinstance(exc, ProblemError) and exc.type not in _MISSING:
                 raise
             logger.warning("shard %d did not answer: %s: %s", shard, type(exc).__name__, exc)
-            return ShardReport(shard, None, _since(start), f"{type(exc).__name__}: {exc}"[:500])
+            return ShardReport(shard, None, _since(start), _outside(exc))
         return ShardReport(shard, answer, _since(start))
 
 
@@ -115,10 +116,16 @@ def _since(start: float) -> float:
     return (time.perf_counter() - start) * 1000
 
 
+def _outside(exc: Exception) -> str:
+    if isinstance(exc, TimeoutError):
+        return _LATE
+    if isinstance(exc, ProblemError):
+        return _LATE if exc.type is ProblemType.DEADLINE_EXCEEDED else exc.type.value.title
+    return ProblemType.UNAVAILABLE.value.title
+
+
 def _none_answered(reports: list[ShardReport]) -> ProblemError:
-    seen = sorted({report.error or "no answer" for report in reports})
-    late = all("TimeoutError" in error or "deadline" in error for error in seen)
-    if late:
+    if all(report.error == _LATE for report in reports):
         return ProblemError(
             ProblemType.DEADLINE_EXCEEDED, "No shard answered before the deadline.", retry_after_s=1
         )

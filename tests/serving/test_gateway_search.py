@@ -204,14 +204,16 @@ async def test_a_missing_shard_makes_an_answer_incomplete_and_none_makes_it_a_pr
         query = {"image_id": written[0]["image_id"]}
         assert (await ask(served, query=query, consistency="strong"))["complete"]
         served.shards.broken.add(("things", 0))
-        half = await ask(served, query=query)
+        half = await ask(served, query=query, explain=True)
         assert not half["complete"]
+        assert half["explain"]["shards"][0]["error"] == "A part of the service is unavailable"
         assert 0 < len(half["hits"]) < COUNT
         assert all(hit["metadata"] for hit in half["hits"])
         served.shards.broken.clear()
         served.shards.stalled.add(("things", 1))
         stalled = await ask(served, query=query, explain=True)
         assert [shard["answered"] for shard in stalled["explain"]["shards"]] == [True, False]
+        assert stalled["explain"]["shards"][1]["error"] == "The deadline passed before the answer was ready"
         assert not stalled["complete"]
         assert stalled["degraded"] == []
         assert all(hit["metadata"] for hit in stalled["hits"])
@@ -222,6 +224,7 @@ async def test_a_missing_shard_makes_an_answer_incomplete_and_none_makes_it_a_pr
         problem(await served.client.post("/api/search", json={"query": query}), 503, "unavailable")
         readiness = await served.client.get("/readyz")
         assert (readiness.status_code, readiness.json()["status"]) == (503, "unready")
+        assert readiness.json()["reasons"] == {"things": "no shard answers"}
 
 
 class Unresolving:
@@ -259,7 +262,9 @@ async def test_hits_come_without_metadata_while_the_database_is_away(serve: Any)
         assert found["hits"][0]["metadata"] is None
         problem(await served.client.get(f"/api/images/{written[1]['image_id']}"), 503, "unavailable")
         assert (await served.client.get("/healthz")).json() == {"status": "ok"}
-        assert (await served.client.get("/readyz")).status_code == 503
+        readiness = await served.client.get("/readyz")
+        assert readiness.status_code == 503
+        assert readiness.json()["reasons"] == {"database": "the database does not answer"}
 
 
 async def test_searches_are_logged_under_a_pseudonym(served: Served) -> None:

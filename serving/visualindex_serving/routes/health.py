@@ -48,7 +48,8 @@ async def _database(service: Service) -> str | None:
         async with asyncio.timeout(_PROBE_MS / 1000):
             await service.catalog.ping()
     except (TimeoutError, ProblemError) as exc:
-        return str(exc) or "no answer"
+        logger.warning("the database does not answer: %s: %s", type(exc).__name__, exc)
+        return "the database does not answer"
     return None
 
 
@@ -59,7 +60,8 @@ async def _probe(index: IndexService) -> str | None:
     try:
         merged = await index.shards.search(query)
     except ProblemError as exc:
-        return exc.detail
+        logger.warning("index %s cannot be searched: %s", index.name, exc.detail)
+        return "no shard answers"
     missing = [r.shard for r in merged.reports if r.answer is None]
     return f"shards {missing} do not answer" if missing else None
 
