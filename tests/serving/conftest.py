@@ -121,7 +121,7 @@ async def serving(
             )
             transport = httpx.ASGITransport(app=manager.app)
             client = await stack.enter_async_context(
-                httpx.AsyncClient(transport=transport, base_url="http://gateway", timeout=60)
+                httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60)
             )
             yield Served(client, dsn, shards, state, app)
 
