@@ -1,7 +1,9 @@
 """Requests as they arrive: JSON, or multipart with the picture beside it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
@@ -18,6 +20,8 @@ JSON = ("application/json",)
 MERGE_PATCH = ("application/merge-patch+json", "application/json")
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 FORM = "multipart/form-data"
+_JSON_BYTES = 16 * 1024 * 1024
+_LINE = re.compile(rb"\S[^\n]*")
 _JSON_FIELDS = frozenset({"filter", "query", "box", "metadata", "vector", "images", "events"})
 
 
@@ -85,7 +89,7 @@ async def read_body(request: Request, *, json: tuple[str, ...] = JSON, form: boo
     _refuse_encoded(request)
     media = media_type(request)
     if media in json:
-        raw = await request.body()
+        raw = await _text_of(request)
         return Body(_object(parse_json(raw, "body"), ""), [], len(raw), True)
     if media == FORM and form:
         return _body_of_form(await read_form(request))
@@ -97,13 +101,32 @@ async def read_form(request: Request) -> Form:
     return await read_multipart(request.headers.get("content-type", ""), request.stream())
 
 
-async def read_lines(request: Request) -> list[bytes]:
-    """The lines of an NDJSON body that are not blank. Raises ProblemError MALFORMED_BODY when there are none."""
+async def read_lines(request: Request, most: int) -> list[bytes]:
+    """The lines of an NDJSON body that are not blank, and no more than one beyond `most`.
+
+    Raises ProblemError MALFORMED_BODY when there are none, REQUEST_TOO_LARGE beyond 16 MiB.
+    """
     _refuse_encoded(request)
-    lines = [line for line in (await request.body()).split(b"\n") if line.strip()]
+    raw = await _text_of(request)
+    lines = [found[0] for found in islice(_LINE.finditer(raw), most + 1)]
     if not lines:
         raise malformed("The body has no lines; send one JSON object per line.")
     return lines
+
+
+async def _text_of(request: Request) -> bytes:
+    """The body of a request that carries no picture. Raises ProblemError REQUEST_TOO_LARGE beyond 16 MiB."""
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        _refuse_long(len(raw))
+    return bytes(raw)
+
+
+def _refuse_long(size: int) -> None:
+    if size > _JSON_BYTES:
+        detail = f"JSON may have at most {_JSON_BYTES} bytes; send pictures as files of a form."
+        raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": _JSON_BYTES})
 
 
 def _refuse_encoded(request: Request) -> None:
@@ -116,8 +139,9 @@ def _refuse_encoded(request: Request) -> None:
 def parse_json(raw: bytes, what: str) -> Any:
     """JSON as RFC 8259 has it: UTF-8, finite numbers, bounded depth; and no NUL, which Postgres cannot store.
 
-    Raises ProblemError MALFORMED_BODY, or INVALID_REQUEST with the place of a NUL.
+    Raises ProblemError MALFORMED_BODY, REQUEST_TOO_LARGE, or INVALID_REQUEST with the place of a NUL.
     """
+    _refuse_long(len(raw))
     if not raw.strip():
         raise malformed(f"The {what} is empty; send a JSON object.")
     try:

@@ -57,6 +57,27 @@ class Ready:
 Outcome = Ready | ProblemError
 
 
+class _Budget:
+    """How many bytes of pictures a write may hold at a time; once it is spent nothing more is fetched."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._left = limit
+
+    def check(self) -> None:
+        """Raise ProblemError REQUEST_TOO_LARGE once it is spent."""
+        if self._left <= 0:
+            detail = f"The pictures of the batch have more than {self._limit} bytes (limits.requestBytes); send it in parts."
+            raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": self._limit})
+
+    def take(self, size: int) -> None:
+        """Spend `size` bytes. Raises ProblemError REQUEST_TOO_LARGE when less is left, and spends the rest."""
+        if size > self._left:
+            self._left = 0
+            self.check()
+        self._left -= size
+
+
 async def write_image(
     service: IndexService,
     incoming: Incoming,
@@ -68,7 +89,9 @@ async def write_image(
 
     `mandatory` is the filter of the caller's key: FORBIDDEN when the image, or the one it replaces, is outside.
     """
-    ready = await within(deadline, "preparing the image", _prepare(service, incoming, deadline, mandatory))
+    budget = _Budget(service.resource.spec.limits.image_bytes)
+    preparing = _prepare(service, incoming, deadline, mandatory, budget)
+    ready = await within(deadline, "preparing the image", preparing)
 
     def respond(written: Sequence[Written]) -> dict[str, Any]:
         return acknowledged(service, ready.write.key, written[0]).model_dump(mode="json")
@@ -92,13 +115,14 @@ async def write_batch(
 ) -> BatchResult:
     """Store many images in one transaction; a refused one does not hold the others back."""
     gate = asyncio.Semaphore(_BATCH_WORKERS)
+    budget = _Budget(service.resource.spec.limits.request_bytes)
 
     async def prepare(one: Incoming | ProblemError) -> Outcome:
         if isinstance(one, ProblemError):
             return one
         async with gate:
             try:
-                return await _prepare(service, one, deadline, mandatory)
+                return await _prepare(service, one, deadline, mandatory, budget)
             except ProblemError as problem:
                 return problem
 
@@ -157,12 +181,14 @@ def _batch_result(
     return BatchResult(succeeded=len(items) - failed, failed=failed, items=items)
 
 
-async def _prepare(service: IndexService, incoming: Incoming, deadline: float, mandatory: Filter) -> Ready:
+async def _prepare(
+    service: IndexService, incoming: Incoming, deadline: float, mandatory: Filter, budget: _Budget
+) -> Ready:
     fields = incoming.fields
     check_metadata(service, fields.metadata)
     image_id = _image_id(service.name, fields)
     await _check_reach(service, image_id, fields, mandatory)
-    data = await _bytes(service, incoming, deadline)
+    data = await _bytes(service, incoming, deadline, budget)
     sizes = service.resource.spec.storage.thumbnail_sizes
     seen = await service.vision.see(data, box=None, thumbnails=sizes, deadline=deadline)
     digest = await sha256(data)
@@ -174,12 +200,15 @@ async def _prepare(service: IndexService, incoming: Incoming, deadline: float, m
     return Ready(_write(service, image_id, fields, digest, len(data), seen), restore)
 
 
-async def _bytes(service: IndexService, incoming: Incoming, deadline: float) -> bytes:
+async def _bytes(service: IndexService, incoming: Incoming, deadline: float, budget: _Budget) -> bytes:
     if incoming.data is not None:
         check_image_bytes(service, incoming.data)
         return incoming.data
     assert incoming.image_url is not None  # noqa: S101 - whoever makes an Incoming gives one of the two
-    return (await service.fetcher.fetch(incoming.image_url, deadline=monotonic(deadline))).data
+    budget.check()
+    data = (await service.fetcher.fetch(incoming.image_url, deadline=monotonic(deadline))).data
+    budget.take(len(data))
+    return data
 
 
 def check_metadata(service: IndexService, metadata: Mapping[str, Any]) -> None:

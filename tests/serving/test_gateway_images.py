@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import threading
 import uuid
-from typing import Any
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import httpx
 import psycopg
@@ -238,6 +241,51 @@ async def test_a_batch_of_urls_answers_for_each(served: Served, shape: str) -> N
     assert answer.status_code == 200, answer.text
     assert [item["problem"]["type"].rpartition("/")[2] for item in result["items"]] == expected
     assert (result["succeeded"], result["failed"]) == (0, len(expected))
+
+
+class Pictures(BaseHTTPRequestHandler):
+    """An image host that counts what it is asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        body = picture(len(self.asked))
+        self.send_response(200)
+        self.send_header("Content-Type", "image/jpeg")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def image_host() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    Pictures.asked.clear()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_a_batch_of_urls_holds_no_more_than_a_request_may_have(serve: Any, image_host: str) -> None:
+    limit = 3 * max(len(picture(seed)) for seed in range(1, 41))
+    port = int(image_host.rpartition(":")[2])
+    fetch = {"allowHosts": [image_host], "ports": [port]}
+    async with serve(spec_document(limits={"requestBytes": limit}, fetch=fetch)) as served:
+        images = [{"key": f"k{n}", "image_url": f"http://{image_host}/{n}.jpg"} for n in range(40)]
+        answer = await served.client.post("/api/images/batch", json={"images": images})
+        assert answer.status_code == 200, answer.text
+        refused = [item["problem"] for item in answer.json()["items"] if item["problem"]]
+        assert answer.json()["succeeded"] >= 3
+        assert refused
+        assert {(one["status"], one.get("limit")) for one in refused} == {(413, limit)}
+        assert len(Pictures.asked) < 20
 
 
 async def test_a_batch_is_bounded_and_repeatable(serve: Any) -> None:

@@ -312,6 +312,20 @@ async def test_what_is_not_there_is_not_found(shared: Served) -> None:
     problem(await shared.client.post("/api/search", json={"index": "other"}), 404, "index-not-found")
 
 
+async def test_json_is_bounded_before_it_is_parsed(shared: Served) -> None:
+    long = b"[" + b"0," * (8 * 1024 * 1024) + b"0]"
+    for path in ("/api/images", "/api/images/batch", "/api/feedback"):
+        answer = await shared.client.post(path, content=long, headers=JSON)
+        assert problem(answer, 413, "request-too-large")["limit"] == 16 * 1024 * 1024
+    for lines in (b"{}\n" * 5_000_000, b"\n" * 16_000_000 + b"{}\n" * 257):
+        answer = await shared.client.post(
+            "/api/images/batch", content=lines, headers={"Content-Type": "application/x-ndjson"}
+        )
+        assert problem(answer, 413, "request-too-large")["limit"] == 256
+    parts = {"request": ("request", long, "application/octet-stream")}
+    problem(await shared.client.post("/api/images", files=parts), 413, "request-too-large")
+
+
 async def test_a_body_beyond_the_limit_is_refused(serve: Any) -> None:
     from .conftest import spec_document
 

@@ -78,7 +78,9 @@ async def create_images(request: Request) -> BatchResult:
     service = service_of(request)
     caller = await service.caller(request, "write")
     if media_type(request) in NDJSON:
-        lines = await read_lines(request)
+        most = max(index.resource.spec.limits.batch_images for index in service.indexes.values())
+        lines = await read_lines(request, most)
+        _check_count(len(lines), most)
         return await store_lines(service, caller, request, lines)
     if media_type(request) not in (*JSON, FORM):
         raise unsupported(request, (FORM, NDJSON[0], *JSON))
@@ -92,8 +94,6 @@ async def store_lines(
     service: Service, caller: Caller, request: Request, lines: Sequence[bytes]
 ) -> BatchResult:
     """Store the images of NDJSON lines, which all mean the same index."""
-    most = max(index.resource.spec.limits.batch_images for index in service.indexes.values())
-    _check_count(len(lines), most)
     read = [_line(number, line) for number, line in enumerate(lines, 1)]
     names = {one.index for one in read if isinstance(one, ImageRequest)}
     if len(names) > 1:
@@ -124,7 +124,7 @@ async def store(
 
 def _check_count(count: int, limit: int) -> None:
     if count > limit:
-        detail = f"The batch has {count} images; at most {limit} (limits.batchImages)."
+        detail = f"The batch has more than {limit} images (limits.batchImages); send it in parts."
         raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
 
 
