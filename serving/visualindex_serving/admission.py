@@ -1,6 +1,8 @@
 """Admission control: a gateway works on a bounded number of requests and bodies, and says so when it is full."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -8,56 +10,107 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.problems import problem_response
 
 _ALWAYS = ("/healthz", "/readyz", "/livez", "/metrics")
+_SEARCH = "/api/search"
 BODY_TIMEOUT_S = 60.0
 
 
 class Admission:
-    """ASGI middleware: 503 with `Retry-After` beyond `limit` requests in flight, 413 beyond `max_body` bytes.
+    """ASGI middleware: 503 with `Retry-After` beyond `limit` requests or `max_bytes` of bodies in flight.
 
-    A body that has not arrived whole after `body_timeout_s` seconds is answered 408.
+    A body of more than `max_body` bytes, or `max_search_body` for a search, is answered 413, and one that has not
+    arrived whole after `body_timeout_s` seconds 408.
     """
 
     def __init__(
-        self, app: ASGIApp, *, limit: int, max_body: int, body_timeout_s: float = BODY_TIMEOUT_S
+        self,
+        app: ASGIApp,
+        *,
+        limit: int,
+        max_body: int,
+        max_search_body: int,
+        max_bytes: int,
+        body_timeout_s: float = BODY_TIMEOUT_S,
     ) -> None:
         self._app = app
         self._limit = limit
-        self._max_body = max_body
+        self._body_limit = _BodyLimit(max_body, "limits.requestBytes of the index")
+        self._search_limit = _BodyLimit(
+            min(max_body, max_search_body),
+            "for a search: a picture of limits.imageBytes and what is asked of it",
+        )
+        self._max_bytes = max_bytes
         self._body_timeout_s = body_timeout_s
         self._in_flight = 0
+        self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] != "http" or scope["path"] in _ALWAYS:
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
+        allowed = self._search_limit if scope["path"] == _SEARCH else self._body_limit
+        declared = _declared(scope)
+        refusal = self._refusal(declared, allowed)
         if refusal is not None:
             await problem_response(refusal)(scope, receive, send)
             return
+        held = declared
         self._in_flight += 1
+        self._bytes += held
+
+        def arrived(size: int) -> None:
+            """Count what comes beyond the declared length, as all of a chunked body does."""
+            nonlocal held
+            if size > allowed.bytes:
+                raise allowed.problem()
+            more = max(0, size - held)
+            if self._bytes + more > self._max_bytes:
+                raise self._full()
+            held += more
+            self._bytes += more
+
         try:
-            await self._app(scope, _bounded(receive, self._max_body, self._body_timeout_s), send)
+            await self._app(scope, _bounded(receive, arrived, self._body_timeout_s), send)
         finally:
             self._in_flight -= 1
+            self._bytes -= held
 
-    def _refusal(self, scope: Scope) -> ProblemError | None:
+    def _refusal(self, declared: int, allowed: "_BodyLimit") -> ProblemError | None:
         if self._in_flight >= self._limit:
             detail = f"This gateway already works on {self._limit} requests; try again in a second."
             return ProblemError(ProblemType.OVERLOADED, detail, retry_after_s=1)
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_body:
-            return _too_large(self._max_body)
-        return None
+        if declared > allowed.bytes:
+            return allowed.problem()
+        return self._full() if self._bytes + declared > self._max_bytes else None
+
+    def _full(self) -> ProblemError:
+        detail = f"This gateway already holds nearly {self._max_bytes} bytes of request bodies; try again in a second."
+        return ProblemError(ProblemType.OVERLOADED, detail, retry_after_s=1)
 
 
-def _too_large(limit: int) -> ProblemError:
-    detail = f"The request body is larger than {limit} bytes (limits.requestBytes of the index)."
-    return ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
+@dataclass(frozen=True)
+class _BodyLimit:
+    """Most bytes of a body, and where that is from."""
+
+    bytes: int
+    source: str
+
+    def problem(self) -> ProblemError:
+        """The problem of a larger body."""
+        detail = f"The request body is larger than {self.bytes} bytes ({self.source})."
+        return ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": self.bytes})
 
 
-def _bounded(receive: Receive, limit: int, timeout_s: float) -> Receive:
-    """`receive` with the body bounded in bytes and time; what comes after the body (a disconnect) may take its time."""
+def _declared(scope: Scope) -> int:
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
+
+
+def _bounded(receive: Receive, count: Callable[[int], None], timeout_s: float) -> Receive:
+    """`receive` with the body bounded in time, and in bytes by `count`, which is told how many have come so far.
+
+    What comes after the body (a disconnect) may take its time.
+    """
     seen = 0
     arrived = False
     until = asyncio.get_running_loop().time() + timeout_s
@@ -74,8 +127,7 @@ def _bounded(receive: Receive, limit: int, timeout_s: float) -> Receive:
             raise ProblemError(ProblemType.BODY_TIMEOUT, detail) from exc
         arrived = not message.get("more_body", False)
         seen += len(message.get("body", b""))
-        if seen > limit:
-            raise _too_large(limit)
+        count(seen)
         return message
 
     return bounded

@@ -56,6 +56,8 @@ _BODIES: list[type[BaseModel]] = [
     BatchRequest,
     EmbeddingRequest,
 ]
+_BODIES_IN_FLIGHT = 4  # of the largest size
+_BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
 ConnectShard = Callable[[str, int], ShardCall]
 
 
@@ -84,10 +86,13 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_ca
         app.include_router(module.router)
     openapi.install(app, _BODIES)
     pages.install(app)
+    max_body = max(r.spec.limits.request_bytes for r in resources)
     app.add_middleware(
         Admission,
         limit=max(r.spec.gateway.max_concurrent_requests for r in resources),
-        max_body=max(r.spec.limits.request_bytes for r in resources),
+        max_body=max_body,
+        max_search_body=max(r.spec.limits.image_bytes for r in resources) + _BESIDE_A_PICTURE,
+        max_bytes=max_body * _BODIES_IN_FLIGHT,
     )
     app.add_middleware(Origins)
     app.add_middleware(Observed)

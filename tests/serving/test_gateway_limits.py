@@ -2,13 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import httpx
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from visualindex.errors import ProblemError
 from visualindex_serving.admission import Admission
+from visualindex_serving.problems import problem_response
 from visualindex_serving.routes.metrics import PORT_VARIABLE
 from visualindex_serving.search_log import SearchLog, pseudonym
 
@@ -50,11 +55,50 @@ async def test_a_body_that_does_not_arrive_is_given_up(served: Served) -> None:
         "headers": [(b"content-type", b"application/json")],
         "app": served.app,
     }
-    bounded = Admission(served.app, limit=1, max_body=10**6, body_timeout_s=0.2)
+    bounded = Admission(
+        served.app, limit=1, max_body=10**6, max_search_body=10**6, max_bytes=10**6, body_timeout_s=0.2
+    )
     await bounded(scope, receive, send)
     assert sent[0]["status"] == 408
     assert b"body-timeout" in sent[1]["body"]
     assert bounded._in_flight == 0
+
+
+async def test_bodies_in_flight_are_bounded_together() -> None:
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            while (await receive()).get("more_body"):
+                pass
+        except ProblemError as refused:
+            await problem_response(refused)(scope, receive, send)
+            return
+        waiting.set()
+        await go_on.wait()
+        await Response("done")(scope, receive, send)
+
+    limits = {"max_body": 60, "max_search_body": 20, "max_bytes": 100}
+    bounded = Admission(app, limit=9, **limits)
+    transport = httpx.ASGITransport(app=bounded)
+
+    async def chunked(size: int) -> AsyncIterator[bytes]:
+        for _ in range(size):
+            yield b" "
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        problem(await client.post("/api/search", content=b" " * 21), 413, "request-too-large")
+        problem(await client.post("/api/search", content=chunked(21)), 413, "request-too-large")
+        first = asyncio.create_task(client.post("/api/images", content=chunked(60)))
+        await waiting.wait()
+        for body in (b" " * 41, chunked(41)):
+            answer = await client.post("/api/images", content=body)
+            problem(answer, 503, "overloaded")
+            assert answer.headers["retry-after"] == "1"
+        second = asyncio.create_task(client.post("/api/images", content=b" " * 40))
+        go_on.set()
+        assert [(await one).status_code for one in (first, second)] == [200, 200]
+    assert bounded._bytes == bounded._in_flight == 0
 
 
 class Agent(BaseHTTPRequestHandler):
