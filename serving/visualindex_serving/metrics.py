@@ -37,6 +37,11 @@ class ShardMetrics:
         keys = tuple(tags)
         self.rows = Gauge("visualindex_shard_rows", "Live rows.", tag_keys=keys)
         self.memory = Gauge("visualindex_shard_bytes", "Bytes of vectors and attributes.", tag_keys=keys)
+        self.full = Gauge(
+            "visualindex_shard_full",
+            "1 when images are missing because they do not fit into index.memoryPerShard, else 0.",
+            tag_keys=keys,
+        )
         self.lag = Gauge(
             "visualindex_shard_lag_ms",
             "Age in milliseconds of the shard's view of the change log.",
@@ -48,5 +53,5 @@ class ShardMetrics:
             [10, 25, 50, 75, 100, 150, 200, 250, 350, 500, 750, 1000, 2000, 5000],
             tag_keys=keys,
         )
-        for metric in (self.rows, self.memory, self.lag, self.freshness):
+        for metric in (self.rows, self.memory, self.full, self.lag, self.freshness):
             metric.set_default_tags(tags)

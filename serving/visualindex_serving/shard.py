@@ -2,9 +2,14 @@
 
 import asyncio
 import logging
+import math
 import time
 import uuid
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -19,6 +24,7 @@ from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _LEASE_S = 30.0
 _HEARTBEAT_S = 5.0
@@ -26,7 +32,9 @@ _LOAD_ROWS = 5_000
 _SEARCH_THREADS = 2
 _AWAY_S = 0.2
 _RELOAD_S = 1.0
-_FULL_S = 5.0
+_RENEW_S = 10.0
+_PIECE_ROWS = 64
+_ROOM = 0.9
 
 
 class ShardReplica:
@@ -51,6 +59,7 @@ class ShardReplica:
         self._wanted = asyncio.Event()
         self._caught_up = asyncio.Condition()
         self._polled_at = 0.0
+        self._full_at: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def _empty(self) -> ShardIndex:
@@ -64,7 +73,11 @@ class ShardReplica:
 
     async def open(self) -> None:
         """Load, register the lease, follow."""
-        await self._load()
+        try:
+            await self._load()
+        except BaseException:
+            self._end_threads()
+            raise
         await self._lease()
         self._tasks = [
             asyncio.create_task(self._follow(), name="follow"),
@@ -80,9 +93,17 @@ class ShardReplica:
             await self._catalog.release(self._resource.name, self._shard, self._name)
         except ProblemError as exc:
             logger.info("the lease of %s runs out by itself: %s", self._name, exc)
+        self._end_threads()
+
+    def _end_threads(self) -> None:
         self._index.close()
         for threads in (self._threads, self._writer):
             threads.shutdown(wait=False)
+
+    @property
+    def full(self) -> bool:
+        """Whether images of this shard are missing here because they do not fit into `index.memoryPerShard`."""
+        return self._full_at is not None
 
     def check(self) -> None:
         """Raise RuntimeError when the follower or the heartbeat has stopped."""
@@ -90,30 +111,63 @@ class ShardReplica:
         if dead:
             raise RuntimeError(f"shard {self._shard}: {', '.join(dead)} stopped")
 
-    async def _load(self) -> None:
+    async def _load(self, *, leased: bool = False) -> None:
+        """Load all rows anew. `leased`: the heartbeat holds a place in the log that the load does not reach back behind."""
         start, start_time = time.perf_counter(), time.time()
         index = self._empty()
-        leased = False
-        async for rows in self._follower.load(_LOAD_ROWS):
-            if not leased:
-                leased = await self._lease(loading=True)
-            await self._on_writer(lambda rows=rows: index.load([upserts(rows)]))
+        try:
+            left_out = await self._fill(index, leased=leased)
+        except BaseException:
+            index.close()
+            raise
         previous, self._index = self._index, index
         previous.close()
         self._applied = self._follower.position
         self._polled_at = start_time
+        self._full_at = None
+        self._note_full(index if left_out else None)
         logger.info(
             "shard %d holds %d rows, loaded in %.2f s", self._shard, len(index), time.perf_counter() - start
         )
 
-    async def _on_writer(self, job: object) -> object:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, job)  # type: ignore[arg-type]
+    async def _fill(self, index: ShardIndex, *, leased: bool) -> bool:
+        """Load what fits, under a lease; True when something did not fit, and then the rest was left out."""
+        leased_at = math.inf if leased else -math.inf
+        parts = cast("AsyncGenerator[Rows]", self._follower.load(_LOAD_ROWS))
+        async with aclosing(parts):
+            async for rows in parts:
+                if time.monotonic() - leased_at >= _RENEW_S and await self._lease(loading=True):
+                    leased_at = time.monotonic()
+                if await self._on_writer(partial(take, index, upserts(rows), None)):
+                    return True
+        return False
+
+    def _note_full(self, index: ShardIndex | None) -> None:
+        """Remember how many rows, removed ones that still take room among them, the index had when it was full."""
+        if index is not None:
+            figures = index.stats()
+            rows = figures["live"] + figures["dead"]
+            text = "shard %d of index %s is full at %d images: those beyond are not found; raise spec.index.memoryPerShard, "
+            if self._full_at is None:
+                logger.error(
+                    text + "add shards or delete images", self._shard, self._resource.name, len(index)
+                )
+            self._full_at = max(rows, self._full_at or 0)
+        self._metrics.full.set(float(self.full))
+
+    async def _on_writer(self, job: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, job)
 
     async def _follow(self) -> None:
         while True:
             await self._next_poll()
             try:
                 await self._poll()
+                if self._has_room_again():
+                    logger.info(
+                        "shard %d of index %s has room again: reloading", self._shard, self._resource.name
+                    )
+                    await self._reload(leased=True)
             except LogTrimmed as exc:
                 logger.warning("shard %d reloads: %s", self._shard, exc)
                 await self._reload()
@@ -121,16 +175,20 @@ class ShardReplica:
                 logger.warning("shard %d cannot read the change log: %s", self._shard, exc)
                 await asyncio.sleep(_AWAY_S)
 
-    async def _reload(self) -> None:
+    async def _reload(self, *, leased: bool = False) -> None:
         """Load until it succeeds: the rows of a load that broke off are not all here, so polling on would miss some."""
         while True:
             try:
-                await self._load()
+                await self._load(leased=leased)
             except ProblemError as exc:
                 logger.warning("shard %d cannot reload yet: %s", self._shard, exc)
                 await asyncio.sleep(_RELOAD_S)
             else:
                 return
+
+    def _has_room_again(self) -> bool:
+        """Whether enough was removed for a load to take in some of what was left out. A load leaves no removed rows."""
+        return self._full_at is not None and len(self._index) < _ROOM * self._full_at
 
     async def _next_poll(self) -> None:
         """Wait for the poll interval, or less when a search waits for news."""
@@ -156,20 +214,14 @@ class ShardReplica:
     async def _apply(self, changes: Changes) -> None:
         """Apply what a poll brought, whole, before the next poll: it will not be brought again.
 
-        A full shard applies the deletions and keeps trying to take the rest in, so room that deletions or a larger
-        `index.memoryPerShard` make is used; until then its view grows older, and its metrics and log say so.
+        A full shard applies the deletions and the upserts that fit. It forgets its copy of an image whose update does not
+        fit, so that nothing is found by what it no longer is, and loads again once there is room.
         """
         if not len(changes.upserts) and not changes.deleted:
             return
         index, rows, gone = self._index, upserts(changes.upserts), deletes(changes.deleted)
-        while True:
-            try:
-                await self._on_writer(lambda: index.apply(rows, gone))
-                break
-            except ProblemError as exc:
-                logger.error("shard %d of index %s: %s", self._shard, self._resource.name, exc.detail)
-                await self._on_writer(lambda: index.apply(None, gone))
-                await asyncio.sleep(_FULL_S)
+        if await self._on_writer(lambda: take(index, rows, gone)):
+            self._note_full(index)
         if changes.newest_changed_at is not None:
             age_ms = (time.time() - changes.newest_changed_at.timestamp()) * 1000
             self._metrics.freshness.observe(max(0.0, age_ms))
@@ -247,6 +299,36 @@ class ShardReplica:
             behind_s=time.time() - self._polled_at,
             replica=self._name,
         )
+
+
+def take(index: ShardIndex, rows: Upserts, gone: Deletes | None) -> bool:
+    """Apply the deletions and the upserts that fit, and forget the images of those that do not; True if there are any.
+
+    Raises RuntimeError for rows that the index cannot hold at all: the shard must not go on without them.
+    """
+    if _fits(index, rows, gone):
+        return False
+    index.apply(None, gone)
+    for first in range(0, len(rows), _PIECE_ROWS):
+        if not _fits(index, part(rows, slice(first, first + _PIECE_ROWS)), None):
+            index.apply(None, Deletes(rows.ids[first:]))
+            return True
+    return False
+
+
+def _fits(index: ShardIndex, rows: Upserts, gone: Deletes | None) -> bool:
+    try:
+        index.apply(rows, gone)
+    except ProblemError as problem:
+        if problem.type is ProblemType.STORAGE_FULL:
+            return False
+        raise RuntimeError(problem.detail) from problem
+    return True
+
+
+def part(rows: Upserts, chosen: slice) -> Upserts:
+    """Some of the rows."""
+    return Upserts(rows.ids[chosen], rows.vectors[chosen], rows.attributes[chosen], rows.versions[chosen])
 
 
 def upserts(rows: Rows) -> Upserts:

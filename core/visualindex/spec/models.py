@@ -132,7 +132,9 @@ class IndexSpec(SpecModel):
     hnsw: HnswSpec = Field(default=HnswSpec(), description="HNSW parameters.")
     memory_per_shard: ByteSize = Field(
         default=2 * 1024**3,
-        description="Memory budget of one shard replica in bytes; inserts beyond it are refused.",
+        description="Memory budget of one shard replica in bytes. A full shard keeps answering; what does not fit is "
+        "stored but not found until a tenth of the shard is deleted or the budget raised (metric "
+        "`visualindex_shard_full`).",
     )
     poll_interval_ms: int = Field(
         default=100,
@@ -204,7 +206,8 @@ class StorageSpec(SpecModel):
     s3: S3Spec | None = Field(default=None, description="S3-compatible bucket.")
     thumbnail_sizes: tuple[int, int, int] = Field(
         default=(128, 320, 640),
-        description="Longest edges in pixels of the three WebP thumbnails, ascending.",
+        description="Longest edges in pixels of the three WebP thumbnails, ascending. Erasing an image deletes those of "
+        "the present and of the default sizes.",
     )
 
     @model_validator(mode="after")
