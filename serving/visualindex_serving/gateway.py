@@ -80,6 +80,8 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_ca
         description="Visual search: a picture in, the items that look like it out.",
         lifespan=_lifespan(resources, connect),
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
     )
     problems.install(app)
     for module in (searching, batches, images, thumbnails, internal, health, metrics):

@@ -1,4 +1,4 @@
-"""The first page: static files under a policy that keeps the browser to this origin and to these files."""
+"""The search page and the reference: static files under a policy that keeps the browser to this origin and these files."""
 
 import os
 from pathlib import Path
@@ -40,9 +40,13 @@ class _Files(StaticFiles):
 
 
 def install(app: FastAPI) -> None:
-    """Serve the page at `/` and its files at `/static`."""
+    """Serve the search page at `/`, the reference of the API at `/docs`, and their files at `/static`."""
     app.mount("/static", _Files(directory=_WEB), name="static")
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page(_: Request) -> Response:
         return FileResponse(_WEB / "index.html", media_type="text/html", headers=_HEADERS)
+
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+    async def reference(_: Request) -> Response:
+        return FileResponse(_WEB / "reference.html", media_type="text/html", headers=_HEADERS)
