@@ -108,3 +108,14 @@ def test_a_foreign_socket_folder_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path / "run", 12345, 12345)
     with pytest.raises(Exception, match="belongs to user 12345"):
         EmbeddedPostgres(tmp_path).start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server under another account")
+def test_a_closed_folder_opens_for_the_server_alone() -> None:
+    with folder() as above:
+        state = above / "state"
+        state.mkdir(mode=0o700)
+        with serving(EmbeddedPostgres(state)) as embedded:
+            assert scalar(embedded, "SELECT 1") == 1
+            assert [path.stat().st_mode & 0o777 for path in (above, state)] == [0o710, 0o710]
+            assert state.stat().st_gid == embedded.data.stat().st_gid

@@ -253,11 +253,18 @@ def _own(folder: Path, account: pwd.struct_passwd | None) -> None:
 
 
 def _let_through(path: Path, account: pwd.struct_passwd | None) -> None:
-    """Lets the account pass (not list) the folders above `path`, as root."""
-    for folder in path.parents if account else ():
-        mode = folder.stat().st_mode
-        if not mode & 0o001:
-            folder.chmod(mode | 0o001)
+    """Lets the account pass (not list) the folders above `path`, as root: it alone where nobody else could so far."""
+    if account is None:
+        return
+    for folder in path.parents:
+        found = folder.stat()
+        if found.st_mode & 0o001 or (found.st_gid == account.pw_gid and found.st_mode & 0o010):
+            continue
+        if found.st_mode & 0o070:
+            folder.chmod(found.st_mode | 0o001)
+        else:
+            os.chown(folder, -1, account.pw_gid)
+            folder.chmod(found.st_mode | 0o010)
 
 
 def _serves(pid: int, data: Path) -> bool:

@@ -48,16 +48,16 @@ class Erasures:
         return await self._erase_all(await self.connections.read(pending), erase)
 
     async def _erase_all(self, wanted: Sequence[tuple[str, bytes]], erase: EraseObjects) -> int:
-        erased, failed = 0, []
+        erased, failed = 0, list[tuple[str, bytes, Exception]]()
         for index, digest in wanted:
             try:
                 erased += await self._erase(index, digest, erase)
             except Exception as error:  # a store may fail in any way; the others must be tried
                 failed.append((index, digest, error))
         if failed:
-            index, digest, error = failed[0]
+            index, digest, first = failed[0]
             text = "erasing %d originals failed and will be tried again; the first is %s of index %s"
-            _log.error(text, len(failed), digest.hex(), index, exc_info=error)
+            _log.error(text, len(failed), digest.hex(), index, exc_info=first)
             await self._postpone([(index, digest) for index, digest, _ in failed])
         return erased
 
