@@ -8,13 +8,13 @@ import pytest
 from visualindex.errors import ProblemError
 from visualindex.objectstore import (
     LocalObjectStore,
-    S3ObjectStore,
     all_keys,
     open_store,
     original_key,
     thumbnail_key,
 )
 from visualindex.objectstore.base import checked_key
+from visualindex.objectstore.s3 import S3ObjectStore
 from visualindex.spec.models import S3Spec, StorageSpec
 
 DIGEST = hashlib.sha256(b"picture").digest()
