@@ -56,7 +56,7 @@ async def test_an_image_becomes_indexed(served: Served) -> None:
     written = await put(served, 1)
     assert await found_keys(served, 1, token=written["token"], limit=1) == ["k1"]
     replica = await served.shards.replica("things", 0)
-    await replica._beat()
+    await replica._lease()
     assert (await view(served, written["image_id"]))["embedding"]["state"] == "indexed"
 
 
@@ -100,7 +100,7 @@ async def test_a_deleted_image_is_erased_everywhere(served: Served) -> None:
     async def delete(name: str, gone: bytes) -> None:
         await index.store.delete(all_keys(name, gone, index.resource.spec.storage.thumbnail_sizes))
 
-    assert await service.catalog.sweep_erasures(delete) == 1
+    assert await service.catalog.sweep_erasures(delete, ["things"]) == 1
     for key in all_keys("things", digest, index.resource.spec.storage.thumbnail_sizes):
         assert await index.store.stat(key) is None
     assert (await served.client.get(f"/api/thumbnails/things/128/{digest.hex()}.webp")).status_code == 404
