@@ -14,6 +14,11 @@ SHARD_CPUS = 0.25
 ENCODER_CPUS = 0.5
 
 
+def index_application(name: str) -> str:
+    """The Serve application that holds an index's shards and encoder."""
+    return f"index-{name}"
+
+
 def serve_config(resources: list[VisualIndex], *, host: str, port: int) -> dict[str, Any]:
     """The Serve configuration (`PUT /api/serve/applications/`, RayService `serveConfigV2`) of a service."""
     ordered = sorted(resources, key=lambda r: r.name)
@@ -27,7 +32,7 @@ def serve_config(resources: list[VisualIndex], *, host: str, port: int) -> dict[
 
 def _index(resource: VisualIndex) -> dict[str, Any]:
     return {
-        "name": f"index-{resource.name}",
+        "name": index_application(resource.name),
         "route_prefix": None,
         "import_path": "visualindex_serving.app:build_index",
         "args": {"index": document(resource)},

@@ -45,18 +45,12 @@ class Runtime:
         return loopback and index.spec.access.mode in ("auto", "open")
 
 
-def index_application(name: str) -> str:
-    """The Serve application that holds an index's shards and encoder."""
-    return f"index-{name}"
-
-
 def shard_deployment(shard: int) -> str:
     """The deployment of one shard inside its index's application."""
     return f"shard-{shard}"
 
 
 ENCODER_DEPLOYMENT = "encoder"
-GATEWAY_APPLICATION = "gateway"
 
 
 def read_specs(documents: list[dict[str, Any]]) -> list[VisualIndex]:

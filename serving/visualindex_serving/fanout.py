@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from visualindex.ann import Hits, merge_hits
@@ -90,7 +90,7 @@ async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:
         if remaining(query.deadline) <= 0:
             raise
         await asyncio.sleep(0.01)
-        return await call(replace(query))
+        return await call(query)
 
 
 async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], after_s: float) -> ShardAnswer:

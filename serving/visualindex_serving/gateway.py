@@ -19,11 +19,12 @@ from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
 from visualindex.imaging import DecodePool
 from visualindex.objectstore import open_store
+from visualindex.serve_config import index_application
 from visualindex.spec import VisualIndex
 from visualindex_serving import openapi, pages, problems
 from visualindex_serving.access import Authenticator
 from visualindex_serving.admission import Admission
-from visualindex_serving.config import ENCODER_DEPLOYMENT, Runtime, index_application, read_specs
+from visualindex_serving.config import ENCODER_DEPLOYMENT, Runtime, read_specs
 from visualindex_serving.encoding import (
     AboutEncoder,
     batcher,

@@ -8,7 +8,8 @@ from ray import serve
 from ray.exceptions import RayTaskError
 
 from visualindex.errors import ProblemError
-from visualindex_serving.config import index_application, shard_deployment
+from visualindex.serve_config import index_application
+from visualindex_serving.config import shard_deployment
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
