@@ -219,11 +219,11 @@ def test_a_picture_can_be_dropped_or_pasted(site: Site, visit: Open, way: str) -
 def test_the_keyboard_alone_will_do(site: Site, visit: Open) -> None:
     page = visit(site).page
     expect(page.get_by_label("Index")).to_be_visible()
-    page.keyboard.press("Tab")
-    expect(page.get_by_label("Index")).to_be_focused()
-    page.keyboard.press("Tab")
-    expect(page.get_by_label("Choose a picture")).to_be_focused()
-    with page.expect_file_chooser() as chooser:
+    with page.expect_file_chooser() as chooser:  # first of all: the browser learns of it beside the keys
+        page.keyboard.press("Tab")
+        expect(page.get_by_label("Index")).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.get_by_label("Choose a picture")).to_be_focused()
         page.keyboard.press("Space")
     chooser.value.set_files([upload(picture(8))])
     expect(page.get_by_role("heading", name="Like your picture")).to_be_focused()
