@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import ray.util
+
 from visualindex.spec import VisualIndex
 
 Mode = Literal["local", "cluster"]
@@ -38,6 +40,12 @@ class Runtime:
     def cache_dir(self) -> Path:
         """Where weights and other rebuildable files of this node are kept."""
         return self.state_dir / "cache"
+
+    def node_address(self) -> str:
+        """Where other processes of the service reach one on this node: loopback when all of them are on it."""
+        if self.mode == "local":
+            return "127.0.0.1"
+        return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
     def open_access(self, index: VisualIndex) -> bool:
         """Whether an index may be used without a key: only in local mode and on loopback."""

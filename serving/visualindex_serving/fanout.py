@@ -21,7 +21,7 @@ _MISSING = (ProblemType.DEADLINE_EXCEEDED, ProblemType.UNAVAILABLE, ProblemType.
 
 
 class ShardCall(Protocol):
-    """Asks one shard: by a Serve handle in production, in process in tests."""
+    """Asks one shard: over the network in production, in process in tests."""
 
     async def __call__(self, query: ShardQuery) -> ShardAnswer: ...
 
@@ -57,7 +57,8 @@ class Fanout:
 
     async def search(self, query: ShardQuery) -> Merged:
         """Ask all shards. Raises ProblemError when none answered or one could not catch up with the token."""
-        reports = await asyncio.gather(*(self._ask(i, call, query) for i, call in enumerate(self._shards)))
+        asking = [self._ask(shard, call, query) for shard, call in enumerate(self._shards)]
+        reports = [await asking[0]] if len(asking) == 1 else await asyncio.gather(*asking)
         answers = [report.answer for report in reports if report.answer is not None]
         if not answers:
             raise _none_answered(reports)
@@ -95,14 +96,12 @@ async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:
 
 async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], after_s: float) -> ShardAnswer:
     """Ask a second replica when the first is silent for half the time left: it may hang with its node."""
-    first = asyncio.ensure_future(ask())
-    tasks = [first]
+    tasks = [asyncio.create_task(ask())]
     try:
-        done, _ = await asyncio.wait(tasks, timeout=after_s)
-        if done:
-            return first.result()
-        tasks.append(asyncio.ensure_future(ask()))
-        done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, left = await asyncio.wait(tasks, timeout=after_s)
+        if not done:
+            tasks.append(asyncio.create_task(ask()))
+            done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if left and all(task.exception() is not None for task in done):
             done, _ = await asyncio.wait(left)
         answered = [task for task in done if task.exception() is None]

@@ -34,7 +34,6 @@ from visualindex_serving.encoding import (
     remote_encode,
 )
 from visualindex_serving.fanout import Fanout, ShardCall
-from visualindex_serving.handles import shard_call
 from visualindex_serving.heads import HeadAsGet
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.maintenance import Maintenance
@@ -44,6 +43,8 @@ from visualindex_serving.origins import Origins
 from visualindex_serving.routes import batches, health, images, internal, metrics, searching, thumbnails
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
+from visualindex_serving.shard_directory import ShardDirectory
+from visualindex_serving.shard_wire import link_key
 from visualindex_serving.vision import EncodeOne, Vision
 
 logger = logging.getLogger(__name__)
@@ -69,10 +70,10 @@ class Gateway:
         """The process answers; a part that is missing shows in /readyz, and restarting the gateway would not mend it."""
 
 
-def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_call) -> FastAPI:
+def create_app(documents: list[dict[str, Any]], connect: ConnectShard | None = None) -> FastAPI:
     """The ASGI application for a list of VisualIndex documents; its lifespan opens and closes all parts.
 
-    `connect(index, shard)` gives the way to ask a shard: a Serve handle unless a caller has the shards in its process.
+    `connect(index, shard)` gives the way to ask a shard: over the network unless a caller has the shards in its process.
     """
     resources = read_specs(documents)
     app = FastAPI(
@@ -103,7 +104,7 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard = shard_ca
     return app
 
 
-def _lifespan(resources: list[VisualIndex], connect: ConnectShard) -> Callable[[FastAPI], Any]:
+def _lifespan(resources: list[VisualIndex], connect: ConnectShard | None) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -114,7 +115,7 @@ def _lifespan(resources: list[VisualIndex], connect: ConnectShard) -> Callable[[
 
 
 async def open_service(
-    resources: list[VisualIndex], runtime: Runtime, connect: ConnectShard, stack: AsyncExitStack
+    resources: list[VisualIndex], runtime: Runtime, connect: ConnectShard | None, stack: AsyncExitStack
 ) -> Service:
     """Open every part of a gateway; `stack` closes them in reverse order."""
     connections = max(r.spec.postgres.max_connections for r in resources)
@@ -126,12 +127,20 @@ async def open_service(
     log = SearchLog(catalog.log_searches, metrics.search_log_dropped.inc)
     log.start()
     stack.push_async_callback(log.close)
+    secret = await catalog.service_secret(secrets.token_bytes)
+    connect = connect or await _open_directory(catalog, secret, stack)
     indexes = {r.name: await _open_index(r, runtime, catalog, connect, stack) for r in resources}
     maintenance = Maintenance(catalog, list(indexes.values()))
     maintenance.start()
     stack.push_async_callback(maintenance.close)
-    secret = await catalog.service_secret(secrets.token_bytes)
     return Service(indexes, catalog, Authenticator(catalog.authenticate), log, metrics, secret)
+
+
+async def _open_directory(catalog: Catalog, secret: bytes, stack: AsyncExitStack) -> ConnectShard:
+    directory = ShardDirectory(catalog.replica_addresses, link_key(secret))
+    directory.start()
+    stack.push_async_callback(directory.close)
+    return directory.connect
 
 
 async def _open_index(

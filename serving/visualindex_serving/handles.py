@@ -4,15 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ray import serve
 from ray.exceptions import RayTaskError
 
 from visualindex.errors import ProblemError
-from visualindex.serve_config import index_application
-from visualindex_serving.config import shard_deployment
 from visualindex_serving.deadlines import exceeded, remaining
-from visualindex_serving.fanout import ShardCall
-from visualindex_serving.messages import ShardAnswer, ShardQuery
 
 
 def problem_in(error: BaseException) -> ProblemError | None:
@@ -39,22 +34,3 @@ async def call_twice(call: Callable[[], Awaitable[Any]], deadline: float, what: 
             if last:
                 raise
     raise AssertionError("unreachable")
-
-
-def shard_call(index: str, shard: int) -> ShardCall:
-    """A shard's handle as a call. Its problems come out as ProblemError."""
-    handle = serve.get_deployment_handle(shard_deployment(shard), index_application(index)).options(
-        request_serialization="pickle", response_serialization="pickle"
-    )
-
-    async def call(query: ShardQuery) -> ShardAnswer:
-        try:
-            answer: ShardAnswer = await handle.search.remote(query)
-        except Exception as exc:
-            problem = problem_in(exc)
-            if problem is not None:
-                raise problem from exc
-            raise
-        return answer
-
-    return call

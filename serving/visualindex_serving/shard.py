@@ -40,13 +40,23 @@ _ROOM = 0.9
 class ShardReplica:
     """The state and the tasks of one replica. `open` returns once it holds everything its position covers."""
 
-    def __init__(self, resource: VisualIndex, shard: int, catalog: Catalog, fingerprint: str) -> None:
+    def __init__(
+        self,
+        resource: VisualIndex,
+        shard: int,
+        catalog: Catalog,
+        fingerprint: str,
+        *,
+        address: str | None = None,
+    ) -> None:
+        """Gateways find the replica at `address`, `host:port`, once it has loaded."""
         spec = resource.spec
         self._resource = resource
         self._shard = shard
         self._name = uuid.uuid4().hex[:12]
         self._catalog = catalog
         self._fingerprint = fingerprint
+        self._address = address
         self._index = self._empty()
         self._follower = catalog.follow(
             resource.name, fingerprint, buckets_of_shard(shard, spec.index.shards)
@@ -84,8 +94,8 @@ class ShardReplica:
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
         ]
 
-    async def close(self) -> None:
-        """Stop following and give the lease back, so that nothing waits for this replica."""
+    async def leave(self) -> None:
+        """Stop following and give the lease back, so that nothing waits for this replica; searches still answer."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -93,6 +103,10 @@ class ShardReplica:
             await self._catalog.release(self._resource.name, self._shard, self._name)
         except ProblemError as exc:
             logger.info("the lease of %s runs out by itself: %s", self._name, exc)
+
+    async def close(self) -> None:
+        """Leave, and end the threads."""
+        await self.leave()
         self._end_threads()
 
     def _end_threads(self) -> None:
@@ -240,7 +254,14 @@ class ShardReplica:
         rows = len(self._index)
         try:
             await self._catalog.heartbeat(
-                self._resource.name, self._shard, self._name, position, rows, _LEASE_S, loading=loading
+                self._resource.name,
+                self._shard,
+                self._name,
+                position,
+                rows,
+                _LEASE_S,
+                loading=loading,
+                address=self._address,
             )
         except (ProblemError, LogTrimmed) as exc:
             logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)

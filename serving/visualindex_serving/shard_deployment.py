@@ -1,6 +1,7 @@
-"""The Serve deployment of a shard."""
+"""The Serve deployment of a shard. Serve starts, watches and replaces it; gateways ask it on a port of its own."""
 
 import asyncio
+import secrets
 import time
 from typing import Any
 
@@ -8,6 +9,8 @@ from visualindex.catalog import Catalog
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard import ShardReplica, not_registered
+from visualindex_serving.shard_listener import ShardListener
+from visualindex_serving.shard_wire import link_key
 
 _REGISTRATION_S = 300.0
 
@@ -19,33 +22,43 @@ class Shard:
         (self._resource,) = read_specs([document])
         self._number = shard
         self._starting = asyncio.Lock()
-        self._replica: ShardReplica | None = None
         self._catalog: Catalog | None = None
+        self._listener: ShardListener | None = None
+        self._replica: ShardReplica | None = None
 
     async def check_health(self) -> None:
-        """Serve calls this before it routes anything here: the first call loads the shard."""
-        (await self._opened()).check()
-
-    async def search(self, query: ShardQuery) -> ShardAnswer:
-        """Answer a batch of searches."""
-        replica = self._replica or await self._opened()
-        return await replica.search(query)
-
-    async def _opened(self) -> ShardReplica:
+        """Serve's first call loads the shard. Raises RuntimeError when a part of the replica has stopped."""
         async with self._starting:
             if self._replica is None:
-                runtime = Runtime.from_env()
-                self._catalog = await Catalog.open(
-                    runtime.dsn, max_connections=2, application_name=f"visualindex-shard-{self._number}"
-                )
-                fingerprint = await _registered(self._catalog, self._resource.name)
-                replica = ShardReplica(self._resource, self._number, self._catalog, fingerprint)
-                await replica.open()
-                self._replica = replica
-            return self._replica
+                self._replica = await self._opened()
+        self._replica.check()
+        if self._listener is None or not self._listener.serving:
+            raise RuntimeError(f"shard {self._number} has no port any more")
+
+    async def _opened(self) -> ShardReplica:
+        runtime = Runtime.from_env()
+        self._catalog = await Catalog.open(
+            runtime.dsn, max_connections=2, application_name=f"visualindex-shard-{self._number}"
+        )
+        fingerprint = await _registered(self._catalog, self._resource.name)
+        key = link_key(await self._catalog.service_secret(secrets.token_bytes))
+        self._listener = ShardListener(self._search, key)
+        address = await self._listener.start(runtime.node_address())
+        replica = ShardReplica(self._resource, self._number, self._catalog, fingerprint, address=address)
+        await replica.open()
+        return replica
+
+    async def _search(self, query: ShardQuery) -> ShardAnswer:
+        if self._replica is None:  # nobody is told the address before the load
+            raise not_registered(self._resource.name)
+        return await self._replica.search(query)
 
     async def __del__(self) -> None:
-        """Give the lease back when Serve stops the replica in good order."""
+        """When Serve stops the replica in good order, gateways are told before the port closes."""
+        if self._replica is not None:
+            await self._replica.leave()
+        if self._listener is not None:
+            await self._listener.close()
         if self._replica is not None:
             await self._replica.close()
         if self._catalog is not None:

@@ -1,6 +1,7 @@
 """What each replica has applied, for how long its lease holds the log, and the trimming of what nobody needs."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -93,17 +94,19 @@ class Replicas:
         lease_s: float = 60.0,
         *,
         loading: bool = False,
+        address: str | None = None,
     ) -> None:
         """Notes what the replica has applied and keeps its place in the log for `lease_s` seconds.
 
-        A replica that is `loading` holds its place without counting as one that has applied anything. Raises
-        LogTrimmed when the position is from before a restore.
+        A replica that is `loading` holds its place without counting as one that has applied anything. Gateways reach it
+        at `address`, `host:port`. Raises LogTrimmed when the position is from before a restore.
         """
-        query = """INSERT INTO replicas (index_name, shard, replica, position, row_count, loading, lease_until)
-            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, clock_timestamp() + make_interval(secs => %s))
+        query = """INSERT INTO replicas
+                (index_name, shard, replica, position, row_count, loading, address, lease_until)
+            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, clock_timestamp() + make_interval(secs => %s))
             ON CONFLICT (index_name, shard, replica) DO UPDATE SET position = excluded.position,
-                row_count = excluded.row_count, loading = excluded.loading, lease_until = excluded.lease_until,
-                updated_at = now()"""
+                row_count = excluded.row_count, loading = excluded.loading, address = excluded.address,
+                lease_until = excluded.lease_until, updated_at = now()"""
 
         async def work(transaction: Transaction) -> None:
             if position.epoch != transaction.epoch:
@@ -119,6 +122,7 @@ class Replicas:
                 position.snapshot,
                 rows,
                 loading,
+                address,
                 lease_s,
             )
 
@@ -138,6 +142,19 @@ class Replicas:
 
         async def work(connection: Connection) -> list[ReplicaPosition]:
             return await _positions(connection, index, shard)
+
+        return await self.connections.read(work)
+
+    async def replica_addresses(self, indexes: Collection[str]) -> dict[tuple[str, int], list[str]]:
+        """Where the loaded replicas with a live lease are reached, by index and shard."""
+        query = """SELECT index_name, shard, address FROM replicas
+            WHERE index_name = ANY(%s) AND lease_until > now() AND NOT loading AND address IS NOT NULL"""
+
+        async def work(connection: Connection) -> dict[tuple[str, int], list[str]]:
+            found = defaultdict[tuple[str, int], list[str]](list)
+            for index, shard, address in await rows(connection, query, list(indexes)):
+                found[index, shard].append(address)
+            return dict(found)
 
         return await self.connections.read(work)
 

@@ -1,0 +1,134 @@
+"""Where the replicas of every shard are: learnt from their leases in the catalog, kept connected, asked in turn.
+
+A replica is found once it holds everything its lease says, and is left when its connection ends, not when its lease
+does: while the database is down nobody can renew one, and searches go on.
+"""
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.fanout import ShardCall
+from visualindex_serving.messages import ShardAnswer, ShardQuery
+from visualindex_serving.shard_link import ShardLink
+
+logger = logging.getLogger(__name__)
+
+ShardOf = tuple[str, int]
+"""Index and number of a shard."""
+
+Addresses = Callable[[Collection[str]], Awaitable[Mapping[ShardOf, Collection[str]]]]
+"""The addresses of the loaded replicas of the given indexes."""
+
+_LOOK_S = 1.0
+_LOOK_FOR_MISSING_S = 0.2
+_PATIENCE_S = 0.5
+
+
+class ShardDirectory:
+    """Connections to every replica of the shards that were asked for with `connect`."""
+
+    def __init__(self, addresses: Addresses, key: bytes) -> None:
+        self._addresses = addresses
+        self._key = key
+        self._links: dict[ShardOf, dict[str, ShardLink]] = {}
+        self._dialling: dict[str, asyncio.Task[None]] = {}
+        self._arrivals: dict[ShardOf, asyncio.Event] = defaultdict(asyncio.Event)
+        self._wanted = asyncio.Event()
+        self._reachable = True
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin looking for replicas in the background."""
+        self._task = asyncio.create_task(self._look(), name="shard-directory")
+
+    async def close(self) -> None:
+        """Stop, and close every connection."""
+        tasks = [task for task in (self._task, *self._dialling.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for links in self._links.values():
+            for link in list(links.values()):
+                link.abort()
+
+    def connect(self, index: str, shard: int) -> ShardCall:
+        """The way to ask a shard. Its call raises ProblemError UNAVAILABLE when no replica can be reached."""
+        place = (index, shard)
+        self._links.setdefault(place, {})
+        self._wanted.set()
+
+        async def call(query: ShardQuery) -> ShardAnswer:
+            return await (await self._least_busy(place)).ask(query)
+
+        return call
+
+    async def _least_busy(self, place: ShardOf) -> ShardLink:
+        links = self._links[place]
+        if not links:
+            await self._arrival(place)
+        if not links:
+            index, shard = place
+            detail = f"No replica of shard {shard} of index {index} can be reached; try again."
+            raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1)
+        return min(links.values(), key=lambda link: (link.load, random.random()))  # noqa: S311 - spreads load
+
+    async def _arrival(self, place: ShardOf) -> None:
+        """Wait a moment for a replica: one that was restarted is found within it."""
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._arrivals[place].wait()
+        except TimeoutError:
+            pass
+
+    async def _look(self) -> None:
+        while True:
+            await self._find()
+            missing = any(not links for links in self._links.values())
+            try:
+                async with asyncio.timeout(_LOOK_FOR_MISSING_S if missing else _LOOK_S):
+                    await self._wanted.wait()
+                await asyncio.sleep(_LOOK_FOR_MISSING_S / 4)  # several that want the same are served at once
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+
+    async def _find(self) -> None:
+        """Dial every replica that is not connected."""
+        try:
+            found = await self._addresses({index for index, _ in self._links})
+        except ProblemError as problem:
+            if self._reachable:
+                logger.warning("new shard replicas cannot be found for now: %s", problem.detail)
+            self._reachable = False
+            return
+        self._reachable = True
+        for place in found.keys() & self._links.keys():
+            for address in found[place]:
+                if address not in self._links[place] and address not in self._dialling:
+                    task = asyncio.create_task(self._dial(place, address), name=f"dial {address}")
+                    self._dialling[address] = task
+
+    async def _dial(self, place: ShardOf, address: str) -> None:
+        links = self._links[place]
+
+        def ended(link: ShardLink) -> None:
+            if links.get(address) is link:
+                del links[address]
+                self._wanted.set()
+            if not links:
+                self._arrivals[place].clear()
+
+        try:
+            link = await ShardLink.connect(address, self._key, ended)
+            if link.open:
+                links[address] = link
+                self._arrivals[place].set()
+        except (OSError, TimeoutError) as exc:
+            logger.info("shard replica %s of %s does not answer: %s", address, place, exc)
+        finally:
+            del self._dialling[address]

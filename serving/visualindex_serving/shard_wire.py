@@ -1,0 +1,112 @@
+"""What gateways and shards say to each other, as frames: queries, answers, problems, and who they are.
+
+Time travels as what is left of it, so that the clocks of two nodes need not agree.
+"""
+
+import hashlib
+import hmac
+import time
+from typing import Any
+
+import numpy as np
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.deadlines import remaining
+from visualindex_serving.frames import Head, frame
+from visualindex_serving.messages import ShardAnswer, ShardQuery
+
+VERSION = 1
+_ID_BYTES = 16
+
+
+def query_frame(number: int, query: ShardQuery) -> bytes:
+    """A query under a number that its answer will carry. Body: float32[q, d], then the excluded ids."""
+    head = {
+        "number": number,
+        "shape": query.vectors.shape,
+        "k": query.k,
+        "filter": query.filter,
+        "left_s": remaining(query.deadline),
+        "token": query.token,
+        "strong": query.strong,
+        "wait_s": query.wait_s,
+    }
+    return frame(head, np.ascontiguousarray(query.vectors, "<f4").tobytes(), *query.exclude)
+
+
+def read_query(head: Head, body: bytes) -> ShardQuery:
+    """The query of a frame. Raises KeyError, TypeError or ValueError for a malformed one."""
+    rows, dimension = head["shape"]
+    size = rows * dimension * 4
+    excluded = body[size:]
+    return ShardQuery(
+        vectors=np.frombuffer(body[:size], "<f4").reshape(rows, dimension),
+        k=int(head["k"]),
+        filter=head["filter"],
+        exclude=tuple(excluded[at : at + _ID_BYTES] for at in range(0, len(excluded), _ID_BYTES)),
+        deadline=time.time() + head["left_s"],
+        token=head["token"],
+        strong=head["strong"],
+        wait_s=head["wait_s"],
+    )
+
+
+def answer_frame(number: int, answer: ShardAnswer) -> bytes:
+    """An answer. Body: counts int64[q], scores float32[q, k], ids uint8[q, k, 16]."""
+    head = {
+        "number": number,
+        "shape": answer.scores.shape,
+        "rows": answer.rows,
+        "cpu_ms": answer.cpu_ms,
+        "behind_s": answer.behind_s,
+        "replica": answer.replica,
+    }
+    arrays = (answer.counts.astype("<i8"), answer.scores.astype("<f4"), answer.ids)
+    return frame(head, *(np.ascontiguousarray(array).tobytes() for array in arrays))
+
+
+def problem_frame(number: int, problem: ProblemError) -> bytes:
+    """A problem in place of an answer."""
+    document = {
+        "type": problem.type.name,
+        "detail": problem.detail,
+        "retry_after_s": problem.retry_after_s,
+        "extra": problem.extra,
+    }
+    return frame({"number": number, "problem": document})
+
+
+def read_answer(head: Head, body: bytes) -> ShardAnswer | ProblemError:
+    """The answer or the problem of a frame. Raises KeyError, TypeError or ValueError for a malformed one."""
+    if "problem" in head:
+        return _problem(head["problem"])
+    queries, k = head["shape"]
+    scores_at, ids_at = queries * 8, queries * 8 + queries * k * 4
+    return ShardAnswer(
+        ids=np.frombuffer(body[ids_at:], np.uint8).reshape(queries, k, _ID_BYTES),
+        scores=np.frombuffer(body[scores_at:ids_at], "<f4").reshape(queries, k),
+        counts=np.frombuffer(body[:scores_at], "<i8"),
+        rows=head["rows"],
+        cpu_ms=head["cpu_ms"],
+        behind_s=head["behind_s"],
+        replica=head["replica"],
+    )
+
+
+def _problem(document: dict[str, Any]) -> ProblemError:
+    return ProblemError(
+        ProblemType[document["type"]],
+        document["detail"],
+        retry_after_s=document["retry_after_s"],
+        extra=document["extra"],
+    )
+
+
+def link_key(service_secret: bytes) -> bytes:
+    """The 32 bytes that gateways and shards of one service, and nobody else, know."""
+    return hmac.digest(service_secret, b"shard link", hashlib.sha256)
+
+
+def proof(key: bytes, role: str, own_nonce: bytes, other_nonce: bytes) -> bytes:
+    """Shows that `role` knows the key, for this connection alone: HMAC-SHA-256 over both sides' nonces."""
+    return hmac.digest(key, role.encode() + own_nonce + other_nonce, hashlib.sha256)

@@ -1,0 +1,178 @@
+"""Finding replicas by their leases, spreading queries over them, and leaving those that are gone."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+
+import numpy as np
+import pytest
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.messages import ShardAnswer, ShardQuery
+from visualindex_serving.shard_directory import ShardDirectory, ShardOf
+from visualindex_serving.shard_listener import ShardListener
+
+KEY = bytes(range(32))
+PLACE = ("things", 0)
+
+
+def query() -> ShardQuery:
+    return ShardQuery(np.ones((1, 3), np.float32), 1, None, (), time.time() + 5)
+
+
+class Leases:
+    """What the catalog would say."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self.down = False
+        self.looks = 0
+
+    async def read(self, indexes: Collection[str]) -> Mapping[ShardOf, Collection[str]]:
+        self.looks += 1
+        if self.down:
+            raise ProblemError(ProblemType.UNAVAILABLE, "no database")
+        return {PLACE: list(self.addresses), ("other", 3): ["192.0.2.1:1"]}
+
+
+class Replica:
+    """A replica that answers with its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.asked = 0
+        self.hangs = False
+        self.listener = ShardListener(self.search, KEY)
+        self.address = ""
+
+    async def search(self, _: ShardQuery) -> ShardAnswer:
+        self.asked += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        shape = (1, 0)
+        return ShardAnswer(
+            np.zeros((*shape, 16), np.uint8), np.zeros(shape, np.float32), np.zeros(1, np.int64), 0, 0.0
+        )
+
+    async def start(self) -> "Replica":
+        self.address = await self.listener.start("127.0.0.1")
+        return self
+
+    def die(self) -> None:
+        """As SIGKILL looks from outside: the port and its connections are gone without a word."""
+        assert self.listener._server is not None
+        self.listener._server.close()
+        for session in list(self.listener._sessions):
+            session.abort()
+
+
+@pytest.fixture
+async def leases() -> Leases:
+    return Leases()
+
+
+@pytest.fixture
+async def directory(leases: Leases) -> AsyncIterator[ShardDirectory]:
+    directory = ShardDirectory(leases.read, KEY)
+    directory.start()
+    yield directory
+    await directory.close()
+
+
+@pytest.fixture
+async def replicas(leases: Leases) -> AsyncIterator[list[Replica]]:
+    found = [await Replica(name).start() for name in "ab"]
+    leases.addresses = [replica.address for replica in found]
+    yield found
+    for replica in found:
+        await replica.listener.close()
+
+
+async def connected(directory: ShardDirectory, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(directory._links[PLACE]) != count:
+            await asyncio.sleep(0.005)
+
+
+async def test_queries_are_spread_over_all_replicas(
+    directory: ShardDirectory, replicas: list[Replica]
+) -> None:
+    ask = directory.connect(*PLACE)
+    await ask(query())
+    await connected(directory, 2)
+    await asyncio.gather(*(ask(query()) for _ in range(40)))
+    assert min(replica.asked for replica in replicas) >= 10
+
+
+async def test_a_replica_that_hangs_is_asked_no_more_while_another_answers(
+    directory: ShardDirectory, replicas: list[Replica]
+) -> None:
+    ask = directory.connect(*PLACE)
+    await ask(query())
+    await connected(directory, 2)
+    replicas[0].hangs = True
+    hanging = [asyncio.create_task(ask(query())) for _ in range(4)]
+    async with asyncio.timeout(5):
+        while not replicas[0].asked or sum(task.done() for task in hanging) + replicas[0].asked < 4:
+            await asyncio.sleep(0.005)
+    before = replicas[0].asked
+    for _ in range(10):
+        await ask(query())
+    assert replicas[0].asked == before
+    for task in hanging:
+        task.cancel()
+
+
+async def test_a_dead_replica_is_left_and_its_successor_is_found(
+    directory: ShardDirectory, leases: Leases, replicas: list[Replica]
+) -> None:
+    ask = directory.connect(*PLACE)
+    await ask(query())
+    await connected(directory, 2)
+    replicas[0].die()
+    await connected(directory, 1)
+    await ask(query())
+    successor = await Replica("c").start()
+    leases.addresses = [replicas[0].address, replicas[1].address, successor.address]
+    await connected(directory, 2)
+    await asyncio.gather(*(ask(query()) for _ in range(20)))
+    assert successor.asked
+    await successor.listener.close()
+
+
+async def test_a_shard_without_replicas_is_unavailable_soon_and_found_when_it_comes(
+    directory: ShardDirectory, leases: Leases
+) -> None:
+    ask = directory.connect(*PLACE)
+    with pytest.raises(ProblemError) as caught:
+        await ask(query())
+    assert caught.value.type is ProblemType.UNAVAILABLE
+    assert "shard 0 of index things" in caught.value.detail
+    asking = asyncio.create_task(ask(query()))
+    replica = await Replica("late").start()
+    leases.addresses = [replica.address]
+    await asking
+    await replica.listener.close()
+
+
+async def test_searches_go_on_while_the_database_is_down_and_leases_run_out(
+    directory: ShardDirectory, leases: Leases, replicas: list[Replica]
+) -> None:
+    ask = directory.connect(*PLACE)
+    await ask(query())
+    await connected(directory, 2)
+    leases.down = True
+    looked = leases.looks
+    replicas[0].die()  # makes it look again
+    await connected(directory, 1)
+    async with asyncio.timeout(5):
+        while leases.looks == looked:
+            await asyncio.sleep(0.005)
+    await ask(query())
+    leases.down, leases.addresses = False, []
+    looked = leases.looks
+    async with asyncio.timeout(5):
+        while leases.looks == looked:
+            await asyncio.sleep(0.005)
+    await ask(query())
+    assert replicas[1].asked >= 2
