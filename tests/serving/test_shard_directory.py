@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 import numpy as np
 import pytest
@@ -88,10 +88,14 @@ async def replicas(leases: Leases) -> AsyncIterator[list[Replica]]:
         await replica.listener.close()
 
 
-async def connected(directory: ShardDirectory, count: int) -> None:
+async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while len(directory._links[PLACE]) != count:
+        while not holds():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.005)
+
+
+async def connected(directory: ShardDirectory, count: int) -> None:
+    await until(lambda: len(directory._links[PLACE]) == count)
 
 
 async def test_queries_are_spread_over_all_replicas(
@@ -112,9 +116,8 @@ async def test_a_replica_that_hangs_is_asked_no_more_while_another_answers(
     await connected(directory, 2)
     replicas[0].hangs = True
     hanging = [asyncio.create_task(ask(query())) for _ in range(4)]
-    async with asyncio.timeout(5):
-        while not replicas[0].asked or sum(task.done() for task in hanging) + replicas[0].asked < 4:
-            await asyncio.sleep(0.005)
+    await until(lambda: sum(task.done() for task in hanging) + replicas[0].asked >= 4)
+    assert replicas[0].asked
     before = replicas[0].asked
     for _ in range(10):
         await ask(query())
@@ -165,14 +168,10 @@ async def test_searches_go_on_while_the_database_is_down_and_leases_run_out(
     looked = leases.looks
     replicas[0].die()  # makes it look again
     await connected(directory, 1)
-    async with asyncio.timeout(5):
-        while leases.looks == looked:
-            await asyncio.sleep(0.005)
+    await until(lambda: leases.looks > looked)
     await ask(query())
     leases.down, leases.addresses = False, []
     looked = leases.looks
-    async with asyncio.timeout(5):
-        while leases.looks == looked:
-            await asyncio.sleep(0.005)
+    await until(lambda: leases.looks > looked)
     await ask(query())
     assert replicas[1].asked >= 2

@@ -226,7 +226,7 @@ async def test_nobody_there_is_an_error_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(OSError, match="refused|Connect call failed"):
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
         await ShardLink.connect(f"127.0.0.1:{port}", KEY, lambda _: None)
 
 
