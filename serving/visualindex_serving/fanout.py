@@ -65,7 +65,7 @@ class Fanout:
         behind = [a.behind_s for a in answers if a.behind_s is not None]
         if behind:
             raise _behind(max(behind))
-        hits = [Hits(a.ids, a.scores, a.counts) for a in answers]
+        hits = [Hits(a.ids, a.scores, a.counts, a.versions) for a in answers]
         return Merged(hits[0] if len(hits) == 1 else merge_hits(hits, query.k), reports)
 
     async def _ask(self, shard: int, call: ShardCall, query: ShardQuery) -> ShardReport:

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -40,6 +41,7 @@ from visualindex_serving.maintenance import Maintenance
 from visualindex_serving.metrics import Metrics
 from visualindex_serving.observed import Observed
 from visualindex_serving.origins import Origins
+from visualindex_serving.records import Records
 from visualindex_serving.routes import batches, health, images, internal, metrics, searching, thumbnails
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
@@ -165,6 +167,7 @@ async def _open_index(
         store=store,
         fetcher=fetcher,
         vision=Vision(pool, about.input, encode),
+        records=Records(partial(catalog.get_images, resource.name)),
         shards=Fanout([connect(resource.name, n) for n in range(spec.index.shards)]),
     )
 

@@ -7,6 +7,7 @@ from visualindex.fetching import SafeFetcher
 from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
 from visualindex_serving.fanout import Fanout
+from visualindex_serving.records import Records
 from visualindex_serving.vision import Vision
 
 
@@ -22,6 +23,7 @@ class IndexService:
     store: ObjectStore
     fetcher: SafeFetcher
     vision: Vision
+    records: Records
     shards: Fanout
 
     @property

@@ -30,7 +30,8 @@ class ShardQuery:
 
 @dataclass(frozen=True)
 class ShardAnswer:
-    """A shard's hits: `ids` uint8[q, k, 16], `scores` float32[q, k], `counts` int64[q] valid entries per query.
+    """A shard's hits: `ids` uint8[q, k, 16], `scores` float32[q, k], `counts` int64[q] valid entries per query, and
+    `versions` int64[q, k] of the images as the shard has them.
 
     `behind_s` is set instead of hits when the shard could not catch up in time: the age of its position.
     `replica` names who answered, as in the index's list of replicas.
@@ -39,6 +40,7 @@ class ShardAnswer:
     ids: UInt8
     scores: Float32
     counts: npt.NDArray[np.int64]
+    versions: npt.NDArray[np.int64]
     rows: int
     cpu_ms: float
     behind_s: float | None = None

@@ -76,6 +76,7 @@ class Page:
 
     ids: list[uuid.UUID]
     scores: list[float]
+    versions: list[int]
     more: bool
 
 
@@ -99,7 +100,7 @@ async def search(service: IndexService, request: SearchRequest, upload: bytes | 
         deadline, "preparing the query", _ask(service, request, upload, grant, deadline, timings)
     )
     merged, page = await _look(service, request, asked, _effective(asked.filter, grant), deadline, timings)
-    records, degraded = await _metadata(service, page.ids, deadline, timings)
+    records, degraded = await _metadata(service, page, grant, deadline, timings)
     if records is not None:
         records = {i: record for i, record in records.items() if visible(grant.filter, record)}
     hits = [hit for i, s in zip(page.ids, page.scores, strict=True) for hit in _hit(service, i, s, records)]
@@ -307,6 +308,7 @@ def _page(merged: Merged, asked: Asked, limit: int, k: int) -> Page:
     return Page(
         [uuid.UUID(bytes=image_id.tobytes()) for image_id in ids[shown]],
         scores[shown].tolist(),
+        merged.hits.versions[0, shown].tolist(),
         end > first + limit or not exhausted,
     )
 
@@ -324,15 +326,22 @@ def _first_after(scores: Float32, ids: UInt8, after: Cursor) -> int:
 
 
 async def _metadata(
-    service: IndexService, ids: list[uuid.UUID], deadline: float, timings: Timings
+    service: IndexService, page: Page, grant: Grant, deadline: float, timings: Timings
 ) -> tuple[Mapping[uuid.UUID, ImageRecord] | None, list[str]]:
-    """The hits' records; None with a note when the database does not answer in time: ids and scores still help."""
+    """The hits' records; None with a note when the database does not answer in time: ids and scores still help.
+
+    A key's filter holds for what an image is now, so what was remembered of it will not do.
+    """
     start = time.perf_counter()
     try:
-        if not ids:
+        if not page.ids:
             return {}, []
-        left = remaining(deadline) * _METADATA_SHARE
-        return await within(time.time() + left, "metadata", service.catalog.get_images(service.name, ids)), []
+        until = time.time() + remaining(deadline) * _METADATA_SHARE
+        if grant.filter is None:
+            reading = service.records.of(page.ids, page.versions)
+        else:
+            reading = service.catalog.get_images(service.name, page.ids)
+        return await within(until, "metadata", reading), []
     except ProblemError as exc:
         logger.warning("hits are answered without metadata: %s", exc)
         return None, ["metadata"]

@@ -282,7 +282,9 @@ class ShardReplica:
         tree = None if query.filter is None else parse_filter(query.filter, max_depth=64, max_terms=1024)
         hits = index.search(query.vectors, query.k, tree, query.exclude)
         cpu_ms = (time.thread_time() - start) * 1000
-        return ShardAnswer(hits.ids, hits.scores, hits.counts, len(index), cpu_ms, replica=self._name)
+        return ShardAnswer(
+            hits.ids, hits.scores, hits.counts, hits.versions, len(index), cpu_ms, replica=self._name
+        )
 
     async def _catch_up(self, query: ShardQuery) -> bool:
         if query.token is None and not query.strong:
@@ -315,6 +317,7 @@ class ShardReplica:
             np.zeros((q, 0, 16), np.uint8),
             np.zeros((q, 0), np.float32),
             np.zeros(q, np.int64),
+            np.zeros((q, 0), np.int64),
             len(self._index),
             0.0,
             behind_s=time.time() - self._polled_at,

@@ -52,7 +52,7 @@ def read_query(head: Head, body: bytes) -> ShardQuery:
 
 
 def answer_frame(number: int, answer: ShardAnswer) -> bytes:
-    """An answer. Body: counts int64[q], scores float32[q, k], ids uint8[q, k, 16]."""
+    """An answer. Body: counts int64[q], versions int64[q, k], scores float32[q, k], ids uint8[q, k, 16]."""
     head = {
         "number": number,
         "shape": answer.scores.shape,
@@ -61,7 +61,12 @@ def answer_frame(number: int, answer: ShardAnswer) -> bytes:
         "behind_s": answer.behind_s,
         "replica": answer.replica,
     }
-    arrays = (answer.counts.astype("<i8"), answer.scores.astype("<f4"), answer.ids)
+    arrays = (
+        answer.counts.astype("<i8"),
+        answer.versions.astype("<i8"),
+        answer.scores.astype("<f4"),
+        answer.ids,
+    )
     return frame(head, *(np.ascontiguousarray(array).tobytes() for array in arrays))
 
 
@@ -81,11 +86,14 @@ def read_answer(head: Head, body: bytes) -> ShardAnswer | ProblemError:
     if "problem" in head:
         return _problem(head["problem"])
     queries, k = head["shape"]
-    scores_at, ids_at = queries * 8, queries * 8 + queries * k * 4
+    versions_at = queries * 8
+    scores_at = versions_at + queries * k * 8
+    ids_at = scores_at + queries * k * 4
     return ShardAnswer(
         ids=np.frombuffer(body[ids_at:], np.uint8).reshape(queries, k, _ID_BYTES),
         scores=np.frombuffer(body[scores_at:ids_at], "<f4").reshape(queries, k),
-        counts=np.frombuffer(body[:scores_at], "<i8"),
+        counts=np.frombuffer(body[:versions_at], "<i8"),
+        versions=np.frombuffer(body[versions_at:scores_at], "<i8").reshape(queries, k),
         rows=head["rows"],
         cpu_ms=head["cpu_ms"],
         behind_s=head["behind_s"],

@@ -18,7 +18,7 @@ def query(seconds: float = 5.0) -> ShardQuery:
 def answer(number: int, behind_s: float | None = None) -> ShardAnswer:
     ids = np.full((1, 1, 16), number, np.uint8)
     scores = np.array([[0.1 * number]], np.float32)
-    return ShardAnswer(ids, scores, np.array([1]), 10, 0.1, behind_s=behind_s)
+    return ShardAnswer(ids, scores, np.array([1]), np.array([[1]]), 10, 0.1, behind_s=behind_s)
 
 
 def answering(number: int) -> ShardCall:

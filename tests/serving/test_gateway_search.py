@@ -267,6 +267,23 @@ async def test_hits_come_without_metadata_while_the_database_is_away(serve: Any)
         assert readiness.json()["reasons"] == {"database": "the database does not answer"}
 
 
+async def test_what_was_remembered_of_a_hit_never_hides_a_change(served: Served) -> None:
+    written = await put(served, 1, metadata=json.dumps({"price": 1}))
+    path = f"/api/images/{written['image_id']}"
+
+    async def prices(token: str) -> list[int]:
+        found = await ask(served, query={"image_id": written["image_id"]}, include_self=True, token=token)
+        return [hit["metadata"]["price"] for hit in found["hits"]]
+
+    assert await prices(written["token"]) == [1]
+    patched = (await served.client.patch(path, json={"metadata": {"price": 2}})).json()
+    assert await prices(patched["token"]) == [2]
+    other = await put(served, 2, metadata=json.dumps({"price": 3}))
+    gone = (await served.client.delete(path)).json()
+    found = await ask(served, query={"image_id": other["image_id"]}, include_self=True, token=gone["token"])
+    assert keys(found) == ["k2"]
+
+
 async def test_searches_are_logged_under_a_pseudonym(served: Served) -> None:
     written = await fill(served, 3)
     found = await ask(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 import numpy as np
 import pytest
 
+from visualindex.ann import Hits
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard_directory import ShardDirectory, ShardOf
@@ -49,10 +50,8 @@ class Replica:
         self.asked += 1
         if self.hangs:
             await asyncio.Event().wait()
-        shape = (1, 0)
-        return ShardAnswer(
-            np.zeros((*shape, 16), np.uint8), np.zeros(shape, np.float32), np.zeros(1, np.int64), 0, 0.0
-        )
+        none = Hits.none(1, 0)
+        return ShardAnswer(none.ids, none.scores, none.counts, none.versions, 0, 0.0)
 
     async def start(self) -> "Replica":
         self.address = await self.listener.start("127.0.0.1")

@@ -27,7 +27,7 @@ def query(first: float = 1.0, **fields: object) -> ShardQuery:
 def answer(number: int) -> ShardAnswer:
     ids = np.full((1, 2, 16), number, np.uint8)
     scores = np.array([[0.5, 0.25]], np.float32)
-    return ShardAnswer(ids, scores, np.array([2]), rows=7, cpu_ms=0.5, replica="r")
+    return ShardAnswer(ids, scores, np.array([2]), np.array([[4, 5]]), rows=7, cpu_ms=0.5, replica="r")
 
 
 async def echo(asked: ShardQuery) -> ShardAnswer:
@@ -64,6 +64,7 @@ async def test_a_query_arrives_and_its_answer_comes_back_unchanged() -> None:
             np.arange(64, dtype=np.uint8).reshape(2, 2, 16),
             np.array([[0.5, -0.25], [1.0, 0.0]], np.float32),
             np.array([2, 1]),
+            np.array([[2**40, 7], [8, 9]]),
             rows=3,
             cpu_ms=1.5,
             behind_s=0.25,
@@ -91,6 +92,7 @@ async def test_a_query_arrives_and_its_answer_comes_back_unchanged() -> None:
     assert np.array_equal(got.ids, np.arange(64).reshape(2, 2, 16))
     assert np.array_equal(got.scores, np.array([[0.5, -0.25], [1.0, 0.0]], np.float32))
     assert got.counts.tolist() == [2, 1]
+    assert got.versions.tolist() == [[2**40, 7], [8, 9]]
     assert (got.rows, got.cpu_ms, got.behind_s, got.replica) == (3, 1.5, 0.25, "abc")
 
 

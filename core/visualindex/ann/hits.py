@@ -17,6 +17,8 @@ class Hits:
     """Cosine similarities, float32 [q, k]; -inf past a query's count."""
     counts: NDArray[np.int64]
     """Hits of each query, int64 [q], at most k."""
+    versions: NDArray[np.int64]
+    """The version of each hit's image that was found, int64 [q, k]; zeros past a query's count."""
 
     @staticmethod
     def none(queries: int, k: int) -> "Hits":
@@ -25,6 +27,7 @@ class Hits:
             np.zeros((queries, k, 16), np.uint8),
             np.full((queries, k), -np.inf, np.float32),
             np.zeros(queries, np.int64),
+            np.zeros((queries, k), np.int64),
         )
 
 
@@ -42,29 +45,38 @@ def merge_hits(parts: Sequence[Hits], k: int) -> Hits:
     asked: list[NDArray[np.int64]] = []
     ids: list[NDArray[np.uint8]] = []
     scores: list[NDArray[np.float32]] = []
+    versions: list[NDArray[np.int64]] = []
     for part in parts:
         filled = np.arange(part.scores.shape[1]) < part.counts[:, None]
         asked.append(np.nonzero(filled)[0])
         ids.append(part.ids[filled])
         scores.append(part.scores[filled])
-    return rank(np.concatenate(asked), np.concatenate(ids), np.concatenate(scores), queries.pop(), k)
+        versions.append(part.versions[filled])
+    joined = np.concatenate
+    return rank(joined(asked), joined(ids), joined(scores), joined(versions), queries.pop(), k)
 
 
 def rank(
-    asked: NDArray[np.int64], ids: NDArray[np.uint8], scores: NDArray[np.float32], queries: int, k: int
+    asked: NDArray[np.int64],
+    ids: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    versions: NDArray[np.int64],
+    queries: int,
+    k: int,
 ) -> Hits:
     """Order candidates into `Hits`: candidate i answers query `asked[i]` with `ids[i]` (uint8 [n, 16]) at `scores[i]`."""
     words = np.ascontiguousarray(ids).view(">u8").astype(np.uint64)
     high, low = words[:, 0], words[:, 1]
     order = np.lexsort((low, high, -scores, asked))
     order = order[_first_of_each(asked[order], high[order], low[order])]
-    asked, ids, scores = asked[order], ids[order], scores[order]
+    asked, ids, scores, versions = asked[order], ids[order], scores[order], versions[order]
     starts = np.searchsorted(asked, np.arange(queries + 1))
     place = np.arange(len(asked)) - starts[asked]
     kept = place < k
     hits = Hits.none(queries, k)
     hits.ids[asked[kept], place[kept]] = ids[kept]
     hits.scores[asked[kept], place[kept]] = scores[kept]
+    hits.versions[asked[kept], place[kept]] = versions[kept]
     hits.counts[:] = np.minimum(np.diff(starts), k)
     return hits
 

@@ -25,7 +25,8 @@ def search_state(
         parts.append(_base(state.graph, queries, k, keep[: state.base], ef_search, exact_up_to))
     asked, rows, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     # Half precision lengthens a vector by up to 1e-4: a cosine above one would only puzzle.
-    return rank(asked, state.ids[rows], np.minimum(scores, np.float32(1)), len(queries), k)
+    scores = np.minimum(scores, np.float32(1))
+    return rank(asked, state.ids[rows], scores, state.versions[rows], len(queries), k)
 
 
 def _base(
