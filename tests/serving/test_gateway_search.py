@@ -312,6 +312,12 @@ async def test_feedback_is_stored_and_bounded(served: Served) -> None:
     with psycopg.connect(served.dsn) as connection:
         rows = connection.execute("SELECT kind, position FROM feedback_events ORDER BY kind").fetchall()
     assert rows == [("click", 2), ("purchase", 2)]
+    headers = {"Idempotency-Key": "clicks-1"}
+    for _ in range(2):
+        await served.client.post("/api/feedback", json={"events": [event, event]}, headers=headers)
+    with psycopg.connect(served.dsn) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM feedback_events").fetchone() or (0,)
+    assert count == 4
     wrong = [
         {"events": []},
         {"events": [event] * 1001},

@@ -1,6 +1,7 @@
 """POST /api/search and POST /api/feedback."""
 
 import datetime as dt
+import uuid
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from visualindex.errors import ProblemType
 from visualindex_serving import openapi
 from visualindex_serving.bodies import read_body
 from visualindex_serving.deadlines import deadline_in, within
+from visualindex_serving.idempotency import event_ids
 from visualindex_serving.problems import invalid
 from visualindex_serving.search import Found, search
 from visualindex_serving.service import Service, service_of
@@ -119,25 +121,37 @@ def _record(service: Service, found: Found, asked: SearchRequest) -> None:
 @router.post(
     "/api/feedback",
     status_code=202,
-    openapi_extra=_FEEDBACK_BODY,
+    openapi_extra={**_FEEDBACK_BODY, "parameters": [openapi.idempotency_key()]},
     responses=openapi.problem_responses(*openapi.BODY_PROBLEMS, ProblemType.STORAGE_FULL),
 )
 async def post_feedback(request: Request) -> FeedbackAccepted:
-    """Record what people did with the hits of a search."""
+    """Record what people did with the hits of a search. A repeat under one `Idempotency-Key` is stored once."""
     service = service_of(request)
     caller = await service.caller(request, "search")
     body = await read_body(request, form=False)
     asked = body.read(FeedbackRequest)
     index, _ = caller.index(asked.index, body.size)
     deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
-    events = [_feedback(index.name, place, event) for place, event in enumerate(asked.events)]
+    ids = event_ids(request, index.name, asked.events)
+    events = [
+        _feedback(index.name, place, event_id, event)
+        for place, (event_id, event) in enumerate(zip(ids, asked.events, strict=True))
+    ]
     await within(deadline, "storing feedback", service.catalog.add_feedback(events))
     return FeedbackAccepted(accepted=len(events))
 
 
-def _feedback(index: str, place: int, event: FeedbackEvent) -> Feedback:
+def _feedback(index: str, place: int, event_id: uuid.UUID, event: FeedbackEvent) -> Feedback:
     timed: dict[str, Any] = {} if event.at is None else {"occurred_at": _moment(place, event.at)}
-    return Feedback(index, event.query_id, event.image_id, kind=event.event, position=event.position, **timed)
+    return Feedback(
+        index,
+        event.query_id,
+        event.image_id,
+        kind=event.event,
+        position=event.position,
+        event_id=event_id,
+        **timed,
+    )
 
 
 def _moment(place: int, at: dt.datetime) -> dt.datetime:
