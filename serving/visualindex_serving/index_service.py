@@ -7,6 +7,7 @@ from visualindex.fetching import SafeFetcher
 from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
 from visualindex_serving.fanout import Fanout
+from visualindex_serving.thumbnail_making import Thumbnails
 from visualindex_serving.vision import Vision
 
 
@@ -22,6 +23,7 @@ class IndexService:
     store: ObjectStore
     fetcher: SafeFetcher
     vision: Vision
+    thumbnails: Thumbnails
     shards: Fanout
 
     @property
