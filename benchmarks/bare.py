@@ -47,26 +47,19 @@ class Bare:
         self.threads = os.cpu_count() or 1
         self.encoder: Encoder = load_encoder(spec.encoder, cache_dir=cache_dir, threads=self.threads)
         self._bounds = Bounds.of(spec.limits)
-        self._thumbnails = spec.storage.thumbnail_sizes
         self._index = faiss.IndexFlatIP(vectors.shape[1])
         self._index.add(vectors)
 
     def search(self, jpeg: bytes, parallelism: Parallelism) -> None:
         """Everything a search computes: decode, encode, the exact ten nearest."""
-        self._index.search(self._vector(jpeg, (), parallelism), TOP)
-
-    def ingest(self, jpeg: bytes, parallelism: Parallelism) -> None:
-        """Everything a write computes: decode, three thumbnails, encode."""
-        self._vector(jpeg, self._thumbnails, parallelism)
+        self._index.search(self._vector(jpeg, parallelism), TOP)
 
     def embed(self, jpeg: bytes, parallelism: Parallelism) -> None:
-        """Decode and encode, nothing else."""
-        self._vector(jpeg, (), parallelism)
+        """Everything a write computes: decode and encode."""
+        self._vector(jpeg, parallelism)
 
-    def _vector(
-        self, jpeg: bytes, thumbnails: tuple[int, ...], parallelism: Parallelism
-    ) -> npt.NDArray[np.float32]:
-        pixels = decode(DecodeJob(jpeg, self.encoder.input, thumbnails=thumbnails), self._bounds).pixels
+    def _vector(self, jpeg: bytes, parallelism: Parallelism) -> npt.NDArray[np.float32]:
+        pixels = decode(DecodeJob(jpeg, self.encoder.input), self._bounds).pixels
         assert pixels is not None
         return self.encoder.encode(pixels[None], parallelism=parallelism).vectors
 

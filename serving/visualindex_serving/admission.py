@@ -11,12 +11,15 @@ from visualindex_serving.problems import problem_response
 
 _ALWAYS = ("/healthz", "/readyz", "/livez", "/metrics")
 _SEARCH = "/api/search"
+_THUMBNAILS = "/api/thumbnails/"
+_THUMBNAILS_PER_REQUEST = 2  # a page of hits asks for all of its thumbnails at once
 BODY_TIMEOUT_S = 60.0
 
 
 class Admission:
     """ASGI middleware: 503 with `Retry-After` beyond `limit` requests or `max_bytes` of bodies in flight.
 
+    Thumbnails are counted by themselves, up to twice `limit`: those that wait to be made keep no search out.
     A body of more than `max_body` bytes, or `max_search_body` for a search, is answered 413, and one that has not
     arrived whole after `body_timeout_s` seconds 408.
     """
@@ -32,7 +35,6 @@ class Admission:
         body_timeout_s: float = BODY_TIMEOUT_S,
     ) -> None:
         self._app = app
-        self._limit = limit
         self._body_limit = _BodyLimit(max_body, "limits.requestBytes of the index")
         self._search_limit = _BodyLimit(
             min(max_body, max_search_body),
@@ -40,7 +42,8 @@ class Admission:
         )
         self._max_bytes = max_bytes
         self._body_timeout_s = body_timeout_s
-        self._in_flight = 0
+        self._requests = _Places(limit)
+        self._thumbnails = _Places(limit * _THUMBNAILS_PER_REQUEST)
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,12 +53,13 @@ class Admission:
             return
         allowed = self._search_limit if scope["path"] == _SEARCH else self._body_limit
         declared = _declared(scope)
-        refusal = self._refusal(declared, allowed)
+        places = self._thumbnails if scope["path"].startswith(_THUMBNAILS) else self._requests
+        refusal = self._refusal(declared, allowed, places)
         if refusal is not None:
             await problem_response(refusal)(scope, receive, send)
             return
         held = declared
-        self._in_flight += 1
+        places.taken += 1
         self._bytes += held
 
         def arrived(size: int) -> None:
@@ -72,12 +76,12 @@ class Admission:
         try:
             await self._app(scope, _bounded(receive, arrived, self._body_timeout_s), send)
         finally:
-            self._in_flight -= 1
+            places.taken -= 1
             self._bytes -= held
 
-    def _refusal(self, declared: int, allowed: "_BodyLimit") -> ProblemError | None:
-        if self._in_flight >= self._limit:
-            detail = f"This gateway already works on {self._limit} requests; try again in a second."
+    def _refusal(self, declared: int, allowed: "_BodyLimit", places: "_Places") -> ProblemError | None:
+        if places.taken >= places.limit:
+            detail = f"This gateway already works on {places.limit} such requests; try again in a second."
             return ProblemError(ProblemType.OVERLOADED, detail, retry_after_s=1)
         if declared > allowed.bytes:
             return allowed.problem()
@@ -86,6 +90,14 @@ class Admission:
     def _full(self) -> ProblemError:
         detail = f"This gateway already holds nearly {self._max_bytes} bytes of request bodies; try again in a second."
         return ProblemError(ProblemType.OVERLOADED, detail, retry_after_s=1)
+
+
+@dataclass
+class _Places:
+    """How many requests of a kind may be in flight, and how many are."""
+
+    limit: int
+    taken: int = 0
 
 
 @dataclass(frozen=True)

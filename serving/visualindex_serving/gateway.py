@@ -47,6 +47,7 @@ from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
 from visualindex_serving.shard_directory import ShardDirectory
 from visualindex_serving.shard_wire import link_key
+from visualindex_serving.thumbnail_making import Thumbnails
 from visualindex_serving.vision import EncodeOne, Vision
 
 logger = logging.getLogger(__name__)
@@ -151,11 +152,14 @@ async def _open_index(
     spec = resource.spec
     about, encode = await _open_encoder(resource, runtime)
     await catalog.ensure_index(resource.name, about.fingerprint, about.dimension)
-    pool = DecodePool(spec.gateway.decode_workers or default_decode_workers(), spec.limits)
+    workers = spec.gateway.decode_workers or default_decode_workers()
+    pool = DecodePool(workers, spec.limits)
     await pool.start()
     stack.push_async_callback(pool.close)
     store = open_store(spec.storage, default_folder=runtime.state_dir / "objects")
     stack.push_async_callback(store.close)
+    thumbs = Thumbnails(resource.name, store, pool, at_once=max(1, workers // 2))
+    stack.push_async_callback(thumbs.close)
     fetcher = SafeFetcher(spec.fetch, spec.limits)
     stack.push_async_callback(fetcher.close)
     return IndexService(
@@ -168,6 +172,7 @@ async def _open_index(
         fetcher=fetcher,
         vision=Vision(pool, about.input, encode),
         records=Records(partial(catalog.get_images, resource.name)),
+        thumbnails=thumbs,
         shards=Fanout([connect(resource.name, n) for n in range(spec.index.shards)]),
     )
 

@@ -8,6 +8,7 @@ from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
 from visualindex_serving.fanout import Fanout
 from visualindex_serving.records import Records
+from visualindex_serving.thumbnail_making import Thumbnails
 from visualindex_serving.vision import Vision
 
 
@@ -24,6 +25,7 @@ class IndexService:
     fetcher: SafeFetcher
     vision: Vision
     records: Records
+    thumbnails: Thumbnails
     shards: Fanout
 
     @property

@@ -12,7 +12,7 @@ from visualindex.api.images import BatchItem, BatchResult, EmbeddingState, Image
 from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Written
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import image_id_for_key
-from visualindex.objectstore import original_key, thumbnail_key
+from visualindex.objectstore import original_key
 from visualindex_serving.deadlines import monotonic, within
 from visualindex_serving.hashing import sha256
 from visualindex_serving.index_service import IndexService
@@ -48,7 +48,7 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Ready:
-    """An image that only its row is missing of; `restore` stores its objects again."""
+    """An image that only its row is missing of; `restore` stores its original again."""
 
     write: ImageWrite
     restore: _Restore
@@ -189,8 +189,7 @@ async def _prepare(
     image_id = _image_id(service.name, fields)
     await _check_reach(service, image_id, fields, mandatory)
     data = await _bytes(service, incoming, deadline, budget)
-    sizes = service.resource.spec.storage.thumbnail_sizes
-    seen = await service.vision.see(data, box=None, thumbnails=sizes, deadline=deadline)
+    seen = await service.vision.see(data, box=None, deadline=deadline)
     digest = await sha256(data)
     await _store(service, digest, data, seen)
 
@@ -242,16 +241,10 @@ async def _check_reach(
 
 
 async def _store(service: IndexService, digest: bytes, data: bytes, seen: Seen) -> None:
-    """Put the original and its thumbnails; the keys are content addresses, so a repeat changes nothing."""
+    """Put the original; its key is its content's address, so a repeat changes nothing."""
     assert seen.decoded is not None  # noqa: S101 - ingest always decodes
-    puts = [
-        service.store.put(original_key(service.name, digest), data, content_type=seen.decoded.info.media_type)
-    ]
-    puts += [
-        service.store.put(thumbnail_key(service.name, digest, size), webp, content_type="image/webp")
-        for size, webp in seen.decoded.thumbnails.items()
-    ]
-    await asyncio.gather(*puts)
+    media_type = seen.decoded.info.media_type
+    await service.store.put(original_key(service.name, digest), data, content_type=media_type)
 
 
 def _write(

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from visualindex.catalog import Catalog
 from visualindex.errors import ProblemError
-from visualindex.objectstore import all_keys
-from visualindex.spec.models import StorageSpec
+from visualindex_serving.erasing import erase_objects, erase_thumbnails
 from visualindex_serving.index_service import IndexService
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class Maintenance:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_PERIOD_S)
-            for step in (self._erase, self._trim, self._prune):
+            for step in (self._erase, self._forget, self._trim, self._prune):
                 await self._attempt(step)
 
     async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -50,16 +49,16 @@ class Maintenance:
             logger.exception("maintenance: %s failed and will be tried again", step.__name__.strip("_"))
 
     async def _erase(self) -> None:
-        await self._catalog.sweep_erasures(self._delete_objects, self._indexes)
+        async def erase(index: str, digest: bytes) -> None:
+            await erase_objects(self._indexes[index], digest)
 
-    async def _delete_objects(self, index: str, digest: bytes) -> None:
-        """Delete an original and its thumbnails of the sizes made now and by default.
+        await self._catalog.sweep_erasures(erase, self._indexes)
 
-        Those of any other sizes that `storage.thumbnailSizes` once had stay: finding them means listing.
-        """
-        service = self._indexes[index]
-        sizes = {*service.resource.spec.storage.thumbnail_sizes, *StorageSpec().thumbnail_sizes}
-        await service.store.delete(all_keys(index, digest, sorted(sizes)))
+    async def _forget(self) -> None:
+        async def erase_again(index: str, digest: bytes) -> None:
+            await erase_thumbnails(self._indexes[index], digest)
+
+        await self._catalog.forget_erasures(erase_again, self._indexes)
 
     async def _trim(self) -> None:
         for name in self._indexes:

@@ -49,16 +49,14 @@ class Vision:
         if known is not None:
             self._vectors.move_to_end(key)
             return Seen(known, None, 0.0, 0.0)
-        seen = await self.see(data, box=box, thumbnails=(), deadline=deadline)
+        seen = await self.see(data, box=box, deadline=deadline)
         self._remember(key, seen.vector)
         return seen
 
-    async def see(
-        self, data: bytes, *, box: BoxTuple | None, thumbnails: tuple[int, ...], deadline: float
-    ) -> Seen:
-        """Decode once for the encoder and the thumbnails, then encode."""
+    async def see(self, data: bytes, *, box: BoxTuple | None, deadline: float) -> Seen:
+        """Decode, then encode. Raises as `vector` does."""
         start = time.perf_counter()
-        decoded = await self._pool.decode(DecodeJob(data, self._input, box, thumbnails), deadline=deadline)
+        decoded = await self._pool.decode(DecodeJob(data, self._input, box), deadline=deadline)
         decoded_at = time.perf_counter()
         assert decoded.pixels is not None  # noqa: S101 - an input was asked for
         vector = await self._encode(decoded.pixels, deadline)

@@ -175,3 +175,38 @@ async def test_deleting_an_image_deletes_its_vectors(catalog: Catalog) -> None:
     await catalog.put_images(INDEX, [image(1, embeddings=both)])
     await catalog.delete_image(INDEX, number_id(1))
     assert await catalog.get_vectors(INDEX, [number_id(1)], FINGERPRINT, region=1) == {}
+
+
+async def test_what_is_derived_is_erased_once_more_when_the_mark_ends(catalog: Catalog) -> None:
+    """Only after the time that is given, only once, and without the original, which may be needed again by then."""
+    originals, derived = Originals(), Originals()
+    await catalog.put_images(INDEX, [image(1, content=b"one")])
+    await catalog.delete_image(INDEX, number_id(1))
+    assert await catalog.forget_erasures(derived.erase, [INDEX], keep_s=0) == 0
+    await catalog.sweep_erasures(originals.erase, [INDEX])
+    await derived.store(content_digest(b"one"))
+    for keep_s, indexes in ((3600, [INDEX]), (0, ["another"])):
+        assert await catalog.forget_erasures(derived.erase, indexes, keep_s=keep_s) == 0
+        assert derived.kept == {content_digest(b"one")}
+    assert await catalog.forget_erasures(derived.erase, [INDEX], keep_s=0) == 1
+    assert derived.kept == set()
+    assert await catalog.forget_erasures(derived.erase, [INDEX], keep_s=0) == 0
+
+
+async def test_a_mark_stays_until_what_is_derived_is_gone(catalog: Catalog) -> None:
+    originals, derived = Originals(), Originals()
+    await catalog.put_images(INDEX, [image(1, content=b"one"), image(2, content=b"two")])
+    for number in (1, 2):
+        await catalog.delete_image(INDEX, number_id(number))
+    await catalog.sweep_erasures(originals.erase, [INDEX])
+    derived.kept = {content_digest(b"one"), content_digest(b"two")}
+
+    async def fail_one(index: str, digest: bytes) -> None:
+        if digest == content_digest(b"one"):
+            raise OSError("the store is away")
+        await derived.erase(index, digest)
+
+    assert await catalog.forget_erasures(fail_one, [INDEX], keep_s=0) == 1
+    assert derived.kept == {content_digest(b"one")}
+    assert await catalog.forget_erasures(derived.erase, [INDEX], keep_s=0) == 1
+    assert derived.kept == set()

@@ -61,7 +61,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(served: Served) -> None:
     await bounded(scope, receive, send)
     assert sent[0]["status"] == 408
     assert b"body-timeout" in sent[1]["body"]
-    assert bounded._in_flight == 0
+    assert bounded._requests.taken == 0
 
 
 async def test_bodies_in_flight_are_bounded_together() -> None:
@@ -98,7 +98,7 @@ async def test_bodies_in_flight_are_bounded_together() -> None:
         second = asyncio.create_task(client.post("/api/images", content=b" " * 40))
         go_on.set()
         assert [(await one).status_code for one in (first, second)] == [200, 200]
-    assert bounded._bytes == bounded._in_flight == 0
+    assert bounded._bytes == bounded._requests.taken == 0
 
 
 class Agent(BaseHTTPRequestHandler):

@@ -6,14 +6,17 @@ exclude each other by a lock per digest: writers share it until they commit, the
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
 
 EnsureObjects = Callable[[bytes], Awaitable[None]]
-"""Called with a digest: makes sure that the original and what is derived from it are in the object store."""
+"""Called with a digest: makes sure that the original is in the object store."""
 EraseObjects = Callable[[str, bytes], Awaitable[None]]
-"""Called with index and digest: deletes the original and what is derived from it; must bear a repeat."""
+"""Called with index and digest: deletes what is stored of an original; must bear a repeat."""
 
+_Original = tuple[str, bytes]
+_Step = Callable[[Connection, str, bytes], Awaitable[bool]]
 _STRIPES = 256  # locks per digest would overflow Postgres' lock table on a large bulk write
 _NAMESPACE = 0x6572
 _log = logging.getLogger(__name__)
@@ -24,50 +27,67 @@ class Erasures:
 
     connections: Connections
 
-    async def sweep_erasures(
-        self, erase: EraseObjects, indexes: Collection[str], *, limit: int = 100, keep_s: float = 86_400.0
-    ) -> int:
+    async def sweep_erasures(self, erase: EraseObjects, indexes: Collection[str], *, limit: int = 100) -> int:
         """Erases at most `limit` originals of `indexes` that no image of their index refers to; returns how many it erased.
 
-        One that fails goes to the end of the queue. The mark of an erasure is kept `keep_s` seconds, which must be longer
-        than any upload takes.
+        `erase` deletes an original and what is derived from it. One that fails goes to the end of the queue. The mark of an
+        erasure stays until `forget_erasures`.
         """
-        forget = "DELETE FROM erasures WHERE erased_at < now() - make_interval(secs => %s)"
         waiting = """SELECT index_name, content_digest FROM erasures WHERE erased_at IS NULL AND index_name = ANY(%s)
             ORDER BY requested_at LIMIT %s"""
-
-        async def prune(transaction: Transaction) -> int:
-            return await run(transaction.connection, forget, keep_s)
-
-        async def pending(connection: Connection) -> list[tuple[str, bytes]]:
-            return [
-                (index, digest) for index, digest in await rows(connection, waiting, list(indexes), limit)
-            ]
-
-        await self.connections.write(prune)
-        return await self._erase_all(await self.connections.read(pending), erase)
-
-    async def _erase_all(self, wanted: Sequence[tuple[str, bytes]], erase: EraseObjects) -> int:
-        erased, failed = 0, list[tuple[str, bytes, Exception]]()
-        for index, digest in wanted:
-            try:
-                erased += await self._erase(index, digest, erase)
-            except Exception as error:  # a store may fail in any way; the others must be tried
-                failed.append((index, digest, error))
+        wanted = await self._listed(waiting, list(indexes), limit)
+        erased, failed = await self._each(wanted, partial(_erase_unreferenced, erase=erase))
         if failed:
-            index, digest, first = failed[0]
-            text = "erasing %d originals failed and will be tried again; the first is %s of index %s"
-            _log.error(text, len(failed), digest.hex(), index, exc_info=first)
-            await self._postpone([(index, digest) for index, digest, _ in failed])
+            await self._postpone(failed)
         return erased
 
-    async def _erase(self, index: str, digest: bytes, erase: EraseObjects) -> bool:
-        async def work(transaction: Transaction) -> bool:
-            return await _erase_unreferenced(transaction.connection, index, digest, erase)
+    async def forget_erasures(
+        self,
+        erase_derived: EraseObjects,
+        indexes: Collection[str],
+        *,
+        limit: int = 100,
+        keep_s: float = 86_400.0,
+    ) -> int:
+        """Ends at most `limit` marks of erasures of `indexes` after `keep_s` seconds; returns how many.
 
-        return await self.connections.write(work)
+        `keep_s` must be longer than any upload takes. `erase_derived` deletes what is derived from an original once more:
+        whoever made it at the time of the erasure may have been killed before deleting it. It must leave the original,
+        which may have been stored again for a write that has not committed yet.
+        """
+        # In any order, so that those that always fail keep nobody waiting.
+        due = """SELECT index_name, content_digest FROM erasures WHERE index_name = ANY(%s)
+            AND erased_at < now() - make_interval(secs => %s) ORDER BY random() LIMIT %s"""
+        wanted = await self._listed(due, list(indexes), keep_s, limit)
+        forgotten, _ = await self._each(wanted, partial(_forget, keep_s=keep_s, erase_derived=erase_derived))
+        return forgotten
 
-    async def _postpone(self, wanted: Sequence[tuple[str, bytes]]) -> None:
+    async def _listed(self, query: str, *values: object) -> list[_Original]:
+        async def listed(connection: Connection) -> list[_Original]:
+            return [(index, digest) for index, digest in await rows(connection, query, *values)]
+
+        return await self.connections.read(listed)
+
+    async def _each(self, wanted: Sequence[_Original], step: _Step) -> tuple[int, list[_Original]]:
+        """Takes the step for each in a transaction of its own: how many it was taken for, and those that failed."""
+        taken, failed, errors = 0, list[_Original](), list[Exception]()
+        for index, digest in wanted:
+
+            async def work(transaction: Transaction, index: str = index, digest: bytes = digest) -> bool:
+                return await step(transaction.connection, index, digest)
+
+            try:
+                taken += await self.connections.write(work)
+            except Exception as error:  # a store may fail in any way; the others must be tried
+                failed.append((index, digest))
+                errors.append(error)
+        if failed:
+            index, digest = failed[0]
+            text = "erasing %d originals failed and will be tried again; the first is %s of index %s"
+            _log.error(text, len(failed), digest.hex(), index, exc_info=errors[0])
+        return taken, failed
+
+    async def _postpone(self, wanted: Sequence[_Original]) -> None:
         """Moves the erasures behind all others, so that those that always fail keep nobody waiting."""
         query = """UPDATE erasures SET requested_at = now() FROM unnest(%s::text[], %s::bytea[]) AS f (i, d)
             WHERE index_name = f.i AND content_digest = f.d AND erased_at IS NULL"""
@@ -124,6 +144,17 @@ async def _erase_unreferenced(connection: Connection, index: str, digest: bytes,
     await erase(index, digest)
     mark = "UPDATE erasures SET erased_at = now() WHERE index_name = %s AND content_digest = %s"
     await run(connection, mark, index, digest)
+    return True
+
+
+async def _forget(
+    connection: Connection, index: str, digest: bytes, keep_s: float, erase_derived: EraseObjects
+) -> bool:
+    query = """DELETE FROM erasures WHERE index_name = %s AND content_digest = %s
+        AND erased_at < now() - make_interval(secs => %s)"""
+    if not await run(connection, query, index, digest, keep_s):
+        return False
+    await erase_derived(index, digest)
     return True
 
 

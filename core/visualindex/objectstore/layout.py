@@ -15,9 +15,9 @@ def thumbnail_key(index: str, digest: bytes, size: int) -> str:
     return f"{index}/thumbnails/{size}/{_address(digest)}.webp"
 
 
-def all_keys(index: str, digest: bytes, sizes: Iterable[int]) -> list[str]:
-    """Every key an image occupies: what an erasure has to delete."""
-    return [original_key(index, digest), *(thumbnail_key(index, digest, size) for size in sizes)]
+def thumbnail_keys(index: str, digest: bytes, sizes: Iterable[int]) -> list[str]:
+    """The keys of an original's thumbnails of several sizes."""
+    return [thumbnail_key(index, digest, size) for size in sizes]
 
 
 def _address(digest: bytes) -> str:

@@ -149,7 +149,10 @@ class GatewaySpec(SpecModel):
 
     replicas: int = Field(default=2, ge=1, le=256, description="Gateway replicas.")
     max_concurrent_requests: int = Field(
-        default=64, ge=1, description="Requests one gateway replica works on at once; beyond it answers 503."
+        default=64,
+        ge=1,
+        description="Requests one gateway replica works on at once; beyond it answers 503. Twice as many for "
+        "thumbnails come beside them.",
     )
     decode_workers: int = Field(
         default=0,
@@ -206,8 +209,8 @@ class StorageSpec(SpecModel):
     s3: S3Spec | None = Field(default=None, description="S3-compatible bucket.")
     thumbnail_sizes: tuple[int, int, int] = Field(
         default=(128, 320, 640),
-        description="Longest edges in pixels of the three WebP thumbnails, ascending. Erasing an image deletes those of "
-        "the present and of the default sizes.",
+        description="Longest edges in pixels of the three WebP thumbnails, ascending; each is made when it is first "
+        "asked for. Erasing an image deletes those of the present and of the default sizes.",
     )
 
     @model_validator(mode="after")

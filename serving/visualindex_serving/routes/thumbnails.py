@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.objectstore import thumbnail_key
 from visualindex_serving import openapi
 from visualindex_serving.caching import not_modified
 from visualindex_serving.deadlines import deadline_in, within
@@ -33,7 +32,10 @@ async def get_thumbnail(
     size: Annotated[str, Path(description="Longest edge in pixels, one of the index's three sizes.")],
     name: Annotated[str, Path(description="SHA-256 of the original, hexadecimal, and `.webp`.")],
 ) -> Response:
-    """One thumbnail. Its address is made of the content's 256-bit digest: knowing it is the permission to see it."""
+    """One thumbnail, made when it is first asked for.
+
+    Its address is made of the content's 256-bit digest: knowing it is the permission to see it.
+    """
     service = service_of(request)
     found = service.indexes.get(index)
     public = found is not None and found.resource.spec.access.thumbnails == "capability"
@@ -41,7 +43,7 @@ async def get_thumbnail(
         found, _ = (await service.caller(request, "search")).index(index)
     sizes = () if found is None else found.resource.spec.storage.thumbnail_sizes
     if found is None or size not in map(str, sizes) or not _NAME.fullmatch(name):
-        raise ProblemError(ProblemType.NOT_FOUND, f"There is no thumbnail {index}/{size}/{name}."[:300])
+        raise _missing(index, size, name)
     etag = f'"{name.removesuffix(".webp")}-{size}"'
     headers = {
         "ETag": etag,
@@ -50,7 +52,13 @@ async def get_thumbnail(
     }
     if not_modified(request, etag):
         return Response(status_code=304, headers=headers)
-    key = thumbnail_key(index, bytes.fromhex(name.removesuffix(".webp")), int(size))
     deadline = deadline_in(found.resource.spec.limits.write_timeout_ms)
-    data = await within(deadline, "reading the thumbnail", found.store.get(key))
+    getting = found.thumbnails.get(bytes.fromhex(name.removesuffix(".webp")), int(size))
+    data = await within(deadline, "making the thumbnail", getting)
+    if data is None:
+        raise _missing(index, size, name)
     return Response(data, media_type="image/webp", headers=headers)
+
+
+def _missing(index: str, size: str, name: str) -> ProblemError:
+    return ProblemError(ProblemType.NOT_FOUND, f"There is no thumbnail {index}/{size}/{name}."[:300])
