@@ -12,6 +12,18 @@ GATEWAY = "gateway"
 GATEWAY_CPUS = 0.5
 SHARD_CPUS = 0.25
 ENCODER_CPUS = 0.5
+_QUIET = {
+    # Metrics leave a process every 10 s; handing them over ten times a second only costs. Not much longer than a second:
+    # the latencies kept meanwhile are observed in one go, and requests wait for that.
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
+    # The log monitor copies logs to drivers, and ours do not ask for them: it need not look for any, ten times a second.
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "inf",
+    # Figures of the node and of each process, read from /proc for the metrics: as often as those are collected.
+    "REPORTER_UPDATE_INTERVAL_MS": "15000",
+}
+"""Ray's periodic work at a rate that suits a service of a few replicas: it is taken from the searches. Nothing that finds
+or mends a fault is here."""
 
 
 def index_application(name: str) -> str:
@@ -87,4 +99,5 @@ def serve_environment(resources: list[VisualIndex]) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        **_QUIET,
     }
