@@ -21,8 +21,9 @@ _EVERY: dict[str, Any] = {
     "health_check_timeout_s": 10,
     "graceful_shutdown_timeout_s": 10,
     "logging_config": {
-        "enable_access_log": False
-    },  # a line per call on both sides of a hop; metrics count them
+        "enable_access_log": False,  # a line per call on both sides of a hop; metrics count them
+        "log_level": "WARNING",  # at INFO Serve makes that line all the same and drops it afterwards
+    },
 }
 
 

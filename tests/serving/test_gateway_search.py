@@ -348,3 +348,11 @@ async def test_hits_match_the_filter_as_its_language_says(served: Served) -> Non
             if matches(tree, {"category": "odd" if seed % 2 else "even", "metadata": {"seed": seed}})
         }
         assert set(keys(found)) == expected
+
+
+async def test_numbers_beyond_64_bits_come_back_in_the_hits(served: Served) -> None:
+    written = await put(served, 3, metadata='{"mass_kg": 5.97e24}')
+    found = await ask(
+        served, query={"image_id": written["image_id"]}, include_self=True, token=written["token"]
+    )
+    assert [hit["metadata"] for hit in found["hits"]] == [{"mass_kg": 5.97e24}]

@@ -12,10 +12,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+import orjson
 import psycopg
 from psycopg import errors as pg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from visualindex.errors import ProblemError, ProblemType
@@ -77,6 +79,7 @@ class Connections:
             max_size=max_connections,
             timeout=_CONNECT_TIMEOUT_S,
             reconnect_timeout=_RECONNECT_S,
+            configure=_read_json,
             open=False,
         )
         await pool.open()
@@ -188,6 +191,11 @@ async def rows(connection: Connection, query: str, *parameters: Any) -> list[Tup
 async def run(connection: Connection, query: str, *parameters: Any) -> int:
     """Executes `query` and returns the number of rows it touched."""
     return (await connection.execute(query.encode(), parameters or None)).rowcount
+
+
+async def _read_json(connection: Connection) -> None:
+    """JSON is read as requests are: a number beyond 64 bits is a float, not an integer that no answer can hold."""
+    set_json_loads(orjson.loads, connection)
 
 
 async def _checked(connection: Connection) -> Connection:
