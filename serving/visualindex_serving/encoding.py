@@ -61,8 +61,8 @@ def batcher(spec: EncoderSpec, encoder: Encoder, *, queued: int, sharers: int = 
 def local_encode(front: DeadlineBatcher) -> EncodeOne:
     """Encode in this process."""
 
-    async def encode(pixels: UInt8, deadline: float) -> Float32:
-        return await front.submit(pixels, monotonic(deadline))
+    async def encode(pixels: UInt8, deadline: float, *, alone: bool) -> Float32:
+        return await front.submit(pixels, monotonic(deadline), alone=alone)
 
     return encode
 
@@ -71,7 +71,7 @@ def remote_encode(handle: Any) -> EncodeOne:
     """Encode in the encoder deployment; a replica that died under the call is replaced by another, once."""
     call: Callable[..., Any] = handle.encode.remote
 
-    async def encode(pixels: UInt8, deadline: float) -> Float32:
+    async def encode(pixels: UInt8, deadline: float, *, alone: bool) -> Float32:
         from visualindex_serving.handles import call_twice
 
         vector: Float32 = await call_twice(lambda: call(pixels, deadline), deadline, "encoding the image")

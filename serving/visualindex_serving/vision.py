@@ -1,5 +1,6 @@
 """From image bytes to a vector: decode in a worker process, encode here or in the encoder deployment."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -13,11 +14,20 @@ from visualindex_serving.messages import Float32, UInt8
 
 BoxTuple = tuple[float, float, float, float]
 
+_Look = tuple[int, bytes, bytes, BoxTuple | None]
+"""What tells most files apart at a glance: length, both ends, and the region that is asked for."""
+
+_ENDS = 256  # bytes
+_DECODER_BEGINS_S = 0.001
+
 
 class EncodeOne(Protocol):
-    """Encodes one prepared image: uint8[h, w, 3] → float32[d], L2-normalised."""
+    """Encodes one prepared image: uint8[h, w, 3] → float32[d], L2-normalised.
 
-    async def __call__(self, pixels: UInt8, deadline: float) -> Float32: ...
+    `alone` says that no other picture of this process is under way, so that this one may take all threads.
+    """
+
+    async def __call__(self, pixels: UInt8, deadline: float, *, alone: bool) -> Float32: ...
 
 
 @dataclass(frozen=True)
@@ -40,33 +50,51 @@ class Vision:
         self._input = input_spec
         self._encode = encode
         self._remembered = remembered
-        self._vectors: OrderedDict[bytes, Float32] = OrderedDict()
+        self._vectors: OrderedDict[_Look, tuple[bytes, Float32]] = OrderedDict()
+        self._under_way = 0
 
     async def vector(self, data: bytes, box: BoxTuple | None, deadline: float) -> Seen:
         """The vector of a picture or of its region. Raises ProblemError for bad images and passed deadlines."""
-        key = await sha256(data, repr(box).encode() if box else b"")
-        known = self._vectors.get(key)
-        if known is not None:
-            self._vectors.move_to_end(key)
-            return Seen(known, None, 0.0, 0.0)
-        seen = await self.see(data, box=box, deadline=deadline)
-        self._remember(key, seen.vector)
+        look = (len(data), data[:_ENDS], data[-_ENDS:], box)
+        known = self._vectors.get(look)
+        if known is None:  # certainly new, so it is decoded at once and hashed meanwhile
+            seen, digest = await asyncio.gather(
+                self.see(data, box=box, deadline=deadline), _hashed_soon(data)
+            )
+        else:
+            digest = await sha256(data)
+            if digest == known[0]:
+                self._vectors.move_to_end(look)
+                return Seen(known[1], None, 0.0, 0.0)
+            seen = await self.see(data, box=box, deadline=deadline)
+        self._remember(look, digest, seen.vector)
         return seen
 
     async def see(self, data: bytes, *, box: BoxTuple | None, deadline: float) -> Seen:
         """Decode, then encode. Raises as `vector` does."""
         start = time.perf_counter()
-        decoded = await self._pool.decode(DecodeJob(data, self._input, box), deadline=deadline)
-        decoded_at = time.perf_counter()
-        assert decoded.pixels is not None  # noqa: S101 - an input was asked for
-        vector = await self._encode(decoded.pixels, deadline)
+        self._under_way += 1
+        try:
+            decoded = await self._pool.decode(DecodeJob(data, self._input, box), deadline=deadline)
+            decoded_at = time.perf_counter()
+            assert decoded.pixels is not None  # noqa: S101 - an input was asked for
+            vector = await self._encode(decoded.pixels, deadline, alone=self._under_way == 1)
+        finally:
+            self._under_way -= 1
         done = time.perf_counter()
         return Seen(vector, decoded, (decoded_at - start) * 1000, (done - decoded_at) * 1000)
 
-    def _remember(self, key: bytes, vector: Float32) -> None:
-        self._vectors[key] = vector
+    def _remember(self, look: _Look, digest: bytes, vector: Float32) -> None:
+        self._vectors[look] = digest, vector
+        self._vectors.move_to_end(look)
         while len(self._vectors) > self._remembered:
             self._vectors.popitem(last=False)
+
+
+async def _hashed_soon(data: bytes) -> bytes:
+    """The digest, made while a worker process decodes and this one would wait."""
+    await asyncio.sleep(_DECODER_BEGINS_S)
+    return await sha256(data)
 
 
 def normalised(vector: list[float]) -> Float32:

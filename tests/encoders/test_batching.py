@@ -311,3 +311,13 @@ async def test_feeds_an_encoder_as_it_prefers(gate: Gate, draw: Draw) -> None:
     await asyncio.gather(*tasks)
     assert [size for size, _, _ in gate.calls] == [1, 1, 1, 1]
     await batcher.aclose()
+
+
+async def test_an_image_with_others_to_come_gets_one_thread_of_an_idle_encoder(
+    make: Make, gate: Gate, draw: Draw
+) -> None:
+    batcher, image = make(), draw(1)[0]
+    gate.allow(2)
+    await batcher.submit(image, time.monotonic() + SOON, alone=False)
+    await batcher.submit(image, time.monotonic() + SOON)
+    assert [parallelism for _, parallelism, _ in gate.calls] == ["throughput", "latency"]

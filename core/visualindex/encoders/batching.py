@@ -36,6 +36,7 @@ class _Request:
     image: Image
     deadline: float
     patches: bool
+    alone: bool
     queued_at: float
     answer: "asyncio.Future[tuple[Vector, Patches | None]]"
 
@@ -110,18 +111,19 @@ class DeadlineBatcher:
         """Batches that are being encoded."""
         return len(self._running)
 
-    async def submit(self, image: Image, deadline: float) -> Vector:
+    async def submit(self, image: Image, deadline: float, *, alone: bool = True) -> Vector:
         """The vector float32[d] of uint8[height, width, 3].
 
+        `alone` is False when the caller knows of others to come: then it does not get all threads on an idle encoder.
         Raises ProblemError DEADLINE_EXCEEDED, OVERLOADED when the queue is full, UNAVAILABLE after `aclose`; ValueError
         for an image that is not of the encoder's size.
         """
-        vector, _ = await self._submit(image, deadline, patches=False)
+        vector, _ = await self._submit(image, deadline, patches=False, alone=alone)
         return vector
 
     async def submit_with_patches(self, image: Image, deadline: float) -> tuple[Vector, Patches]:
         """As `submit`, with the patch features float16[rows, columns, channels]."""
-        vector, patches = await self._submit(image, deadline, patches=True)
+        vector, patches = await self._submit(image, deadline, patches=True, alone=True)
         if patches is None:
             raise ProblemError(ProblemType.INTERNAL, "The encoder gave no patch features.")
         return vector, patches
@@ -135,11 +137,13 @@ class DeadlineBatcher:
         await asyncio.gather(*self._running)
         self._threads.shutdown(wait=False)
 
-    async def _submit(self, image: Image, deadline: float, *, patches: bool) -> tuple[Vector, Patches | None]:
+    async def _submit(
+        self, image: Image, deadline: float, *, patches: bool, alone: bool
+    ) -> tuple[Vector, Patches | None]:
         check_images(image[None], self._encoder.input)
         self._admit(deadline)
         loop = asyncio.get_running_loop()
-        request = _Request(image, deadline, patches, time.monotonic(), loop.create_future())
+        request = _Request(image, deadline, patches, alone, time.monotonic(), loop.create_future())
         self._queue.append(request)
         self._dispatch()
         try:
@@ -176,7 +180,7 @@ class DeadlineBatcher:
         return self._queue[0].queued_at + self._linger_s - time.monotonic()
 
     def _start(self, batch: list[_Request]) -> None:
-        alone = not self._running and not self._queue
+        alone = not self._running and not self._queue and batch[0].alone
         task = asyncio.get_running_loop().create_task(self._run(batch, "latency" if alone else "throughput"))
         self._running.add(task)
         task.add_done_callback(self._ended)
