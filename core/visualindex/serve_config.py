@@ -90,6 +90,7 @@ def serve_environment(resources: list[VisualIndex]) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(slowest_ms // 1000 + 5),
         "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",  # a picture passes in a few pieces, not in dozens
         "VISUALINDEX_SEARCH_TIMEOUT_MS": str(max(r.spec.limits.search_timeout_ms for r in resources) + 1000),
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",

@@ -68,7 +68,6 @@ def _shard(resource: VisualIndex, number: int, nodes: int) -> Any:
         Shard,
         name=shard_deployment(number),
         num_replicas=replicas,
-        max_ongoing_requests=256,
         ray_actor_options={"num_cpus": SHARD_CPUS, "memory": spec.index.memory_per_shard},
         max_replicas_per_node=replicas_per_node(replicas, nodes),
         max_surge_percent=100,

@@ -1,15 +1,25 @@
 """Frames over a byte stream: a JSON head and raw bytes behind it. Nothing in them can run code, unlike a pickle."""
 
 import asyncio
+import logging
+import socket
 import struct
 from collections.abc import Mapping
 from typing import Any, cast
 
 import orjson
 
+logger = logging.getLogger(__name__)
+
 _PREFIX = struct.Struct("<II")
 MAX_HEAD = 1024 * 1024
 MAX_BODY = 64 * 1024 * 1024
+
+STRANGER_BYTES = 4096
+"""The largest frame of someone who has not proven who they are."""
+
+_SILENCE_MS = 5_000
+"""After which unacknowledged data, or a peer that does not answer the kernel's probes, ends the connection."""
 
 Head = Mapping[str, Any]
 
@@ -19,16 +29,24 @@ class BrokenStreamError(Exception):
 
 
 def frame(head: Head, *body: bytes) -> bytes:
-    """The bytes of a frame: lengths of head and body, the head as JSON, the body's parts one after another."""
-    encoded = orjson.dumps(head)
-    return b"".join((_PREFIX.pack(len(encoded), sum(map(len, body))), encoded, *body))
+    """The bytes of a frame: lengths of head and body, the head as JSON, the body's parts one after another.
+
+    Raises BrokenStreamError for a frame that the other side would refuse, TypeError for what is not JSON.
+    """
+    encoded, body_bytes = orjson.dumps(head), sum(map(len, body))
+    if len(encoded) > MAX_HEAD or body_bytes > MAX_BODY:
+        raise BrokenStreamError(f"a frame of {len(encoded)} and {body_bytes} bytes")
+    return b"".join((_PREFIX.pack(len(encoded), body_bytes), encoded, *body))
 
 
 class FrameProtocol(asyncio.Protocol):
-    """Cuts what arrives into frames for `on_frame`; a stream that is none is broken off."""
+    """Cuts what arrives into frames for `on_frame`; a stream that is none is broken off.
 
-    def __init__(self, *, max_bytes: int = MAX_HEAD + MAX_BODY) -> None:
-        self.max_bytes = max_bytes
+    Until `trusted` is set frames are small and what is wrong with them is not worth a line in the log.
+    """
+
+    def __init__(self) -> None:
+        self.trusted = False
         self.transport: asyncio.Transport | None = None
         self._received = bytearray()
 
@@ -39,6 +57,7 @@ class FrameProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to write."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        _notice_silence(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         """Hand on every whole frame."""
@@ -46,7 +65,9 @@ class FrameProtocol(asyncio.Protocol):
         try:
             while (found := self._whole()) is not None:
                 self.on_frame(*found)
-        except (BrokenStreamError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        except Exception as exc:  # whatever a frame is wrong in, the next one cannot be understood
+            if self.trusted:
+                logger.warning("a connection between gateway and shard is broken off", exc_info=exc)
             self.abort()
 
     def send(self, data: bytes) -> None:
@@ -64,7 +85,8 @@ class FrameProtocol(asyncio.Protocol):
         if len(received) < _PREFIX.size:
             return None
         head_bytes, body_bytes = _PREFIX.unpack_from(received)
-        if head_bytes > MAX_HEAD or body_bytes > MAX_BODY or head_bytes + body_bytes > self.max_bytes:
+        most = (MAX_HEAD, MAX_BODY) if self.trusted else (STRANGER_BYTES, 0)
+        if head_bytes > most[0] or body_bytes > most[1]:
             raise BrokenStreamError(f"a frame of {head_bytes} and {body_bytes} bytes")
         middle = _PREFIX.size + head_bytes
         end = middle + body_bytes
@@ -75,3 +97,12 @@ class FrameProtocol(asyncio.Protocol):
         if not isinstance(head, dict):
             raise BrokenStreamError("a head that is no object")
         return head, body
+
+
+def _notice_silence(connection: socket.socket) -> None:
+    """Let the kernel end the connection to a node that vanished without a word."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)

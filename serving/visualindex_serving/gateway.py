@@ -46,7 +46,7 @@ from visualindex_serving.routes import batches, health, images, internal, metric
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
 from visualindex_serving.shard_directory import ShardDirectory
-from visualindex_serving.shard_wire import link_key
+from visualindex_serving.shard_wire import Place, link_key
 from visualindex_serving.thumbnail_making import Thumbnails
 from visualindex_serving.vision import EncodeOne, Vision
 
@@ -63,7 +63,7 @@ _BODIES: list[type[BaseModel]] = [
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
 _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
-ConnectShard = Callable[[str, int], ShardCall]
+ConnectShard = Callable[[Place], ShardCall]
 
 
 class Gateway:
@@ -76,7 +76,7 @@ class Gateway:
 def create_app(documents: list[dict[str, Any]], connect: ConnectShard | None = None) -> FastAPI:
     """The ASGI application for a list of VisualIndex documents; its lifespan opens and closes all parts.
 
-    `connect(index, shard)` gives the way to ask a shard: over the network unless a caller has the shards in its process.
+    `connect(place)` gives the way to ask a shard: over the network unless a caller has the shards in its process.
     """
     resources = read_specs(documents)
     app = FastAPI(
@@ -162,6 +162,8 @@ async def _open_index(
     stack.push_async_callback(thumbs.close)
     fetcher = SafeFetcher(spec.fetch, spec.limits)
     stack.push_async_callback(fetcher.close)
+    count = spec.index.shards
+    places = [Place(resource.name, number, count, about.fingerprint) for number in range(count)]
     return IndexService(
         resource=resource,
         fingerprint=about.fingerprint,
@@ -173,7 +175,7 @@ async def _open_index(
         vision=Vision(pool, about.input, encode),
         records=Records(partial(catalog.get_images, resource.name)),
         thumbnails=thumbs,
-        shards=Fanout([connect(resource.name, n) for n in range(spec.index.shards)]),
+        shards=Fanout([connect(place) for place in places]),
     )
 
 

@@ -5,7 +5,6 @@ that it
 
 - points the proxy's own 502, 503 and 504, which Serve's template turns into an opaque 500, at problem documents with
   `Retry-After`;
-- passes bodies on in larger pieces;
 - answers 503 instead of 404 while it knows no routes yet: the gateway has the root, so nothing else can be missing;
 - gives searches a server timeout of their own, so that a hanging gateway does not hold them;
 - keeps the proxy's statistics ports on loopback in local mode;
@@ -37,13 +36,10 @@ _BACKEND = re.compile(r"^(\s*)http-reuse always\s*$", re.MULTILINE)
 _ADMIN_SOCKET = re.compile(r"^\s*stats socket .*$", re.MULTILINE)
 _ROUTES = re.compile(r"^backend http-", re.MULTILINE)
 _BIND = re.compile(r"^(\s*bind\s+)\S+", re.MULTILINE)
-_GLOBAL = re.compile(r"^global\s*$", re.MULTILINE)
 _NO_ROUTE = re.compile(r"^(\s*)http-request return status 404 .*$", re.MULTILINE)
 _OWN_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 _STAND_IN_S = 120.0
 _STAND_INS = 20
-_BUFFER_BYTES = 65536
-"""A picture passes in a few pieces instead of dozens, each of which wakes a gateway."""
 
 
 def error_document(status: int) -> bytes:
@@ -71,8 +67,7 @@ def rewritten(
     search_timeout_ms: int | None = None,
     loopback_ports: tuple[str, ...] = (),
 ) -> str:
-    """Serve's configuration with our buffers, error files, searches' timeout, and the given ports on loopback only."""
-    config = _GLOBAL.sub(f"global\n    tune.bufsize {_BUFFER_BYTES}", config)
+    """Serve's configuration with our error files, the searches' timeout, and the given ports on loopback only."""
     config = _ERRORFILE.sub(lambda m: f"{m[1]}{m[2]} {errors_dir / f'{m[2]}.http'}", config)
     config = _NO_ROUTE.sub(r"\g<1>http-request return status 503 default-errorfiles", config)
     if search_timeout_ms is not None:

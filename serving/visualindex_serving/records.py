@@ -6,6 +6,7 @@ A shard tells which version of an image it found, so a record that is as new as 
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import orjson
 from cachetools import TTLCache
@@ -29,28 +30,42 @@ class Records:
 
     def __init__(self, read: Read, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._read = read
-        self._known: TTLCache[uuid.UUID, ImageRecord] = TTLCache(
-            _BYTES, _FRESH_S, timer=clock, getsizeof=_size
+        self._held: TTLCache[uuid.UUID, _Held] = TTLCache(
+            _BYTES, _FRESH_S, timer=clock, getsizeof=lambda held: held.bytes
         )
+
+    def known(self, ids: Sequence[uuid.UUID], versions: Sequence[int]) -> dict[uuid.UUID, ImageRecord]:
+        """The records that are remembered, at least as new as the versions."""
+        records = {}
+        for image_id, version in zip(ids, versions, strict=True):
+            held = self._held.get(image_id)
+            if held is not None and held.record.version >= version:
+                records[image_id] = held.record
+        return records
 
     async def of(self, ids: Sequence[uuid.UUID], versions: Sequence[int]) -> dict[uuid.UUID, ImageRecord]:
         """The records, at least as new as the versions; an image that was deleted meanwhile may be missing."""
-        records = {}
-        for image_id, version in zip(ids, versions, strict=True):
-            record = self._known.get(image_id)
-            if record is not None and record.version >= version:
-                records[image_id] = record
+        records = self.known(ids, versions)
         missing = [image_id for image_id in ids if image_id not in records]
         if missing:
-            records.update(self._remembered(await self._read(missing)))
+            read = await self._read(missing)
+            records.update(read)
+            self._hold(read)
         return records
 
-    def _remembered(self, read: Mapping[uuid.UUID, ImageRecord]) -> Mapping[uuid.UUID, ImageRecord]:
+    def _hold(self, read: Mapping[uuid.UUID, ImageRecord]) -> None:
         for image_id, record in read.items():
-            if _size(record) <= _BYTES // 100:
-                self._known[image_id] = record
-        return read
+            held = _Held(record, _size(record))
+            if held.bytes <= _BYTES // 100:
+                self._held[image_id] = held
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    record: ImageRecord
+    bytes: int
 
 
 def _size(record: ImageRecord) -> int:
-    return _RECORD_BYTES + len(orjson.dumps(record.metadata)) * _OBJECTS_PER_JSON
+    """About how many bytes of memory it takes."""
+    return _RECORD_BYTES + len(record.url or "") + len(orjson.dumps(record.metadata)) * _OBJECTS_PER_JSON

@@ -101,9 +101,9 @@ async def search(service: IndexService, request: SearchRequest, upload: bytes | 
     )
     merged, page = await _look(service, request, asked, _effective(asked.filter, grant), deadline, timings)
     records, degraded = await _metadata(service, page, grant, deadline, timings)
-    if records is not None:
-        records = {i: record for i, record in records.items() if visible(grant.filter, record)}
-    hits = [hit for i, s in zip(page.ids, page.scores, strict=True) for hit in _hit(service, i, s, records)]
+    records = {i: record for i, record in records.items() if visible(grant.filter, record)}
+    found = zip(page.ids, page.scores, strict=True)
+    hits = [hit for i, s in found for hit in _hit(service, i, s, records.get(i), whole=not degraded)]
     answer = {
         "query_id": uuid.uuid4(),
         "index": service.name,
@@ -327,8 +327,8 @@ def _first_after(scores: Float32, ids: UInt8, after: Cursor) -> int:
 
 async def _metadata(
     service: IndexService, page: Page, grant: Grant, deadline: float, timings: Timings
-) -> tuple[Mapping[uuid.UUID, ImageRecord] | None, list[str]]:
-    """The hits' records; None with a note when the database does not answer in time: ids and scores still help.
+) -> tuple[Mapping[uuid.UUID, ImageRecord], list[str]]:
+    """The hits' records; those that are remembered, with a note, when the database does not answer in time.
 
     A key's filter holds for what an image is now, so what was remembered of it will not do.
     """
@@ -344,20 +344,23 @@ async def _metadata(
         return await within(until, "metadata", reading), []
     except ProblemError as exc:
         logger.warning("hits are answered without metadata: %s", exc)
-        return None, ["metadata"]
+        known = service.records.known(page.ids, page.versions) if grant.filter is None else {}
+        return known, ["metadata"]
     finally:
         timings.add("metadata", (time.perf_counter() - start) * 1000)
 
 
 def _hit(
-    service: IndexService, image_id: uuid.UUID, score: float, records: Mapping[uuid.UUID, ImageRecord] | None
+    service: IndexService, image_id: uuid.UUID, score: float, record: ImageRecord | None, *, whole: bool
 ) -> Iterable[dict[str, Any]]:
-    """The fields of a Hit; nothing when the image was deleted or left the key's filter since the shard saw it."""
-    if records is None:
-        yield {"image_id": image_id, "score": round(score, 6), **_NO_METADATA}
-        return
-    record = records.get(image_id)
+    """The fields of a Hit.
+
+    Without a record: nothing when the database had its say (`whole`), for then the image was deleted or left the key's
+    filter since the shard saw it; else what the shard said, for ids and scores still help.
+    """
     if record is None:
+        if not whole:
+            yield {"image_id": image_id, "score": round(score, 6), **_NO_METADATA}
         return
     sizes = service.resource.spec.storage.thumbnail_sizes
     yield {

@@ -94,8 +94,8 @@ class ShardReplica:
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
         ]
 
-    async def leave(self) -> None:
-        """Stop following and give the lease back, so that nothing waits for this replica; searches still answer."""
+    async def close(self) -> None:
+        """Stop following and give the lease back, so that nothing waits for this replica."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -103,10 +103,6 @@ class ShardReplica:
             await self._catalog.release(self._resource.name, self._shard, self._name)
         except ProblemError as exc:
             logger.info("the lease of %s runs out by itself: %s", self._name, exc)
-
-    async def close(self) -> None:
-        """Leave, and end the threads."""
-        await self.leave()
         self._end_threads()
 
     def _end_threads(self) -> None:

@@ -10,7 +10,7 @@ from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard import ShardReplica, not_registered
 from visualindex_serving.shard_listener import ShardListener
-from visualindex_serving.shard_wire import link_key
+from visualindex_serving.shard_wire import Place, link_key
 
 _REGISTRATION_S = 300.0
 
@@ -42,7 +42,8 @@ class Shard:
         )
         fingerprint = await _registered(self._catalog, self._resource.name)
         key = link_key(await self._catalog.service_secret(secrets.token_bytes))
-        self._listener = ShardListener(self._search, key)
+        place = Place(self._resource.name, self._number, self._resource.spec.index.shards, fingerprint)
+        self._listener = ShardListener(self._search, place, key)
         address = await self._listener.start(runtime.node_address())
         replica = ShardReplica(self._resource, self._number, self._catalog, fingerprint, address=address)
         await replica.open()
@@ -54,9 +55,7 @@ class Shard:
         return await self._replica.search(query)
 
     async def __del__(self) -> None:
-        """When Serve stops the replica in good order, gateways are told before the port closes."""
-        if self._replica is not None:
-            await self._replica.leave()
+        """When Serve stops the replica in good order, gateways are told and answered before anything ends."""
         if self._listener is not None:
             await self._listener.close()
         if self._replica is not None:

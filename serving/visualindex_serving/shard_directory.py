@@ -14,6 +14,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard_link import ShardLink
+from visualindex_serving.shard_wire import Place
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class ShardDirectory:
     def __init__(self, addresses: Addresses, key: bytes) -> None:
         self._addresses = addresses
         self._key = key
+        self._places: dict[ShardOf, Place] = {}
         self._links: dict[ShardOf, dict[str, ShardLink]] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._arrivals: dict[ShardOf, asyncio.Event] = defaultdict(asyncio.Event)
@@ -55,33 +57,34 @@ class ShardDirectory:
             for link in list(links.values()):
                 link.abort()
 
-    def connect(self, index: str, shard: int) -> ShardCall:
+    def connect(self, place: Place) -> ShardCall:
         """The way to ask a shard. Its call raises ProblemError UNAVAILABLE when no replica can be reached."""
-        place = (index, shard)
-        self._links.setdefault(place, {})
+        shard = (place.index, place.shard)
+        self._places[shard] = place
+        self._links[shard] = {}
         self._wanted.set()
 
         async def call(query: ShardQuery) -> ShardAnswer:
-            return await (await self._least_busy(place)).ask(query)
+            return await (await self._least_busy(shard)).ask(query)
 
         return call
 
-    async def _least_busy(self, place: ShardOf) -> ShardLink:
-        links = self._links[place]
+    async def _least_busy(self, shard: ShardOf) -> ShardLink:
+        links = self._links[shard]
         if not links:
-            await self._arrival(place)
+            await self._arrival(shard)
         if not links:
-            index, shard = place
-            detail = f"No replica of shard {shard} of index {index} can be reached; try again."
+            index, number = shard
+            detail = f"No replica of shard {number} of index {index} can be reached; try again."
             raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1)
         return min(links.values(), key=lambda link: (link.load, random.random()))  # noqa: S311 - spreads load
 
-    async def _arrival(self, place: ShardOf) -> None:
+    async def _arrival(self, shard: ShardOf) -> None:
         """Wait a moment for a replica: one that was restarted is found within it."""
         self._wanted.set()
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                await self._arrivals[place].wait()
+                await self._arrivals[shard].wait()
         except TimeoutError:
             pass
 
@@ -101,34 +104,36 @@ class ShardDirectory:
         """Dial every replica that is not connected."""
         try:
             found = await self._addresses({index for index, _ in self._links})
-        except ProblemError as problem:
+        except (
+            Exception
+        ) as exc:  # whatever it is, the next look may be luckier, and only it finds new replicas
             if self._reachable:
-                logger.warning("new shard replicas cannot be found for now: %s", problem.detail)
+                logger.warning("new shard replicas cannot be found for now", exc_info=exc)
             self._reachable = False
             return
         self._reachable = True
-        for place in found.keys() & self._links.keys():
-            for address in found[place]:
-                if address not in self._links[place] and address not in self._dialling:
-                    task = asyncio.create_task(self._dial(place, address), name=f"dial {address}")
+        for shard in found.keys() & self._links.keys():
+            for address in found[shard]:
+                if address not in self._links[shard] and address not in self._dialling:
+                    task = asyncio.create_task(self._dial(shard, address), name=f"dial {address}")
                     self._dialling[address] = task
 
-    async def _dial(self, place: ShardOf, address: str) -> None:
-        links = self._links[place]
+    async def _dial(self, shard: ShardOf, address: str) -> None:
+        links = self._links[shard]
 
         def ended(link: ShardLink) -> None:
             if links.get(address) is link:
                 del links[address]
                 self._wanted.set()
             if not links:
-                self._arrivals[place].clear()
+                self._arrivals[shard].clear()
 
         try:
-            link = await ShardLink.connect(address, self._key, ended)
+            link = await ShardLink.connect(self._places[shard], address, self._key, ended)
             if link.open:
                 links[address] = link
-                self._arrivals[place].set()
-        except (OSError, TimeoutError) as exc:
-            logger.info("shard replica %s of %s does not answer: %s", address, place, exc)
+                self._arrivals[shard].set()
+        except (OSError, TimeoutError, ValueError) as exc:  # ValueError: an address that is none
+            logger.info("shard replica %s of %s does not answer: %s", address, shard, exc)
         finally:
             del self._dialling[address]

@@ -4,9 +4,8 @@ import asyncio
 import hmac
 import itertools
 import secrets
-import socket
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from visualindex.errors import ProblemError
 from visualindex_serving import shard_wire as wire
@@ -14,15 +13,17 @@ from visualindex_serving.frames import BrokenStreamError, FrameProtocol, frame
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 
 _CONNECT_S = 2.0
-_SILENCE_MS = 5_000
-"""After which unacknowledged data, or a peer that does not answer the kernel's probes, ends the connection."""
 
 
 class ShardLink(FrameProtocol):
     """An open connection. `on_end` is called once, when it takes no more queries."""
 
-    def __init__(self, key: bytes, on_end: Callable[["ShardLink"], None]) -> None:
+    def __init__(
+        self, place: wire.Place, address: str, key: bytes, on_end: Callable[["ShardLink"], None]
+    ) -> None:
         super().__init__()
+        self._place = place
+        self._address = address
         self._key = key
         self._on_end = on_end
         self._nonce = secrets.token_bytes(32)
@@ -34,10 +35,15 @@ class ShardLink(FrameProtocol):
         self._ended = False
 
     @classmethod
-    async def connect(cls, address: str, key: bytes, on_end: Callable[["ShardLink"], None]) -> Self:
-        """Connect to `host:port` and prove to each other who is there. Raises OSError or TimeoutError."""
+    async def connect(
+        cls, place: wire.Place, address: str, key: bytes, on_end: Callable[["ShardLink"], None]
+    ) -> Self:
+        """Connect to the replica of `place` at `host:port` and prove to each other who is there.
+
+        Raises OSError, also when another replica is there now, or TimeoutError.
+        """
         host, _, port = address.rpartition(":")
-        link = cls(key, on_end)
+        link = cls(place, address, key, on_end)
         async with asyncio.timeout(_CONNECT_S):
             try:
                 loop = asyncio.get_running_loop()
@@ -59,13 +65,18 @@ class ShardLink(FrameProtocol):
         return len(self._pending) + self._given_up
 
     async def ask(self, query: ShardQuery) -> ShardAnswer:
-        """The replica's answer. Raises the ProblemError it answered, or ConnectionError when it went away."""
+        """The replica's answer.
+
+        Raises the ProblemError it answered, ConnectionError when it went away, or BrokenStreamError for a query that is
+        too large to send.
+        """
         if self._ended:
             raise ConnectionError("the replica is going away")
         number = next(self._numbers)
+        sent = wire.query_frame(number, query)
         answer: asyncio.Future[ShardAnswer] = asyncio.get_running_loop().create_future()
         self._pending[number] = answer
-        self.send(wire.query_frame(number, query))
+        self.send(sent)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -73,10 +84,6 @@ class ShardLink(FrameProtocol):
             raise
         finally:
             self._pending.pop(number, None)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        _notice_silence(transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         gone = ConnectionError("the replica went away")
@@ -111,24 +118,18 @@ class ShardLink(FrameProtocol):
         """The replica's challenge is answered; then it has to answer ours."""
         if self._challenge is None:
             self._challenge = bytes.fromhex(head["nonce"])
-            shown = wire.proof(self._key, "gateway", self._nonce, self._challenge)
+            shown = self._proof("gateway", self._challenge)
             self.send(frame({"nonce": self._nonce.hex(), "proof": shown.hex()}))
             return
-        expected = wire.proof(self._key, "shard", self._challenge, self._nonce)
-        if not hmac.compare_digest(bytes.fromhex(head["proof"]), expected):
+        if not hmac.compare_digest(bytes.fromhex(head["proof"]), self._proof("shard", self._challenge)):
             raise BrokenStreamError("wrong proof")
+        self.trusted = True
         self._known.set_result(None)
+
+    def _proof(self, role: Literal["gateway", "shard"], shards_nonce: bytes) -> bytes:
+        return wire.proof(self._key, role, self._place, self._address, (self._nonce, shards_nonce))
 
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
             self._on_end(self)
-
-
-def _notice_silence(connection: socket.socket) -> None:
-    """Let the kernel end the connection to a node that vanished without a word."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)

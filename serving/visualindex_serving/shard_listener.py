@@ -3,84 +3,110 @@
 import asyncio
 import hmac
 import logging
+import math
 import secrets
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving import shard_wire as wire
-from visualindex_serving.frames import MAX_BODY, MAX_HEAD, BrokenStreamError, FrameProtocol, frame
+from visualindex_serving.frames import BrokenStreamError, FrameProtocol, frame
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 
 logger = logging.getLogger(__name__)
 
 Search = Callable[[ShardQuery], Awaitable[ShardAnswer]]
 
-_IN_FLIGHT = 256  # queries of one gateway
-_STRANGER_BYTES = 4096
+IN_FLIGHT = 4096
+"""Queries of one gateway at once, far more than one admits."""
+
+STRANGERS = 64
+"""Connections at once that have not proven who they are."""
+
 _STRANGER_S = 5.0
 _DRAIN_S = 5.0
+_WARN_AGAIN_S = 60.0
 
 
 class ShardListener:
-    """Serves `search` on a TCP port to whoever knows `key`."""
+    """Serves `search` over what is in `place` on a TCP port to whoever knows `key`.
 
-    def __init__(self, search: Search, key: bytes) -> None:
+    A connection that has not proven to within `stranger_s` seconds is ended.
+    """
+
+    def __init__(
+        self, search: Search, place: wire.Place, key: bytes, *, stranger_s: float = _STRANGER_S
+    ) -> None:
         self.search = search
+        self.place = place
         self.key = key
+        self.stranger_s = stranger_s
+        self.address = ""
+        self.sessions: set[_Session] = set()
         self._server: asyncio.Server | None = None
-        self._sessions: set[_Session] = set()
+        self._warned_at = -math.inf
 
     async def start(self, host: str) -> str:
         """Listen on a free port of `host`; answers `host:port`."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Session(self, self._sessions), host, 0)
+        self._server = await loop.create_server(lambda: _Session(self), host, 0)
         port = self._server.sockets[0].getsockname()[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return self.address
 
     @property
     def serving(self) -> bool:
         """Whether it still accepts gateways."""
         return self._server is not None and self._server.is_serving()
 
+    def warn_of_stranger(self, why: str) -> None:
+        """Log it, once a minute at most: strangers must not fill the log."""
+        now = time.monotonic()
+        if now - self._warned_at > _WARN_AGAIN_S:
+            self._warned_at = now
+            logger.warning("a connection to this shard's port is refused: %s", why)
+
     async def close(self) -> None:
         """Tell gateways to ask elsewhere, finish what they have asked (for a few seconds), and stop."""
         if self._server is not None:
             self._server.close()
-        for session in self._sessions:
+        for session in self.sessions:
             session.say_closing()
-        running = [task for session in self._sessions for task in session.tasks]
+        running = [task for session in self.sessions for task in session.tasks]
         if running:
             await asyncio.wait(running, timeout=_DRAIN_S)
-        for session in list(self._sessions):
+        for session in list(self.sessions):
             session.end()
 
 
 class _Session(FrameProtocol):
     """One gateway's connection."""
 
-    def __init__(self, listener: ShardListener, sessions: "set[_Session]") -> None:
-        super().__init__(max_bytes=_STRANGER_BYTES)
+    def __init__(self, listener: ShardListener) -> None:
+        super().__init__()
         self.tasks: set[asyncio.Task[None]] = set()
         self._listener = listener
-        self._sessions = sessions
         self._nonce = secrets.token_bytes(32)
-        self._known = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._sessions.add(self)
-        self._deadline = asyncio.get_running_loop().call_later(_STRANGER_S, self.abort)
-        self.send(frame({"version": wire.VERSION, "nonce": self._nonce.hex()}))
+        listener = self._listener
+        self._deadline = asyncio.get_running_loop().call_later(listener.stranger_s, self.abort)
+        listener.sessions.add(self)
+        if sum(not session.trusted for session in listener.sessions) > STRANGERS:
+            listener.warn_of_stranger(f"{STRANGERS} others have not shown who they are")
+            self.abort()
+        self.send(frame({"nonce": self._nonce.hex()}))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
-        self._sessions.discard(self)
+        self._listener.sessions.discard(self)
         for task in self.tasks:
             task.cancel()
 
     def on_frame(self, head: dict[str, Any], body: bytes) -> None:
-        if self._known:
+        if self.trusted:
             self._ask(head["number"], wire.read_query(head, body))
         else:
             self._admit(bytes.fromhex(head["nonce"]), bytes.fromhex(head["proof"]))
@@ -95,18 +121,20 @@ class _Session(FrameProtocol):
             self.transport.close()
 
     def _admit(self, nonce: bytes, shown: bytes) -> None:
-        key = self._listener.key
-        if not hmac.compare_digest(shown, wire.proof(key, "gateway", nonce, self._nonce)):
-            logger.warning("a connection to this shard's port did not know the service's key")
+        if not hmac.compare_digest(shown, self._proof("gateway", nonce)):
+            self._listener.warn_of_stranger("it does not know the service's key, or means another shard")
             raise BrokenStreamError("wrong proof")
-        self._known = True
+        self.trusted = True
         self._deadline.cancel()
-        self.max_bytes = MAX_HEAD + MAX_BODY
-        self.send(frame({"proof": wire.proof(key, "shard", self._nonce, nonce).hex()}))
+        self.send(frame({"proof": self._proof("shard", nonce).hex()}))
+
+    def _proof(self, role: Literal["gateway", "shard"], gateways_nonce: bytes) -> bytes:
+        by = self._listener
+        return wire.proof(by.key, role, by.place, by.address, (gateways_nonce, self._nonce))
 
     def _ask(self, number: int, query: ShardQuery) -> None:
-        if len(self.tasks) >= _IN_FLIGHT:
-            detail = f"This shard works on {_IN_FLIGHT} queries of this gateway already; try again."
+        if len(self.tasks) >= IN_FLIGHT:
+            detail = f"This shard works on {IN_FLIGHT} queries of this gateway already; try again."
             self.send(
                 wire.problem_frame(number, ProblemError(ProblemType.OVERLOADED, detail, retry_after_s=1))
             )

@@ -6,9 +6,11 @@ Time travels as what is left of it, so that the clocks of two nodes need not agr
 import hashlib
 import hmac
 import time
-from typing import Any
+from dataclasses import astuple, dataclass
+from typing import Any, Literal
 
 import numpy as np
+import orjson
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
@@ -17,6 +19,16 @@ from visualindex_serving.messages import ShardAnswer, ShardQuery
 
 VERSION = 1
 _ID_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a replica holds: shard `shard` of `shards` of an index, in vectors of one encoder."""
+
+    index: str
+    shard: int
+    shards: int
+    fingerprint: str
 
 
 def query_frame(number: int, query: ShardQuery) -> bytes:
@@ -115,6 +127,14 @@ def link_key(service_secret: bytes) -> bytes:
     return hmac.digest(service_secret, b"shard link", hashlib.sha256)
 
 
-def proof(key: bytes, role: str, own_nonce: bytes, other_nonce: bytes) -> bytes:
-    """Shows that `role` knows the key, for this connection alone: HMAC-SHA-256 over both sides' nonces."""
-    return hmac.digest(key, role.encode() + own_nonce + other_nonce, hashlib.sha256)
+def proof(
+    key: bytes, role: Literal["gateway", "shard"], place: Place, address: str, nonces: tuple[bytes, bytes]
+) -> bytes:
+    """Shows that `role` knows the key and means this replica, for this connection alone.
+
+    HMAC-SHA-256 over the role, the wire's version, what the replica holds, the address that was dialled, and the nonces
+    of gateway and shard. A gateway that dials an old address and meets another shard there gets no further, and neither
+    does one whose challenge somebody passes on to another address.
+    """
+    said = [role, VERSION, *astuple(place), address, *(nonce.hex() for nonce in nonces)]
+    return hmac.digest(key, orjson.dumps(said), hashlib.sha256)

@@ -22,6 +22,7 @@ from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard import ShardReplica
+from visualindex_serving.shard_wire import Place
 
 from .pictures import fresh_database, picture
 
@@ -55,7 +56,9 @@ class InProcess:
         self.stalled: set[tuple[str, int]] = set()
         self.reached = asyncio.Event()
 
-    def connect(self, index: str, shard: int) -> ShardCall:
+    def connect(self, place: Place) -> ShardCall:
+        index, shard = place.index, place.shard
+
         async def call(query: ShardQuery) -> ShardAnswer:
             if (index, shard) in self.broken:
                 raise ConnectionError("the replica is gone")

@@ -74,3 +74,12 @@ async def test_large_metadata_crowds_nothing_out() -> None:
     for _ in range(2):
         assert len(await records.of([A, B], [5, 6])) == 2
     assert catalog.asked == [[A, B], [A]]
+
+
+async def test_what_is_known_can_be_had_without_asking() -> None:
+    catalog = Catalog(record(A, 5))
+    records = Records(catalog.read)
+    await records.of([A], [5])
+    assert records.known([A, B], [5, 6]) == {A: catalog.rows[A]}
+    assert records.known([A], [6]) == {}
+    assert len(catalog.asked) == 1

@@ -12,9 +12,11 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard_directory import ShardDirectory, ShardOf
 from visualindex_serving.shard_listener import ShardListener
+from visualindex_serving.shard_wire import Place
 
 KEY = bytes(range(32))
-PLACE = ("things", 0)
+PLACE = Place("things", 0, 2, "encoder-a")
+SHARD = ("things", 0)
 
 
 def query() -> ShardQuery:
@@ -27,23 +29,25 @@ class Leases:
     def __init__(self) -> None:
         self.addresses: list[str] = []
         self.down = False
+        self.breaks = False
         self.looks = 0
 
     async def read(self, indexes: Collection[str]) -> Mapping[ShardOf, Collection[str]]:
         self.looks += 1
+        if self.breaks:
+            raise LookupError("no row")
         if self.down:
             raise ProblemError(ProblemType.UNAVAILABLE, "no database")
-        return {PLACE: list(self.addresses), ("other", 3): ["192.0.2.1:1"]}
+        return {SHARD: list(self.addresses), ("other", 3): ["192.0.2.1:1"]}
 
 
 class Replica:
-    """A replica that answers with its name."""
+    """A replica that can hang and die."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, place: Place = PLACE) -> None:
         self.asked = 0
         self.hangs = False
-        self.listener = ShardListener(self.search, KEY)
+        self.listener = ShardListener(self.search, place, KEY)
         self.address = ""
 
     async def search(self, _: ShardQuery) -> ShardAnswer:
@@ -61,7 +65,7 @@ class Replica:
         """As SIGKILL looks from outside: the port and its connections are gone without a word."""
         assert self.listener._server is not None
         self.listener._server.close()
-        for session in list(self.listener._sessions):
+        for session in list(self.listener.sessions):
             session.abort()
 
 
@@ -80,7 +84,7 @@ async def directory(leases: Leases) -> AsyncIterator[ShardDirectory]:
 
 @pytest.fixture
 async def replicas(leases: Leases) -> AsyncIterator[list[Replica]]:
-    found = [await Replica(name).start() for name in "ab"]
+    found = [await Replica().start() for _ in range(2)]
     leases.addresses = [replica.address for replica in found]
     yield found
     for replica in found:
@@ -94,13 +98,13 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def connected(directory: ShardDirectory, count: int) -> None:
-    await until(lambda: len(directory._links[PLACE]) == count)
+    await until(lambda: len(directory._links[SHARD]) == count)
 
 
 async def test_queries_are_spread_over_all_replicas(
     directory: ShardDirectory, replicas: list[Replica]
 ) -> None:
-    ask = directory.connect(*PLACE)
+    ask = directory.connect(PLACE)
     await ask(query())
     await connected(directory, 2)
     await asyncio.gather(*(ask(query()) for _ in range(40)))
@@ -110,7 +114,7 @@ async def test_queries_are_spread_over_all_replicas(
 async def test_a_replica_that_hangs_is_asked_no_more_while_another_answers(
     directory: ShardDirectory, replicas: list[Replica]
 ) -> None:
-    ask = directory.connect(*PLACE)
+    ask = directory.connect(PLACE)
     await ask(query())
     await connected(directory, 2)
     replicas[0].hangs = True
@@ -128,13 +132,13 @@ async def test_a_replica_that_hangs_is_asked_no_more_while_another_answers(
 async def test_a_dead_replica_is_left_and_its_successor_is_found(
     directory: ShardDirectory, leases: Leases, replicas: list[Replica]
 ) -> None:
-    ask = directory.connect(*PLACE)
+    ask = directory.connect(PLACE)
     await ask(query())
     await connected(directory, 2)
     replicas[0].die()
     await connected(directory, 1)
     await ask(query())
-    successor = await Replica("c").start()
+    successor = await Replica().start()
     leases.addresses = [replicas[0].address, replicas[1].address, successor.address]
     await connected(directory, 2)
     await asyncio.gather(*(ask(query()) for _ in range(20)))
@@ -145,13 +149,13 @@ async def test_a_dead_replica_is_left_and_its_successor_is_found(
 async def test_a_shard_without_replicas_is_unavailable_soon_and_found_when_it_comes(
     directory: ShardDirectory, leases: Leases
 ) -> None:
-    ask = directory.connect(*PLACE)
+    ask = directory.connect(PLACE)
     with pytest.raises(ProblemError) as caught:
         await ask(query())
     assert caught.value.type is ProblemType.UNAVAILABLE
     assert "shard 0 of index things" in caught.value.detail
     asking = asyncio.create_task(ask(query()))
-    replica = await Replica("late").start()
+    replica = await Replica().start()
     leases.addresses = [replica.address]
     await asking
     await replica.listener.close()
@@ -160,7 +164,7 @@ async def test_a_shard_without_replicas_is_unavailable_soon_and_found_when_it_co
 async def test_searches_go_on_while_the_database_is_down_and_leases_run_out(
     directory: ShardDirectory, leases: Leases, replicas: list[Replica]
 ) -> None:
-    ask = directory.connect(*PLACE)
+    ask = directory.connect(PLACE)
     await ask(query())
     await connected(directory, 2)
     leases.down = True
@@ -174,3 +178,29 @@ async def test_searches_go_on_while_the_database_is_down_and_leases_run_out(
     await until(lambda: leases.looks > looked)
     await ask(query())
     assert replicas[1].asked >= 2
+
+
+async def test_another_shard_at_an_address_of_old_does_not_answer_for_it(
+    directory: ShardDirectory, leases: Leases
+) -> None:
+    other = await Replica(Place("things", 0, 3, "encoder-a")).start()
+    leases.addresses = [other.address]
+    with pytest.raises(ProblemError):
+        await directory.connect(PLACE)(query())
+    assert other.asked == 0
+    await other.listener.close()
+
+
+async def test_looking_goes_on_after_whatever_a_look_met(
+    directory: ShardDirectory, leases: Leases, replicas: list[Replica]
+) -> None:
+    addresses, leases.addresses = leases.addresses, ["no address"]
+    leases.breaks = True
+    ask = directory.connect(PLACE)
+    looked = leases.looks
+    await until(lambda: leases.looks > looked + 1)
+    leases.breaks = False
+    looked = leases.looks
+    await until(lambda: leases.looks > looked + 1)
+    leases.addresses = addresses
+    await ask(query())

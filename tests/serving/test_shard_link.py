@@ -2,21 +2,27 @@
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import uvloop
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex_serving.frames import frame
+from visualindex_serving.frames import MAX_HEAD, STRANGER_BYTES, BrokenStreamError, frame
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard_link import ShardLink
-from visualindex_serving.shard_listener import Search, ShardListener
+from visualindex_serving.shard_listener import STRANGERS, Search, ShardListener
+from visualindex_serving.shard_wire import Place, proof, query_frame
 
 KEY = bytes(range(32))
+PLACE = Place("things", 0, 2, "encoder-a")
 
 
 def query(first: float = 1.0, **fields: object) -> ShardQuery:
@@ -35,8 +41,8 @@ async def echo(asked: ShardQuery) -> ShardAnswer:
 
 
 @asynccontextmanager
-async def listening(search: Search) -> AsyncIterator[tuple[ShardListener, str]]:
-    listener = ShardListener(search, KEY)
+async def listening(search: Search, **options: Any) -> AsyncIterator[tuple[ShardListener, str]]:
+    listener = ShardListener(search, PLACE, KEY, **options)
     address = await listener.start("127.0.0.1")
     try:
         yield listener, address
@@ -48,7 +54,7 @@ async def listening(search: Search) -> AsyncIterator[tuple[ShardListener, str]]:
 async def linked(
     address: str, on_end: Callable[[ShardLink], None] = lambda _: None
 ) -> AsyncIterator[ShardLink]:
-    link = await ShardLink.connect(address, KEY, on_end)
+    link = await ShardLink.connect(PLACE, address, KEY, on_end)
     try:
         yield link
     finally:
@@ -132,21 +138,171 @@ async def test_a_problem_crosses_whole_and_a_failure_says_nothing_of_its_inside(
         assert link.open
 
 
-async def test_whoever_does_not_know_the_key_is_turned_away_on_both_sides() -> None:
-    async with listening(echo) as (_, address):
-        with pytest.raises(ConnectionError):
-            await ShardLink.connect(address, bytes(32), lambda _: None)
-        async with linked(address) as link:
-            assert (await link.ask(query(9))).ids[0, 0, 0] == 9
+class Peer:
+    """The other end of a connection, frame by frame."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def dial(cls, address: str) -> "Peer":
+        return cls(*await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2])))
+
+    async def heard(self) -> dict[str, Any]:
+        head_bytes, body_bytes = struct.unpack("<II", await self.reader.readexactly(8))
+        head: dict[str, Any] = orjson.loads(await self.reader.readexactly(head_bytes))
+        await self.reader.readexactly(body_bytes)
+        return head
+
+    async def ended(self) -> bool:
+        """Wait for the end of the connection; True when nothing more came before it."""
+        try:
+            async with asyncio.timeout(10):
+                return await self.reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+    def say(self, data: bytes) -> None:
+        self.writer.write(data)
 
 
-async def test_a_stranger_gets_no_further_than_the_challenge() -> None:
-    async with listening(echo) as (_, address):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
-        await reader.readexactly(8)
-        writer.write(frame({"number": 1, "shape": [1, 3], "k": 1}, bytes(12)))
-        assert b"scores" not in await reader.read()
+@asynccontextmanager
+async def stranger(address: str) -> AsyncIterator[Peer]:
+    peer = await Peer.dial(address)
+    try:
+        yield peer
+    finally:
+        peer.writer.close()
+
+
+def greeting(
+    nonce: bytes, challenge: bytes, address: str, *, key: bytes = KEY, place: Place = PLACE
+) -> bytes:
+    shown = proof(key, "gateway", place, address, (nonce, challenge))
+    return frame({"nonce": nonce.hex(), "proof": shown.hex()})
+
+
+async def test_a_gateway_with_the_key_is_admitted_and_answered() -> None:
+    async with listening(echo) as (_, address), stranger(address) as peer:
+        challenge = bytes.fromhex((await peer.heard())["nonce"])
+        peer.say(greeting(bytes(32), challenge, address))
+        shown = proof(KEY, "shard", PLACE, address, (bytes(32), challenge))
+        assert await peer.heard() == {"proof": shown.hex()}
+        peer.say(query_frame(3, query()))
+        assert (await peer.heard())["number"] == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": bytes(32)},
+        {"place": replace(PLACE, index="chairs")},
+        {"place": replace(PLACE, shard=1)},
+        {"place": replace(PLACE, shards=1)},
+        {"place": replace(PLACE, fingerprint="encoder-b")},
+        {"address": "127.0.0.1:1"},
+        {"challenge": bytes(32)},
+    ],
+    ids=str,
+)
+async def test_a_gateway_without_the_right_proof_is_not_answered(wrong: dict[str, Any]) -> None:
+    async with listening(echo) as (_, address), stranger(address) as peer:
+        challenge = bytes.fromhex((await peer.heard())["nonce"])
+        said: dict[str, Any] = {"challenge": challenge, "address": address, **wrong}
+        peer.say(greeting(bytes(32), **said))
+        peer.say(query_frame(1, query()))
+        assert await peer.ended()
+
+
+@pytest.mark.parametrize("dimension", [3, 0], ids=["with a body", "head alone"])
+async def test_a_query_before_the_proof_is_not_answered(dimension: int) -> None:
+    early = replace(query(), vectors=np.ones((1, dimension), np.float32))
+    asked: list[ShardQuery] = []
+
+    async def search(one: ShardQuery) -> ShardAnswer:
+        asked.append(one)
+        return answer(1)
+
+    async with listening(search) as (_, address), stranger(address) as peer:
+        await peer.heard()
+        peer.say(query_frame(1, early))
+        assert await peer.ended()
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        proof(bytes(32), "shard", PLACE, "", (b"", b"")),
+        lambda address, nonces: proof(KEY, "gateway", PLACE, address, nonces),
+        lambda address, nonces: proof(bytes(32), "shard", PLACE, address, nonces),
+        lambda address, nonces: proof(KEY, "shard", replace(PLACE, index="chairs"), address, nonces),
+        lambda address, nonces: proof(KEY, "shard", PLACE, "127.0.0.1:1", nonces),
+    ],
+    ids=["anything", "reflected", "wrong key", "wrong index", "another address"],
+)
+async def test_a_shard_without_the_right_proof_is_not_asked(shown: Any) -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer)
+        peer.say(frame({"nonce": bytes(32).hex()}))
+        head = await peer.heard()
+        heard.append(head)
+        nonces = (bytes.fromhex(head["nonce"]), bytes(32))
+        peer.say(frame({"proof": (shown if isinstance(shown, bytes) else shown(address, nonces)).hex()}))
+        await peer.ended()
         writer.close()
+
+    async with await asyncio.start_server(pretend, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(ConnectionError):
+            await ShardLink.connect(PLACE, address, KEY, lambda _: None)
+    assert len(heard) == 1
+
+
+async def test_a_stranger_has_little_room_and_time() -> None:
+    async with listening(echo, stranger_s=0.05) as (_, address), stranger(address) as silent:
+        await silent.heard()
+        assert await silent.ended()
+    async with listening(echo, stranger_s=60) as (_, address), stranger(address) as loud:
+        await loud.heard()
+        loud.say(struct.pack("<II", STRANGER_BYTES + 1, 0))
+        assert await loud.ended()
+
+
+async def test_strangers_are_bounded_in_number_and_leave_room_for_gateways(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with listening(echo, stranger_s=60) as (listener, address), AsyncExitStack() as stack:
+        link = await stack.enter_async_context(linked(address))
+        peers = [await stack.enter_async_context(stranger(address)) for _ in range(STRANGERS)]
+        for peer in peers:
+            await peer.heard()
+        for _ in range(3):
+            async with stranger(address) as refused:
+                assert await refused.ended()
+        assert len(listener.sessions) == STRANGERS + 1
+        assert (await link.ask(query(5))).ids[0, 0, 0] == 5
+    assert caplog.text.count("refused") == 1
+
+
+async def test_a_query_too_large_to_send_costs_itself_alone() -> None:
+    go = asyncio.Event()
+
+    async def search(asked: ShardQuery) -> ShardAnswer:
+        await go.wait()
+        return answer(int(asked.vectors[0, 0]))
+
+    async with listening(search) as (_, address), linked(address) as link:
+        other = asyncio.create_task(link.ask(query(2)))
+        await asyncio.sleep(0)
+        huge = replace(query(1), filter={"eq": {"category": "x" * (MAX_HEAD + 1)}})
+        with pytest.raises(BrokenStreamError):
+            await link.ask(huge)
+        assert link.load == 1
+        go.set()
+        assert (await other).ids[0, 0, 0] == 2
 
 
 @pytest.mark.parametrize(
@@ -174,7 +330,7 @@ async def test_queries_under_way_fail_at_once_when_the_replica_dies() -> None:
     async with listening(never) as (listener, address), linked(address, ends.append) as link:
         asking = asyncio.create_task(link.ask(query()))
         await asked.wait()
-        for session in list(listener._sessions):
+        for session in list(listener.sessions):
             session.abort()
         with pytest.raises(ConnectionError):
             await asking
@@ -192,7 +348,7 @@ async def test_a_replica_that_goes_away_in_order_answers_what_it_was_asked() -> 
         await go.wait()
         return answer(8)
 
-    listener = ShardListener(search, KEY)
+    listener = ShardListener(search, PLACE, KEY)
     address = await listener.start("127.0.0.1")
     async with linked(address, lambda _: ended.set()) as link:
         asking = asyncio.create_task(link.ask(query()))
@@ -229,7 +385,7 @@ async def test_nobody_there_is_an_error_at_once() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(OSError, match=r"refused|Connect call failed"):
-        await ShardLink.connect(f"127.0.0.1:{port}", KEY, lambda _: None)
+        await ShardLink.connect(PLACE, f"127.0.0.1:{port}", KEY, lambda _: None)
 
 
 def test_serves_own_event_loop_will_do() -> None:

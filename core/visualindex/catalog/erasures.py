@@ -83,7 +83,7 @@ class Erasures:
                 errors.append(error)
         if failed:
             index, digest = failed[0]
-            text = "erasing %d originals failed and will be tried again; the first is %s of index %s"
+            text = "erasing %d originals or their rests failed and will be tried again; the first is %s of index %s"
             _log.error(text, len(failed), digest.hex(), index, exc_info=errors[0])
         return taken, failed
 

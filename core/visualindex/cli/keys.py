@@ -30,6 +30,7 @@ Dsn = Annotated[
 State = Annotated[Path, typer.Option(envvar="VISUALINDEX_STATE", help="State folder of the local service.")]
 
 _DEFAULT_STATE = Path(".visualindex")
+_FILTER_CHARACTERS = 64 * 1024
 _AGE = re.compile(r"([1-9][0-9]{0,5})([hd])")
 
 
@@ -147,6 +148,10 @@ def _checked_filter(text: str | None) -> dict[str, object] | None:
     except ValueError as error:
         raise typer.BadParameter(f"--filter is not JSON: {error}") from None
     parse_filter(document)
+    if len(text) > _FILTER_CHARACTERS:
+        raise typer.BadParameter(
+            f"--filter has {len(text)} characters, at most {_FILTER_CHARACTERS}: list fewer values"
+        )
     return dict(document)
 
 

@@ -10,9 +10,8 @@ import struct
 from dataclasses import dataclass
 
 _TAIL = struct.Struct("<16sH6s")
-_MAGIC = b"VIobj\x02"
+_MAGIC = b"VIobj\x01"
 _MAX_CONTENT_TYPE = 255
-_DIGEST_BYTES = 16
 
 
 class DamagedError(Exception):
@@ -24,7 +23,7 @@ class Trailer:
     """What the file says about its content."""
 
     digest: bytes
-    """The first 16 bytes of the content's SHA-256, which processors compute faster than other digests."""
+    """BLAKE2b of the content, 16 bytes."""
     content_type: str
     """Media type given to `put`."""
 
@@ -38,7 +37,7 @@ class Trailer:
 
 def trailer_of(content: bytes, content_type: str) -> Trailer:
     """The trailer that `content` gets."""
-    return Trailer(hashlib.sha256(content).digest()[:_DIGEST_BYTES], content_type)
+    return Trailer(hashlib.blake2b(content, digest_size=16).digest(), content_type)
 
 
 def opened(raw: bytes) -> bytes:
