@@ -343,7 +343,7 @@ async def _metadata(
             reading = service.catalog.get_images(service.name, page.ids)
         return await within(until, "metadata", reading), []
     except ProblemError as exc:
-        logger.warning("hits are answered without metadata: %s", exc)
+        logger.warning("hits are answered without the metadata that is not remembered: %s", exc)
         known = service.records.known(page.ids, page.versions) if grant.filter is None else {}
         return known, ["metadata"]
     finally:
