@@ -1,5 +1,6 @@
 """The bundled encoder gives one answer on every runtime: timm's."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -213,3 +214,11 @@ def test_refuses_no_threads(cache_dir: Path) -> None:
     """Zero threads is a mistake, not `as many as there are`."""
     with pytest.raises(EncoderConfigError, match="at least one"):
         load_encoder(_spec(), cache_dir=cache_dir, threads=0)
+
+
+def test_a_lone_call_leaves_its_thread_where_it_may_run(lite0: Encoder, draw: Draw) -> None:
+    """On two CPUs it is kept on one of them, apart from its helper, while it runs."""
+    before, images = os.sched_getaffinity(0), draw(1)
+    alone = lite0.encode(images, parallelism="latency").vectors
+    assert os.sched_getaffinity(0) == before
+    np.testing.assert_allclose(alone, lite0.encode(images, parallelism="throughput").vectors, atol=1e-5)
