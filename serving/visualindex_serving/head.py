@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from pydantic import ImportString, TypeAdapter
 from ray import serve
-from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatus
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 
 from visualindex.serve_config import CANNOT_DEPLOY
 
@@ -69,7 +69,7 @@ def _why(name: str, application: ApplicationStatusOverview, logs: Path) -> str:
     failed = [
         f"{deployment}: {reason(f'{name}_{deployment}', status.message, logs)}"
         for deployment, status in application.deployments.items()
-        if status.status == DeploymentStatus.DEPLOY_FAILED
+        if status.status.name == ApplicationStatus.DEPLOY_FAILED.name
     ]
     return "; ".join(failed) or " ".join(application.message.split())
 
