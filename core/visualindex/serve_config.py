@@ -12,6 +12,8 @@ GATEWAY = "gateway"
 GATEWAY_CPUS = 0.5
 SHARD_CPUS = 0.25
 ENCODER_CPUS = 0.5
+CANNOT_DEPLOY = 3
+"""Exit code of a local head whose Ray runs but cannot deploy an application."""
 _QUIET = {
     # Metrics leave a process every 10 s; handing them over ten times a second only costs. Not much longer than a second:
     # the latencies kept meanwhile are observed in one go, and requests wait for that.

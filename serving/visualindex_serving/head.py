@@ -2,11 +2,12 @@
 
 `python -m visualindex_serving.head CONFIG` reads the Serve configuration and the ports its supervisor wrote. It takes
 the same builders and arguments that a cluster gets through the REST API; running them here saves the dashboard's
-processes and two build workers, about half of the start on two cores. It exits when an application cannot be deployed,
-with the reason on stderr.
+processes and two build workers, about half of the start on two cores. When an application cannot be deployed it exits with
+CANNOT_DEPLOY and writes the reason as the last line to stderr.
 """
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 import ray
 from pydantic import ImportString, TypeAdapter
 from ray import serve
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
+
+from visualindex.serve_config import CANNOT_DEPLOY
 
 _STARTING_S = 0.5
 _RUNNING_S = 15.0
+_EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception): \S.*$", re.MULTILINE)
 
 
 def start(config: dict[str, Any], node: dict[str, Any]) -> None:
@@ -46,22 +50,50 @@ def _target(application: dict[str, Any]) -> serve.RunTarget:
     return serve.RunTarget(build(application["args"]), application["name"], application["route_prefix"])
 
 
-def watch() -> str:
-    """Wait until an application cannot be deployed; returns why. Asking costs, so it asks rarely once all run."""
+def watch(logs: Path) -> str:
+    """Wait until an application cannot be deployed; returns why, in one line, from what replicas wrote to `logs`.
+
+    Asking costs, so it asks rarely once all run.
+    """
     while True:
         applications = serve.status().applications
         for name, application in applications.items():
             if application.status == ApplicationStatus.DEPLOY_FAILED:
-                return f"application {name} failed: {application.message}"
+                return f"application {name} failed: {_why(name, application, logs)}"
         running = all(a.status == ApplicationStatus.RUNNING for a in applications.values())
         time.sleep(_RUNNING_S if running else _STARTING_S)
+
+
+def _why(name: str, application: ApplicationStatusOverview, logs: Path) -> str:
+    """What keeps each failed deployment from starting, or Serve's own words where no deployment failed."""
+    failed = [
+        f"{deployment}: {reason(f'{name}_{deployment}', status.message, logs)}"
+        for deployment, status in application.deployments.items()
+        if status.status.name == ApplicationStatus.DEPLOY_FAILED.name
+    ]
+    return "; ".join(failed) or " ".join(application.message.split())
+
+
+def reason(deployment: str, message: str, logs: Path) -> str:
+    """The last exception that the deployment's latest replica logged, else the last in Serve's message, else that message.
+
+    Serve knows of a gateway only that its start failed; the cause is in the replica's log.
+    """
+    replicas = sorted(logs.glob(f"replica_{deployment}_*.log"), key=lambda file: file.stat().st_mtime)
+    for text in (*(file.read_text(errors="replace") for file in replicas[-1:]), message):
+        exceptions: list[str] = _EXCEPTION.findall(text)
+        if exceptions:
+            return exceptions[-1]
+    return " ".join(message.split())
 
 
 def main() -> None:
     """Start, then watch until an application fails for good or a signal ends the process."""
     settings = json.loads(Path(sys.argv[1]).read_text())
     start(settings["serve"], settings["node"])
-    sys.exit(watch())
+    why = watch(Path(settings["node"]["_temp_dir"]) / "session_latest" / "logs" / "serve")
+    sys.stderr.write(f"{why}\n")
+    sys.exit(CANNOT_DEPLOY)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 
 from visualindex.cli import checks
 from visualindex.cli.checks import GIB, Requirement
+from visualindex.local.state import STATE_VARIABLE, StateDir
 
 
 def test_an_old_python_fails() -> None:
@@ -124,16 +125,36 @@ def test_a_lock_of_a_dead_postmaster_is_reported_and_a_live_one_is_not(tmp_path:
     assert checks.check_stale_postgres(tmp_path).level == "ok"
 
 
-def test_a_raylet_that_still_runs_is_a_leftover(tmp_path: Path) -> None:
-    raylet = tmp_path / "raylet"
-    raylet.symlink_to("/bin/sleep")
-    with subprocess.Popen([str(raylet), "60"]) as process:
-        try:
-            check = checks.check_leftovers(psutil.process_iter(["pid", "name", "cmdline"]))
-        finally:
-            process.kill()
+@pytest.fixture
+def raylet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[psutil.Process]:
+    """A process named raylet that says, where the test wants it, that the service in `tmp_path` started it."""
+    program = tmp_path / "raylet"
+    program.symlink_to("/bin/sleep")
+    environment = {STATE_VARIABLE: str(tmp_path)} if request.param == "ours" else {}
+    with subprocess.Popen([str(program), "60"], env=environment) as process:
+        yield next(p for p in psutil.process_iter(["pid", "name", "cmdline"]) if p.pid == process.pid)
+        process.kill()
+
+
+@pytest.mark.parametrize("raylet", ["foreign"], indirect=True)
+def test_a_raylet_of_another_program_is_left_to_it(raylet: psutil.Process) -> None:
+    check = checks.check_leftovers(iter([raylet]))
     assert check.level == "warn"
-    assert f"raylet (pid {process.pid})" in check.found
+    assert f"raylet (pid {raylet.pid})" in check.found
+    assert "another program's Ray" in check.advice
+
+
+@pytest.mark.parametrize("raylet", ["ours"], indirect=True)
+def test_a_raylet_whose_service_is_gone_is_a_leftover(raylet: psutil.Process, tmp_path: Path) -> None:
+    check = checks.check_leftovers(iter([raylet]))
+    assert (check.level, check.advice) == ("warn", f"`visualindex down --state {tmp_path}`")
+
+
+@pytest.mark.parametrize("raylet", ["ours"], indirect=True)
+def test_a_raylet_of_a_service_that_is_up_is_well(raylet: psutil.Process, tmp_path: Path) -> None:
+    with StateDir(tmp_path).locked():
+        check = checks.check_leftovers(iter([raylet]))
+    assert (check.level, check.found) == ("ok", f"nothing left over; {tmp_path} is up")
 
 
 def test_doctor_prints_json_and_fails_when_a_check_fails(tmp_path: Path) -> None:

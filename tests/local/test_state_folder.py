@@ -1,6 +1,7 @@
 """The folders of a local service are its owner's alone, and its sockets fit into the kernel's and HAProxy's limits."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -69,3 +70,23 @@ def test_what_runs_is_written_for_its_owner_alone(state: StateDir) -> None:
     finally:
         os.umask(before)
     assert _mode(state.running_file) == 0o600
+
+
+def test_the_files_of_old_starts_are_deleted(state: StateDir) -> None:
+    state.make_sockets_folder()
+    try:
+        for day in ("19", "20", "21"):
+            (state.ray_temp / f"session_2026-11-{day}_06-39-00_368333_41943" / "logs").mkdir(parents=True)
+        (state.ray_temp / "session_latest").symlink_to("session_2026-11-21_06-39-00_368333_41943")
+        state.forget_sessions()
+        assert (state.ray_temp / "session_latest" / "logs").is_dir()
+        assert len(list(state.ray_temp.iterdir())) == 2
+    finally:
+        shutil.rmtree(state.sockets)
+
+
+def test_a_directory_says_who_holds_it(state: StateDir) -> None:
+    assert state.locked_by() is None
+    state.lock_file.write_text("12345678")
+    with state.locked():
+        assert state.locked_by() == os.getpid()

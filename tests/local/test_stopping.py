@@ -1,4 +1,4 @@
-"""`down` and `status` end and describe only what runs in the directory, whatever an old running.json says."""
+"""`down` and `status` end and describe only what runs in the directory, whatever an old run left there."""
 
 import subprocess
 import sys
@@ -21,7 +21,13 @@ with StateDir.at(Path(sys.argv[1])).locked():
     print("held", flush=True)
     signal.pause()
 """
-_WAIT = "import signal; print('waits', flush=True); signal.pause()"
+_WAIT = """
+import os, sys, signal
+from pathlib import Path
+Path(sys.argv[1], "lock").write_text(str(os.getpid()))
+print("waits", flush=True)
+signal.pause()
+"""
 
 
 @pytest.fixture
@@ -58,6 +64,22 @@ def test_the_process_that_holds_the_directory_is_ended(
     assert report(state.path)["state"] == "unready"
     assert stop(state.path) == f"stopped the service in {state.path}"
     assert not psutil.pid_exists(process.pid)
+
+
+@pytest.mark.parametrize("process", [_HOLD], indirect=True)
+def test_a_service_that_starts_is_seen_and_ended(process: subprocess.Popen[bytes], state: StateDir) -> None:
+    state.running_file.unlink()
+    assert report(state.path)["state"] == "starting"
+    assert stop(state.path) == f"stopped the service in {state.path}"
+    assert not psutil.pid_exists(process.pid)
+    assert report(state.path)["state"] == "stopped"
+
+
+def test_a_mistyped_folder_is_not_made(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    assert report(absent)["state"] == "stopped"
+    assert stop(absent) == f"nothing runs in {absent}"
+    assert not absent.exists()
 
 
 @pytest.mark.parametrize("host", ["::1", "::"])

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pwd
 import resource
+import shlex
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+
+from visualindex.local.state import STATE_VARIABLE, StateDir
+from visualindex.local.stopping import supervisor_of
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -276,14 +280,47 @@ def _is_alive(pid_file: Path) -> bool:
 
 
 def check_leftovers(processes: Iterator[psutil.Process]) -> Check:
-    """Ray and its proxy from an earlier run: they hold the ports, and a proxy alone answers with errors."""
-    found = [
-        f"{process.info['name']} (pid {process.info['pid']})" for process in processes if _is_ours(process)
-    ]
+    """Ray and its proxy from an earlier run: they hold the ports, and a proxy alone answers with errors.
+
+    Those of a service that is up are as they should be.
+    """
+    found, states, up = [], set(), set()
+    for process in processes:
+        if not _is_ours(process):
+            continue
+        state = _state_of(process)
+        if state is not None and supervisor_of(StateDir(state)) is not None:
+            up.add(str(state))
+            continue
+        states.add(state)
+        found.append(f"{process.info['name']} (pid {process.info['pid']})")
     if found:
-        advice = "`visualindex down` ends a service that is up; what is left after it: kill the pid"
-        return Check("earlier runs", "warn", f"still running: {', '.join(sorted(found))}", advice)
-    return Check("earlier runs", "ok", "nothing left over")
+        return Check("earlier runs", "warn", f"still running: {', '.join(sorted(found))}", _remedy(states))
+    return Check(
+        "earlier runs", "ok", "; ".join(["nothing left over", *(f"{state} is up" for state in sorted(up))])
+    )
+
+
+def _remedy(states: set[Path | None]) -> str:
+    """What ends processes without a supervisor; None stands for those that no service of ours started."""
+    commands = [
+        f"`visualindex down --state {shlex.quote(str(state))}`" for state in states if state is not None
+    ]
+    foreign = (
+        ["of another program's Ray: end it with what started it, if it is not needed"]
+        if None in states
+        else []
+    )
+    return "; ".join([*sorted(commands), *foreign])
+
+
+def _state_of(process: psutil.Process) -> Path | None:
+    """The state folder of the service that started the process; None when it says nothing of one."""
+    try:
+        folder = process.environ().get(STATE_VARIABLE)
+    except psutil.Error:
+        return None
+    return Path(folder) if folder else None
 
 
 def _is_ours(process: psutil.Process) -> bool:

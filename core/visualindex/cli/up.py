@@ -1,11 +1,13 @@
 """`visualindex up`, `down` and `status`: the local service."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+_LOOPBACK = ("127.0.0.1", "localhost")
 STATE = typer.Option(envvar="VISUALINDEX_STATE", help="Folder where the service keeps its state.")
 
 
@@ -32,14 +34,31 @@ def up(
         console.print(
             f"index [bold]{resource.name}[/]: {resource.spec.encoder.family}, {replicas} replica(s) per shard"
         )
-    if host in ("127.0.0.1", "localhost") and any(r.spec.access.mode != "keys" for r in resources):
+    if host in _LOOPBACK and any(r.spec.access.mode != "keys" for r in resources):
         console.print(
             "[yellow]open access[/]: no API key is needed, because the service listens on loopback only"
         )
     supervisor = Supervisor(
         resources, Options(state, host, port), lambda line: console.print(f"[dim]{line}[/]")
     )
-    supervisor.run(lambda url: console.print(f"[green]ready[/]: {url}/  (Ctrl-C stops it)"))
+
+    def ready(url: str) -> None:
+        console.print(f"[green]ready[/]: {url}/  (Ctrl-C stops it)")
+        if hint := key_hint(resources, host, state):
+            console.print(hint, markup=False, soft_wrap=True)
+
+    supervisor.run(ready)
+
+
+def key_hint(resources: list["VisualIndex"], host: str, state: Path) -> str:  # type: ignore[name-defined]  # noqa: F821
+    """How to make the key that calls of this service need; empty where none is needed."""
+    loopback = host in _LOOPBACK
+    closed = sorted(r.name for r in resources if r.spec.access.mode == "keys" or not loopback)
+    if not closed:
+        return ""
+    which = "every call" if len(closed) == len(resources) else f"every call to {', '.join(closed)}"
+    command = f"visualindex keys create NAME --scope search --state {shlex.quote(str(state))}"
+    return f"{which} needs an API key: `{command}` makes one (--scope write and admin as needed)"
 
 
 def specs(files: list[Path]) -> list["VisualIndex"]:  # type: ignore[name-defined]  # noqa: F821 - imported lazily

@@ -59,7 +59,10 @@ def _first_installed(runtimes: tuple[Runtime, ...]) -> Runtime:
     for runtime in runtimes:
         if importlib.util.find_spec(runtime):
             return runtime
-    raise EncoderConfigError(f"no runtime for the encoder is installed: install one of {', '.join(runtimes)}")
+    extra = "torch" if runtimes == ("torch",) else "cpu"
+    raise EncoderConfigError(
+        f"no runtime for the encoder is installed, of {', '.join(runtimes)}: pip install 'visualindex[{extra}]'"
+    )
 
 
 def _precision(spec: EncoderSpec, device: Device) -> Precision:

@@ -9,6 +9,7 @@ from typing import Any
 from visualindex.local.ports import pick
 from visualindex.local.processes import kill_stack
 from visualindex.local.state import StateDir
+from visualindex.serve_config import CANNOT_DEPLOY
 
 METRICS_PORT = 8480
 """Where the metrics agent listens, or on the next free port above."""
@@ -33,6 +34,7 @@ class RayHead:
         """Start the head in the background with the applications it is to run; its output goes to logs/ray.log."""
         self._state.logs.mkdir(exist_ok=True)
         self._state.make_sockets_folder()
+        self._state.forget_sessions()
         settings = self._state.path / "serve.json"
         settings.write_text(
             json.dumps({"serve": serve_config, "node": self._node()}, indent=2, sort_keys=True)
@@ -59,6 +61,12 @@ class RayHead:
     def alive(self) -> bool:
         """Whether the head's own process runs."""
         return self._process is not None and self._process.poll() is None
+
+    def refusal(self) -> str | None:
+        """Why an application cannot be deployed, in one line, once the head has ended for that; None otherwise."""
+        if self._process is None or self._process.poll() != CANNOT_DEPLOY:
+            return None
+        return self.last_words().strip().rpartition("\n")[2]
 
     def last_words(self) -> str:
         """The end of the head's log."""

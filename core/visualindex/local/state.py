@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,11 @@ from visualindex.errors import ProblemError, ProblemType
 
 MARK = "VISUALINDEX_STACK"
 """Environment variable that every process of a stack carries: its value names the state directory."""
+
+_SESSIONS_KEPT = 1
+
+STATE_VARIABLE = "VISUALINDEX_STATE_DIR"
+"""Environment variable that gives the processes of a stack the path of the state directory."""
 
 
 def sockets_folder(mark: str) -> Path:
@@ -77,6 +83,17 @@ class StateDir:
         """Ray's folder: it opens it to everybody, so it lies inside one that is closed."""
         return self.sockets / "r"
 
+    @property
+    def replica_logs(self) -> Path:
+        """Where the replicas of the latest start write."""
+        return self.ray_temp / "session_latest" / "logs" / "serve"
+
+    def forget_sessions(self) -> None:
+        """Before a start, delete the files of Ray's earlier ones but the last: each leaves a folder, and Ray keeps all."""
+        sessions = sorted(path for path in self.ray_temp.glob("session_*") if not path.is_symlink())
+        for old in sessions[:-_SESSIONS_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
     def make_sockets_folder(self) -> None:
         """Make the folder of sockets, for its owner alone. Raises ProblemError UNAVAILABLE when somebody else has it."""
         _own(self.sockets)
@@ -88,7 +105,7 @@ class StateDir:
 
     @property
     def lock_file(self) -> Path:
-        """Held open by the stack that runs here."""
+        """Held open, with its process id inside, by the supervisor of the stack that runs here or starts."""
         return self.path / "lock"
 
     def token(self) -> str:
@@ -115,6 +132,13 @@ class StateDir:
         except FileNotFoundError:
             return None
 
+    def locked_by(self) -> int | None:
+        """The process id in the lock file: the last to hold the directory, whether it lives or not; None before any."""
+        try:
+            return int(self.lock_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory: only one stack may run in it. Raises ProblemError UNAVAILABLE when one does."""
@@ -124,4 +148,7 @@ class StateDir:
             except BlockingIOError as exc:
                 detail = f"A service already runs in {self.path}; stop it with `visualindex down --state {self.path}`."
                 raise ProblemError(ProblemType.UNAVAILABLE, detail) from exc
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
             yield

@@ -16,9 +16,8 @@ _PATIENCE_S = 30.0
 
 def stop(path: Path) -> str:
     """End the supervisor, which ends the rest; then whatever is left of the stack. Returns a line to show."""
-    state = StateDir.at(path)
-    running = state.read_running()
-    supervisor = None if running is None else _supervisor(state, running.pid)
+    state = StateDir(path.resolve())
+    supervisor = supervisor_of(state)
     if supervisor is not None:
         end([supervisor], patience_s=_PATIENCE_S)
     left = kill_stack(state.mark, keep=frozenset({os.getpid()}))
@@ -28,21 +27,26 @@ def stop(path: Path) -> str:
     return f"stopped the service in {state.path}"
 
 
-def _supervisor(state: StateDir, pid: int) -> psutil.Process | None:
-    """The process if it holds the lock of the directory: after a crash its id may be another program's."""
+def supervisor_of(state: StateDir) -> psutil.Process | None:
+    """The process that runs the service of the directory, from its first moment on; None when nothing does.
+
+    It is the one that holds the lock of the directory: after a crash its id may be another program's.
+    """
+    pid = state.locked_by()
     with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if any(file.path == str(state.lock_file) for file in process.open_files()):
+        process = psutil.Process(pid) if pid is not None else None
+        if process and any(file.path == str(state.lock_file) for file in process.open_files()):
             return process
     return None
 
 
 def report(path: Path) -> dict[str, Any]:
-    """State (`ready`, `unready`, `stopped`), address, indexes and processes of the stack in a directory."""
-    state = StateDir.at(path)
-    running = state.read_running()
-    if running is None or _supervisor(state, running.pid) is None:
-        return {"state": "stopped", "directory": str(state.path), "processes": len(of_stack(state.mark))}
+    """State (`ready`, `unready`, `starting`, `stopped`), address, indexes and processes of the stack in a directory."""
+    state = StateDir(path.resolve())
+    supervisor, running = supervisor_of(state), state.read_running()
+    if supervisor is None or running is None:
+        word = "stopped" if supervisor is None else "starting"
+        return {"state": word, "directory": str(state.path), "processes": len(of_stack(state.mark))}
     try:
         readiness = httpx.get(f"{running.url}/readyz", timeout=3, trust_env=False).json()
         if "reasons" not in readiness:  # the proxy's own answer while it knows no gateway

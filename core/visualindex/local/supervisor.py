@@ -18,9 +18,10 @@ import httpx
 from visualindex.catalog import EmbeddedPostgres, migrate
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.local.ports import is_free, pick
+from visualindex.local.preflight import refuse_unrunnable
 from visualindex.local.processes import kill_stack, with_children
 from visualindex.local.ray_head import METRICS_PORT, RayHead
-from visualindex.local.state import MARK, Running, StateDir
+from visualindex.local.state import MARK, STATE_VARIABLE, Running, StateDir
 from visualindex.serve_config import cpus_needed, serve_config, serve_environment
 from visualindex.spec import VisualIndex
 
@@ -61,6 +62,10 @@ class Stopped(Exception):  # noqa: N818 - a request, not an error
     """Somebody asked the service to stop."""
 
 
+class DeploymentFailed(ProblemError):  # noqa: N818 - a problem like any other, told apart to not try again
+    """Ray runs, but Serve cannot deploy an application: starting it again would not help."""
+
+
 class Supervisor:
     """Runs one local service. `say` receives one line of news at a time."""
 
@@ -88,7 +93,10 @@ class Supervisor:
         `on_stop` is called before the processes are ended, whatever the reason, with signals ignored.
         """
         self._refuse_open_access()
+        for line in refuse_unrunnable(self._resources):
+            self._say(line)
         with self._state.locked():
+            self._state.running_file.unlink(missing_ok=True)  # of a run that was killed
             kill_stack(self._state.mark, keep=frozenset({os.getpid()}))
             os.environ[MARK] = self._state.mark
             previous = {s: signal.signal(s, _stop) for s in _STOP_SIGNALS}
@@ -146,6 +154,8 @@ class Supervisor:
         try:
             self._start_ray(dsn)
             self._await_ready()
+        except DeploymentFailed:
+            raise
         except ProblemError as problem:
             self._say(f"Ray Serve did not start, trying once more: {problem.detail[-300:]}")
             self._kill_ray()
@@ -165,7 +175,7 @@ class Supervisor:
             "VISUALINDEX_MODE": "local",
             "VISUALINDEX_LISTEN_HOST": self._options.host,
             "VISUALINDEX_POSTGRES_DSN": dsn,
-            "VISUALINDEX_STATE_DIR": str(self._state.path),
+            STATE_VARIABLE: str(self._state.path),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self._state.token(),
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sys.executable).with_name("visualindex-haproxy")),
@@ -188,15 +198,24 @@ class Supervisor:
         until = time.monotonic() + _START_S
         while time.monotonic() < until:
             if not self._ray.alive():
-                raise self._failed(f"Ray stopped while starting: {self._ray.last_words().strip()}")
+                raise self._ended(self._ray)
             if self._answers("/readyz"):
                 return
             self._heal_postgres()
             time.sleep(0.2)
         raise self._failed(f"the service did not answer within {_START_S:.0f} s")
 
+    def _ended(self, ray: RayHead) -> ProblemError:
+        """Why the head's process ended."""
+        refusal = ray.refusal()
+        if refusal is not None:
+            detail = f"{refusal}\nThe logs of the replicas are in {self._state.replica_logs}."
+            return DeploymentFailed(ProblemType.UNAVAILABLE, detail)
+        return self._failed(f"Ray stopped while starting: {ray.last_words().strip()}")
+
     def _failed(self, why: str) -> ProblemError:
-        return ProblemError(ProblemType.UNAVAILABLE, f"{why}. The logs are in {self._state.logs}.")
+        logs = f"The logs are in {self._state.logs}, those of the replicas in {self._state.replica_logs}."
+        return ProblemError(ProblemType.UNAVAILABLE, f"{why}. {logs}")
 
     def _answers(self, path: str) -> bool:
         try:
@@ -257,12 +276,12 @@ class Supervisor:
             self._ray.kill(keep=keep)
 
     def _stop_all(self) -> None:
-        self._state.running_file.unlink(missing_ok=True)
         self._kill_ray()
         if self._postgres is not None:
             with contextlib.suppress(ProblemError):
                 self._postgres.stop()
         kill_stack(self._state.mark, keep=frozenset({os.getpid()}))
+        self._state.running_file.unlink(missing_ok=True)  # last: without it the service counts as starting
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,121 @@
+"""What a local service cannot run, found before anything is started: starting takes a while, and its errors are far away.
+
+Only looks: nothing here imports a runtime or touches a device.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.objectstore.opening import ACCESS_KEY, SECRET_KEY
+from visualindex.spec import VisualIndex
+from visualindex.spec.models import EncoderSpec
+
+_TORCH_PACKAGES = {"open_clip": "open_clip", "timm": "timm"}
+"""What a family on torch imports besides torch."""
+
+
+def refuse_unrunnable(resources: list[VisualIndex], gpus: int | None = None) -> list[str]:
+    """Raise ProblemError for specs that this machine cannot run; returns lines on what of the specs is ignored here.
+
+    `gpus` is the number of GPUs here; None counts them.
+    """
+    for resource in resources:
+        _refuse_secret_dsn(resource)
+        _refuse_missing_credentials(resource)
+        _refuse_missing_runtime(resource)
+    _refuse_missing_gpus(resources, gpus)
+    return [line for resource in resources for line in _ignored(resource)]
+
+
+def _refuse_secret_dsn(resource: VisualIndex) -> None:
+    """The embedded database in its place would be another one than the user means."""
+    if resource.spec.postgres.dsn_secret_ref:
+        raise _invalid(
+            resource,
+            "postgres.dsnSecretRef names a Secret of a cluster, and there is none here: write the connection string "
+            "into postgres.dsn, or remove it to use the embedded Postgres",
+        )
+
+
+def _refuse_missing_credentials(resource: VisualIndex) -> None:
+    absent = [name for name in (ACCESS_KEY, SECRET_KEY) if not os.environ.get(name)]
+    if resource.spec.storage.s3 and absent:
+        raise _invalid(
+            resource,
+            f"storage.s3 needs its credentials in the environment: set {' and '.join(absent)}, "
+            "or remove storage.s3 to keep pictures in the state folder",
+        )
+
+
+def _refuse_missing_runtime(resource: VisualIndex) -> None:
+    from visualindex.encoders.base import EncoderConfigError  # takes a quarter of a second to import
+    from visualindex.encoders.placement import placement_of
+
+    try:
+        runtime = placement_of(resource.spec.encoder).runtime
+    except EncoderConfigError as error:
+        raise _invalid(resource, str(error)) from error
+    family = resource.spec.encoder.family
+    needed = [runtime, *([_TORCH_PACKAGES[family]] if family in _TORCH_PACKAGES else [])]
+    absent = [module for module in needed if importlib.util.find_spec(module) is None]
+    if absent:
+        extra = "torch" if runtime == "torch" else "cpu"
+        what = f"encoder {family} needs {' and '.join(absent)}, not installed here"
+        raise _invalid(resource, f"{what}: pip install 'visualindex[{extra}]'")
+
+
+def _refuse_missing_gpus(resources: list[VisualIndex], gpus: int | None) -> None:
+    wanting = [r for r in resources if _on_gpu(r.spec.encoder)]
+    if not wanting:
+        return
+    here = count_gpus() if gpus is None else gpus
+    needed = sum(r.spec.encoder.num_gpus * r.spec.replicas(r.spec.encoder.replicas) for r in wanting)
+    if here == 0:
+        remedy = "set encoder.device: cpu and encoder.numGpus: 0 (with encoder.precision: auto)"
+        raise _invalid(wanting[0], f"the encoder wants a GPU, and this machine has none: {remedy}")
+    if needed > here:
+        remedy = "lower encoder.numGpus or encoder.replicas"
+        raise _invalid(
+            wanting[0], f"encoders want {needed:g} GPUs together, and this machine has {here}: {remedy}"
+        )
+
+
+def _on_gpu(encoder: EncoderSpec) -> bool:
+    return encoder.num_gpus > 0 or encoder.device == "cuda"
+
+
+def count_gpus(devices: Path = Path("/dev")) -> int:
+    """NVIDIA GPUs that processes started here may use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(devices.glob("nvidia[0-9]*"))) or _listed_gpus()
+
+
+def _listed_gpus() -> int:
+    """What nvidia-smi lists: under WSL there are GPUs without device files of their own."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return 0
+    try:
+        listed = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def _ignored(resource: VisualIndex) -> list[str]:
+    s3 = resource.spec.storage.s3
+    if s3 is None or s3.credentials_secret_ref is None:
+        return []
+    return [
+        f"index {resource.name}: storage.s3.credentialsSecretRef is ignored here, {ACCESS_KEY} and {SECRET_KEY} are used"
+    ]
+
+
+def _invalid(resource: VisualIndex, why: str) -> ProblemError:
+    return ProblemError(ProblemType.INVALID_REQUEST, f"Index {resource.name}: {why}.")
