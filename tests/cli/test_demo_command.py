@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from visualindex.cli import app
-from visualindex.cli.sources import Item
+from visualindex.cli.sources import Item, Unusable
 from visualindex.cli.tour import Tour
 from visualindex.errors import ProblemError
 
@@ -83,9 +83,9 @@ class Said(io.StringIO):
 
 
 def tour(said: Said, journal: Path, *, once: bool) -> Tour:
-    """A tour of one picture that the service fetches itself."""
-    items = [Item(ADDRESS, ADDRESS, image_url=ADDRESS)]
-    return Tour(items, journal, Console(file=said, width=200), once=once)
+    """A tour of one picture that the service fetches itself, and of a line that names none."""
+    entries = [Item(ADDRESS, ADDRESS, image_url=ADDRESS), Unusable("list.txt:2", "is not an address")]
+    return Tour(entries, journal, Console(file=said, width=200), once=once)
 
 
 @pytest.fixture
@@ -128,7 +128,8 @@ def test_a_tour_that_stops_afterwards_says_nothing_of_ctrl_c(
         assert asked_to_stop.wait(30), said.getvalue()
         shown.stop()
     assert shown.succeeded
-    assert "1 pictures indexed" in said.getvalue()
+    assert "1 pictures indexed, 0 already there, 1 refused" in said.getvalue()
+    assert "refused: list.txt:2: is not an address" in said.getvalue()
     assert "Ctrl-C" not in said.getvalue()
 
 

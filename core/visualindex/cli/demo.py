@@ -14,7 +14,7 @@ from visualindex.cli.up import STATE
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from visualindex.cli.sources import Item
+    from visualindex.cli.sources import Entry
     from visualindex.spec import VisualIndex
 
 
@@ -40,8 +40,8 @@ def demo(
     console = Console(stderr=True, highlight=False)
     index = _index("images" if images else "furniture")
     _check_port(state, port)
-    items = _items(images, state, console)
-    tour = Tour(items, state / "demo" / f"{index.name}.jsonl", console, once=once)
+    entries = _entries(images, state, console)
+    tour = Tour(entries, state / "demo" / f"{index.name}.jsonl", console, once=once)
     supervisor = Supervisor([index], Options(state, port=port), lambda line: console.print(f"[dim]{line}[/]"))
     try:
         supervisor.run(tour.start, tour.stop)
@@ -80,12 +80,12 @@ def _check_writable(state: Path) -> None:
         raise ProblemError(ProblemType.INVALID_REQUEST, detail) from None
 
 
-def _items(images: Path | None, state: Path, console: "Console") -> list["Item"]:
+def _entries(images: Path | None, state: Path, console: "Console") -> list["Entry"]:
     """What to index. A state folder that cannot be used is refused before anything is fetched into it."""
     if images:
-        items = _pictures(images)
+        entries = _pictures(images)
         _check_writable(state)
-        return items
+        return entries
     _check_writable(state)
     return _pictures(_furniture(state, console))
 
@@ -109,12 +109,11 @@ def _furniture(state: Path, console: "Console") -> Path:
     return fetch_collection("furniture", folder).root
 
 
-def _pictures(source: Path) -> list["Item"]:
-    """Everything usable in the source, refused before anything is started when that is nothing."""
+def _pictures(source: Path) -> list["Entry"]:
+    """Everything in the source, refused before anything is started when nothing of it is a picture."""
     from visualindex.cli.sources import Item, Unusable, no_pictures, read_source
 
     entries = list(read_source(str(source)))
-    items = [entry for entry in entries if isinstance(entry, Item)]
-    if not items:
+    if not any(isinstance(entry, Item) for entry in entries):
         raise no_pictures(str(source), next((e for e in entries if isinstance(e, Unusable)), None))
-    return items
+    return entries

@@ -17,7 +17,7 @@ from visualindex.api.search import SearchRequest, SearchResponse
 from visualindex.cli.connection import DEFAULT_SERVICE
 from visualindex.cli.journal import Journal
 from visualindex.cli.progress import progress_bar
-from visualindex.cli.sources import Item
+from visualindex.cli.sources import Entry, Item
 from visualindex.cli.uploading import Outcome, Tally, upload
 from visualindex.client import AsyncClient
 from visualindex.errors import ProblemError, ProblemType
@@ -39,10 +39,10 @@ class Tour:
     a single picture in the index (`indexed` false) it is asked to stop in any case.
     """
 
-    def __init__(self, items: Sequence[Item], journal: Path, console: Console, *, once: bool) -> None:
+    def __init__(self, entries: Sequence[Entry], journal: Path, console: Console, *, once: bool) -> None:
         self.succeeded = False
         self.indexed = True
-        self._items = items
+        self._entries = entries
         self._journal = journal
         self._console = console
         self._once = once
@@ -85,7 +85,7 @@ class Tour:
         async with AsyncClient(url, connections=_CONCURRENCY) as client:
             [view] = await client.list_indexes()
             await self._ingest(client, view)
-            samples = _samples(self._items)
+            samples = _samples([entry for entry in self._entries if isinstance(entry, Item)])
             for item in samples:
                 await self._search(client, item)
         self._say_goodbye(url, samples)
@@ -95,7 +95,7 @@ class Tour:
             if view.images == 0:
                 journal.clear()
             with progress_bar(quiet=False) as progress:
-                task = progress.add_task(f"index {view.name}", total=len(self._items), failed=0)
+                task = progress.add_task(f"index {view.name}", total=len(self._entries), failed=0)
                 failed = 0
 
                 def report(outcome: Outcome) -> None:
@@ -104,7 +104,7 @@ class Tour:
                     progress.update(task, advance=1, failed=failed)
 
                 tally = await upload(
-                    client, view.name, self._items, journal, concurrency=_CONCURRENCY, report=report
+                    client, view.name, self._entries, journal, concurrency=_CONCURRENCY, report=report
                 )
         self._account(tally)
 
