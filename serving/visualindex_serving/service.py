@@ -1,5 +1,6 @@
 """A gateway's state: its indexes, the catalog and who may use them."""
 
+import difflib
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -47,10 +48,19 @@ class Caller:
             raise ProblemError(ProblemType.FORBIDDEN, f"The API key does not cover index {name}.")
         index = self.service.indexes.get(name)
         if index is None:
-            raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"There is no index {name} in this service.")
+            raise self._not_found(name)
         if not self._may_use(index):
             raise _key_needed()
         return index
+
+    def _not_found(self, name: str) -> ProblemError:
+        """Names what was probably meant, else every choice; never an index that the caller may not use."""
+        usable = sorted(index.name for index in self.indexes())
+        near = difflib.get_close_matches(name, usable, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"it has {', '.join(usable) or 'none for you'}."
+        return ProblemError(
+            ProblemType.INDEX_NOT_FOUND, f"There is no index {name} in this service: {remedy}"
+        )
 
     def _only(self) -> IndexService:
         possible = self.indexes()

@@ -139,6 +139,57 @@ def test_a_refused_picture_is_listed_and_the_rest_goes_on(
     assert not (tmp_path / "visualindex-failures.jsonl").exists()
 
 
+def test_a_list_of_failures_that_cannot_be_written_hides_no_outcome(
+    tmp_path: Path, pictures: Path, shop: Shop, service: ScriptedService
+) -> None:
+    shop.refused["a.jpg"] = problem("invalid-image", 422, "broken")
+    nowhere = str(tmp_path / "missing" / "failures.jsonl")
+    result = ingest(tmp_path, service, str(pictures), "--failures", nowhere)
+    assert result.returncode == 1
+    assert "2 stored, 0 already there, 1 failed" in result.stdout
+    assert f"{pictures / 'a.jpg'}: broken" in result.stderr
+    assert f"{nowhere} cannot be written: No such file or directory" in result.stderr
+    assert "Traceback" not in result.stderr
+    as_json = ingest(tmp_path, service, str(pictures), "--failures", nowhere, "--json")
+    assert json.loads(as_json.stdout) == {
+        "stored": 0,
+        "skipped": 2,
+        "failed": 1,
+        "stopped": None,
+        "failures": None,
+    }
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path, service: ScriptedService) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.md").write_text("no picture")
+    result = ingest(tmp_path, service, str(empty))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"error: {empty} holds no pictures" in result.stderr
+
+
+def test_hidden_files_and_folders_are_no_pictures(pictures: Path) -> None:
+    (pictures / "._a.jpg").write_bytes(b"what macOS adds")
+    (pictures / ".thumbnails").mkdir()
+    (pictures / ".thumbnails" / "a.jpg").write_bytes(b"small")
+    keys = [entry.key for entry in read_source(str(pictures)) if isinstance(entry, Item)]
+    assert sorted(keys) == ["a.jpg", "b.PNG", "sub/c.webp"]
+
+
+def test_a_hidden_folder_that_is_named_itself_is_read(pictures: Path) -> None:
+    hidden = pictures.rename(pictures.with_name(".pictures"))
+    assert len(list(read_source(str(hidden)))) == 3
+
+
+def test_a_line_that_is_no_address_is_named(tmp_path: Path) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text("chair.jpg\n\nHTTPS://images.example/a.jpg\n")
+    wrong, right = read_source(str(listing))
+    assert wrong == Unusable(f"{listing}:1", "line 1 is not an http(s) address")
+    assert isinstance(right, Item)
+
+
 def test_a_problem_that_all_would_meet_stops_the_run(
     tmp_path: Path, pictures: Path, shop: Shop, service: ScriptedService
 ) -> None:

@@ -59,6 +59,23 @@ def test_a_new_key_is_printed_alone_and_works(dsn: str) -> None:
     assert (record.expires_at - record.created_at).total_seconds() == pytest.approx(12 * 3600, abs=60)
 
 
+def test_a_key_for_an_index_that_is_not_there_comes_with_a_warning(dsn: str) -> None:
+    async def register() -> None:
+        catalog = await Catalog.open(dsn, max_connections=1)
+        try:
+            await catalog.ensure_index("furniture", "f", 8)
+        finally:
+            await catalog.close()
+
+    asyncio.run(register())
+    wrong = keys(dsn, "create", "x", "-i", "furnitur", "-i", "furniture")
+    assert wrong.exit_code == 0
+    assert wrong.stdout.strip().startswith("vi_")
+    assert "there is no index furnitur yet (there is furniture)" in wrong.stderr
+    assert "warning" not in keys(dsn, "create", "x", "-i", "furniture").stderr
+    assert "warning" not in keys(dsn, "create", "x").stderr
+
+
 def test_a_list_names_keys_and_never_their_secrets(dsn: str) -> None:
     plaintext = keys(dsn, "create", "for the list", "--scope", "write", "--scope", "search").stdout.strip()
     listing = keys(dsn, "list").stdout

@@ -91,6 +91,57 @@ def test_json_is_the_services_answer(picture: Path) -> None:
     assert [hit["score"] for hit in json.loads(result.stdout)["hits"]] == [0.91, 0.5]
 
 
+def test_more_hits_than_a_request_may_ask_for_are_a_usage_error() -> None:
+    with serving(answer) as service:
+        result = search(service.url, IMAGE_ID, "--limit", "100000")
+    assert result.exit_code == 2
+    assert "less than or equal to 10000" in result.stderr
+    assert service.received == []
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.png"
+    empty.touch()
+    with serving(answer) as service:
+        result = search(service.url, str(empty))
+    assert isinstance(result.exception, ProblemError)
+    assert result.exception.detail == f"{empty} is empty: name a picture"
+    assert service.received == []
+
+
+def hit(**fields: Any) -> dict[str, Any]:
+    """A hit whose name is as long as its category."""
+    return {
+        "image_id": IMAGE_ID,
+        "score": 0.5,
+        "metadata": {"name": "A long name " * 8},
+        "category": "c" * 50,
+        **fields,
+    }
+
+
+@pytest.mark.parametrize("terminal", [{}, {"FORCE_COLOR": "1"}])
+def test_ids_stay_whole_however_narrow_the_output(terminal: dict[str, str]) -> None:
+    long = hit(url="https://shop.example/" + "u" * 200)
+    common = {"query_id": str(uuid.uuid4()), "index": "shop", "generation": "live", "fingerprint": "f"}
+    document = {**common, "hits": [hit(), long], "complete": True, "took_ms": 1.0}
+    with serving(lambda _received: reply(document)) as service:
+        environment = {"VISUALINDEX_URL": service.url, "COLUMNS": "80", "NO_COLOR": "1", **terminal}
+        result = CliRunner().invoke(app, ["search", IMAGE_ID], env=environment)
+    assert IMAGE_ID in result.stdout
+    assert "…" not in result.stdout
+    widest = max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", result.stdout).splitlines()))
+    assert (widest <= 80) == bool(terminal)
+
+
+def test_a_page_that_cannot_be_written_comes_after_the_hits(picture: Path, tmp_path: Path) -> None:
+    with serving(answer) as service:
+        result = search(service.url, str(picture), "--html", str(tmp_path / "missing" / "hits.html"))
+    assert "2 hits" in result.stdout
+    assert isinstance(result.exception, ProblemError)
+    assert "cannot be written: No such file" in result.exception.detail
+
+
 def test_a_page_holds_its_pictures_and_trusts_no_text(picture: Path, tmp_path: Path) -> None:
     with serving(answer) as service:
         search(service.url, str(picture), "--html", str(tmp_path / "hits.html"))
@@ -110,6 +161,9 @@ def test_a_page_holds_its_pictures_and_trusts_no_text(picture: Path, tmp_path: P
         (["nothing-here"], "neither a file, an http"),
         ([IMAGE_ID, "--filter", "{"], "--filter is not JSON"),
         ([IMAGE_ID, "--filter", "[]"], "not a JSON object"),
+        ([IMAGE_ID, "--index", "No Name"], "index: "),
+        (["https://images.example/" + "x" * 5000], "image_url: "),
+        ([str(Path(__file__).parent)], "is a folder: name one picture"),
     ],
 )
 def test_what_cannot_be_searched_is_said_before_anything_is_sent(arguments: list[str], message: str) -> None:

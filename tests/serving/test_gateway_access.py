@@ -86,6 +86,24 @@ async def test_expired_and_revoked_keys_end(serve: Any) -> None:
             problem(answer, 401, "unauthenticated")
 
 
+async def test_a_wrong_name_is_answered_with_the_names_that_the_caller_may_use(serve: Any) -> None:
+    async with serve(spec_document("furniture"), spec_document("furnishings", access=KEYS)) as served:
+        asked = {"query": {"vector": [1.0] * 256}}
+
+        async def detail(name: str, headers: dict[str, str] | None = None) -> str:
+            answer = await served.client.post("/api/search", json={**asked, "index": name}, headers=headers)
+            return str(problem(answer, 404, "index-not-found")["detail"])
+
+        admin = await key(served, "admin")
+        assert "did you mean furnishings?" in await detail("furnishing", admin)
+        assert await detail("nope", admin) == (
+            "There is no index nope in this service: it has furnishings, furniture."
+        )
+        assert "did you mean furniture?" in await detail("furnitur")
+        assert await detail("nope") == "There is no index nope in this service: it has furniture."
+        assert "furnishings" not in await detail("furnishing")
+
+
 async def test_each_index_has_its_own_access_and_limits(serve: Any) -> None:
     documents = (
         spec_document("open", limits={"searchLimit": 5}),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from visualindex.cli.journal import Journal
     from visualindex.cli.uploading import Tally
 
+_SHOWN_FAILURES = 10
+
 
 def ingest(
     source: Annotated[
@@ -57,8 +59,8 @@ def ingest(
             message = f"interrupted with {len(journal)} stored; run the same command again to go on"
             typer.secho(message, err=True, fg="yellow")
             raise typer.Exit(130) from None
-    _write_failures(tally, failures)
-    _print_outcome(tally, failures, as_json)
+    unwritten = _write_failures(tally, failures)
+    _print_outcome(tally, failures, as_json, unwritten)
     if tally.failures or tally.stopped:
         raise typer.Exit(1)
 
@@ -81,11 +83,13 @@ def _run(
     import asyncio
 
     from visualindex.cli.progress import progress_bar
-    from visualindex.cli.sources import read_source
+    from visualindex.cli.sources import no_pictures, read_source
     from visualindex.cli.uploading import Outcome, upload
     from visualindex.client import AsyncClient
 
     total = sum(1 for _ in read_source(source))
+    if not total:
+        raise no_pictures(source)
 
     async def work() -> "Tally":
         async with AsyncClient(service, api_key=api_key, connections=concurrency) as client:
@@ -104,26 +108,42 @@ def _run(
     return asyncio.run(work())
 
 
-def _write_failures(tally: "Tally", path: Path) -> None:
-    """The list of this run: an earlier run's list goes when nothing failed this time."""
-    if tally.failures:
-        lines = (json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in tally.failures)
-        path.write_text("".join(lines), encoding="utf-8")
-    else:
-        path.unlink(missing_ok=True)
+def _write_failures(tally: "Tally", path: Path) -> str | None:
+    """The list of this run: an earlier run's list goes when nothing failed this time. Why not, if it cannot be written."""
+    try:
+        if tally.failures:
+            lines = (json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in tally.failures)
+            path.write_text("".join(lines), encoding="utf-8")
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
-def _print_outcome(tally: "Tally", failures: Path, as_json: bool) -> None:
-    counts = {"stored": tally.stored, "skipped": tally.skipped, "failed": len(tally.failures)}
+def _print_outcome(tally: "Tally", failures: Path, as_json: bool, unwritten: str | None) -> None:
     if as_json:
-        stopped = tally.stopped.document() if tally.stopped else None
-        typer.echo(
-            json.dumps({**counts, "stopped": stopped, "failures": str(failures) if tally.failures else None})
-        )
-        return
-    typer.echo(f"{tally.stored} stored, {tally.skipped} already there, {len(tally.failures)} failed")
-    if tally.failures:
+        _print_json(tally, failures if tally.failures and not unwritten else None)
+    else:
+        typer.echo(f"{tally.stored} stored, {tally.skipped} already there, {len(tally.failures)} failed")
+    if unwritten:
+        _print_unwritten(tally, failures, unwritten)
+    elif tally.failures and not as_json:
         typer.secho(f"what failed and why: {failures}", err=True, fg="yellow")
-    if tally.stopped:
+    if tally.stopped and not as_json:
         message = f"stopped: {tally.stopped.detail}; run the same command again to go on where it stopped"
         typer.secho(message, err=True, fg="red")
+
+
+def _print_json(tally: "Tally", failures: Path | None) -> None:
+    counts = {"stored": tally.stored, "skipped": tally.skipped, "failed": len(tally.failures)}
+    stopped = tally.stopped.document() if tally.stopped else None
+    typer.echo(json.dumps({**counts, "stopped": stopped, "failures": str(failures) if failures else None}))
+
+
+def _print_unwritten(tally: "Tally", failures: Path, why: str) -> None:
+    """Without the file, the first failures are told here, so that the run was not for nothing."""
+    for failure in tally.failures[:_SHOWN_FAILURES]:
+        typer.secho(f"{failure.place}: {failure.problem['detail']}", err=True, fg="yellow")
+    message = f"{failures} cannot be written: {why}; name another file with --failures"
+    typer.secho(message, err=True, fg="red")

@@ -55,11 +55,14 @@ def create(
     scopes = _checked_scopes(scope or ["search"])
     ends, bound = _expiry(expires), _checked_filter(where)
 
-    async def work(catalog: "Catalog") -> "tuple[str, KeyRecord]":
-        return await catalog.create_key(scopes, name=name, indexes=index, filter=bound, expires_at=ends)
+    async def work(catalog: "Catalog") -> "tuple[str, KeyRecord, list[str]]":
+        known = [present.name for present in await catalog.list_indexes()]
+        made = await catalog.create_key(scopes, name=name, indexes=index, filter=bound, expires_at=ends)
+        return *made, known
 
-    plaintext, record = _with_catalog(dsn, state, work)
+    plaintext, record, known = _with_catalog(dsn, state, work)
     typer.echo(plaintext)
+    _warn_of_unknown(index or [], known)
     typer.secho(f"key {record.key_id} grants {', '.join(record.scopes)}; it is not shown again", err=True)
 
 
@@ -101,6 +104,14 @@ def revoke(
         detail = f"there is no live key {key_id}: `visualindex keys list` names them"
         raise ProblemError(ProblemType.NOT_FOUND, detail)
     typer.echo(f"revoked {key_id}")
+
+
+def _warn_of_unknown(wanted: list[str], known: list[str]) -> None:
+    """A key may be made before its index is, but more often the name is a mistake."""
+    unknown = ", ".join(name for name in wanted if name not in known)
+    if unknown:
+        message = f"warning: there is no index {unknown} yet (there is {', '.join(known) or 'none'})"
+        typer.secho(f"{message}: until there is, the key opens nothing there", err=True, fg="yellow")
 
 
 def _with_catalog(dsn: str | None, state: Path, work: "Callable[[Catalog], Awaitable[T]]") -> T:

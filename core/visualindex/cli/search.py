@@ -10,7 +10,16 @@ import typer
 from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, IndexOption, ServiceUrl
 
 if TYPE_CHECKING:
-    from visualindex.api.search import Query, SearchResponse
+    from rich.table import Table
+
+    from visualindex.api.search import Query, SearchRequest, SearchResponse
+    from visualindex.client import Client
+
+MOST_HITS = 10_000
+"""What a request may ask for; an index may allow fewer."""
+
+_ID_COLUMNS = 36
+_PIPE_COLUMNS = 10_000
 
 
 def search(
@@ -19,7 +28,7 @@ def search(
         typer.Argument(help="Picture file, http(s) address, or id of an indexed image.", show_default=False),
     ],
     index: IndexOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most hits.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_HITS, help="Most hits.")] = 10,
     where: Annotated[
         str | None, typer.Option("--filter", help='Filter as JSON, e.g. {"eq": {"category": "Chairs"}}.')
     ] = None,
@@ -31,23 +40,46 @@ def search(
     ] = None,
 ) -> None:
     """Search an index with a picture, an address, or the id of an indexed image."""
-    from visualindex.api.search import SearchRequest
     from visualindex.client import Client
 
-    query, image = _query(target)
-    request = SearchRequest(index=index, query=query, limit=limit, filter=_filter(where))
+    request, image = _request(target, index, limit, _filter(where))
     with Client(service, api_key=api_key) as client:
         answer = client.search(request, image=image)
+        if as_json:
+            typer.echo(answer.model_dump_json(indent=2))
+        else:
+            _print_table(answer)
         if html:
-            from visualindex.cli.gallery import write_gallery
+            _write_page(html, answer, client, image)
+            typer.echo(f"page: {html}", err=as_json)
 
-            write_gallery(html, answer, client, query_image=image)
-    if as_json:
-        typer.echo(answer.model_dump_json(indent=2))
-    else:
-        _print_table(answer)
-        if html:
-            typer.echo(f"page: {html}")
+
+def _request(
+    target: str, index: str | None, limit: int, where: dict[str, object] | None
+) -> "tuple[SearchRequest, bytes | None]":
+    """What to send. Raises ProblemError for what no service would take, so that nothing is sent."""
+    from pydantic import ValidationError
+
+    from visualindex.api.search import SearchRequest
+    from visualindex.errors import ProblemError, ProblemType
+
+    try:
+        query, image = _query(target)
+        return SearchRequest(index=index, query=query, limit=limit, filter=where), image
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ProblemError(ProblemType.INVALID_REQUEST, found) from None
+
+
+def _write_page(path: Path, answer: "SearchResponse", client: "Client", image: bytes | None) -> None:
+    from visualindex.cli.gallery import write_gallery
+    from visualindex.errors import ProblemError, ProblemType
+
+    try:
+        write_gallery(path, answer, client, query_image=image)
+    except OSError as error:
+        detail = f"the page {path} cannot be written: {error.strerror or error}"
+        raise ProblemError(ProblemType.INVALID_REQUEST, detail) from None
 
 
 def _query(target: str) -> tuple["Query", bytes | None]:
@@ -57,13 +89,28 @@ def _query(target: str) -> tuple["Query", bytes | None]:
     if target.startswith(("http://", "https://")):
         return Query(image_url=target), None
     path = Path(target)
+    if path.is_dir():
+        raise ProblemError(ProblemType.INVALID_REQUEST, f"{target} is a folder: name one picture")
     if path.is_file():
-        return Query(), path.read_bytes()
+        return Query(), _picture(path)
     try:
         return Query(image_id=uuid.UUID(target)), None
     except ValueError:
         detail = f"{target} is neither a file, an http(s) address nor an image id: name one of these"
         raise ProblemError(ProblemType.INVALID_REQUEST, detail) from None
+
+
+def _picture(path: Path) -> bytes:
+    from visualindex.errors import ProblemError, ProblemType
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        detail = f"{path} cannot be read: {error.strerror or error}"
+        raise ProblemError(ProblemType.INVALID_REQUEST, detail) from None
+    if not data:
+        raise ProblemError(ProblemType.INVALID_REQUEST, f"{path} is empty: name a picture")
+    return data
 
 
 def _filter(text: str | None) -> dict[str, object] | None:
@@ -82,18 +129,29 @@ def _filter(text: str | None) -> dict[str, object] | None:
 
 def _print_table(answer: "SearchResponse") -> None:
     from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_COLUMNS  # what reads a pipe has no edge to cut at
+    if answer.hits:
+        console.print(_table(answer, console.width))
+    console.print(_summary(answer))
+
+
+def _table(answer: "SearchResponse", width: int) -> "Table":
+    """The hits within `width` columns: an id stays whole, names and long addresses go on in the next line."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", "score", "name", "category", "image", box=None, pad_edge=False)
-    for rank, hit in enumerate(answer.hits, start=1):
+    shown = [hit.url or str(hit.image_id) for hit in answer.hits]
+    table = Table("", "score", box=None, pad_edge=False)
+    table.add_column("name", overflow="fold")
+    table.add_column("category", overflow="fold")
+    table.add_column("image", overflow="fold", width=min(max(map(len, shown)), max(_ID_COLUMNS, width // 2)))
+    for rank, (hit, image) in enumerate(zip(answer.hits, shown, strict=True), start=1):
         name = str((hit.metadata or {}).get("name") or hit.key or "")
-        shown = hit.url or str(hit.image_id)
-        table.add_row(str(rank), f"{hit.score:.3f}", escape(name), escape(hit.category or ""), escape(shown))
-    console = Console(highlight=False)
-    if answer.hits:
-        console.print(table)
-    console.print(_summary(answer))
+        table.add_row(str(rank), f"{hit.score:.3f}", escape(name), escape(hit.category or ""), escape(image))
+    return table
 
 
 def _summary(answer: "SearchResponse") -> str:

@@ -53,6 +53,14 @@ def read_source(source: str) -> Iterator[Entry]:
     return _distinct(_read(source))
 
 
+def no_pictures(source: str, unusable: Unusable | None = None) -> ProblemError:
+    """The problem of a source that names no picture at all, or none but entries like `unusable`."""
+    found = f" ({unusable.place}: {unusable.reason})" if unusable else ""
+    return _refused(
+        f"{source} holds no pictures{found}: name a folder with JPEG, PNG or WebP files, or a manifest"
+    )
+
+
 def _distinct(entries: Iterable[Entry]) -> Iterator[Entry]:
     first: dict[str, str] = {}
     for entry in entries:
@@ -80,8 +88,14 @@ def _read(source: str) -> Iterator[Entry]:
 
 def _folder(folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            yield Item(str(path), path.relative_to(folder).as_posix(), path=path)
+        inside = path.relative_to(folder)
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not _is_hidden(inside):
+            yield Item(str(path), inside.as_posix(), path=path)
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a file or a folder above it has a name with a leading dot, such as what macOS writes beside pictures."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _manifest(path: Path) -> Iterator[Entry]:
@@ -180,8 +194,15 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
 def _address_rows(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
-            if line.strip() and not line.startswith("#"):
-                yield f"{path}:{number}", {"image_url": line.strip()}
+            address = line.strip()
+            if not address or line.startswith("#"):
+                continue
+            usable = address.lower().startswith(("http://", "https://"))
+            yield f"{path}:{number}", {"image_url": address} if usable else _no_address(number)
+
+
+def _no_address(line: int) -> str:
+    return f"line {line} is not an http(s) address"
 
 
 def _text(value: Any) -> str | None:

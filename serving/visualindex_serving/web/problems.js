@@ -1,7 +1,6 @@
 /** What went wrong, and what a visitor of the page can do about it. */
 
 const REMEDIES = {
-  "unsupported-image": "Choose a JPEG, PNG, WebP, GIF, TIFF or BMP picture.",
   "invalid-image": "The file is damaged or no picture. Open it in an image viewer and save it anew, or choose another.",
   "image-too-large": "Choose a smaller picture, or scale this one down.",
   "request-too-large": "Choose a smaller picture, or scale this one down.",
