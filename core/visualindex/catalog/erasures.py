@@ -36,7 +36,7 @@ class Erasures:
         waiting = """SELECT index_name, content_digest FROM erasures WHERE erased_at IS NULL AND index_name = ANY(%s)
             ORDER BY requested_at LIMIT %s"""
         wanted = await self._listed(waiting, list(indexes), limit)
-        erased, failed = await self._each(wanted, partial(_erase_unreferenced, erase=erase))
+        erased, failed = await self._each("erasing", wanted, partial(_erase_unreferenced, erase=erase))
         if failed:
             await self._postpone(failed)
         return erased
@@ -59,7 +59,8 @@ class Erasures:
         due = """SELECT index_name, content_digest FROM erasures WHERE index_name = ANY(%s)
             AND erased_at < now() - make_interval(secs => %s) ORDER BY random() LIMIT %s"""
         wanted = await self._listed(due, list(indexes), keep_s, limit)
-        forgotten, _ = await self._each(wanted, partial(_forget, keep_s=keep_s, erase_derived=erase_derived))
+        step = partial(_forget, keep_s=keep_s, erase_derived=erase_derived)
+        forgotten, _ = await self._each("forgetting", wanted, step)
         return forgotten
 
     async def _listed(self, query: str, *values: object) -> list[_Original]:
@@ -68,7 +69,7 @@ class Erasures:
 
         return await self.connections.read(listed)
 
-    async def _each(self, wanted: Sequence[_Original], step: _Step) -> tuple[int, list[_Original]]:
+    async def _each(self, what: str, wanted: Sequence[_Original], step: _Step) -> tuple[int, list[_Original]]:
         """Takes the step for each in a transaction of its own: how many it was taken for, and those that failed."""
         taken, failed, errors = 0, list[_Original](), list[Exception]()
         for index, digest in wanted:
@@ -83,8 +84,8 @@ class Erasures:
                 errors.append(error)
         if failed:
             index, digest = failed[0]
-            text = "erasing %d originals or their rests failed and will be tried again; the first is %s of index %s"
-            _log.error(text, len(failed), digest.hex(), index, exc_info=errors[0])
+            text = "%s %d originals failed and will be tried again; the first is %s of index %s"
+            _log.error(text, what, len(failed), digest.hex(), index, exc_info=errors[0])
         return taken, failed
 
     async def _postpone(self, wanted: Sequence[_Original]) -> None:
