@@ -10,7 +10,7 @@ from ray.serve import Application
 
 from visualindex.serve_config import ENCODER_CPUS, GATEWAY_CPUS, SHARD_CPUS
 from visualindex.spec import Spec, VisualIndex
-from visualindex_serving.config import ENCODER_DEPLOYMENT, read_specs, shard_deployment
+from visualindex_serving.config import ENCODER_DEPLOYMENT, read_specs
 from visualindex_serving.encoder_deployment import EncoderReplica
 from visualindex_serving.encoding import in_gateway
 from visualindex_serving.gateway import Gateway, create_app
@@ -66,7 +66,7 @@ def _shard(resource: VisualIndex, number: int, nodes: int) -> Any:
     replicas = spec.replicas(spec.index.replicas)
     return serve.deployment(
         Shard,
-        name=shard_deployment(number),
+        name=f"shard-{number}",
         num_replicas=replicas,
         ray_actor_options={"num_cpus": SHARD_CPUS, "memory": spec.index.memory_per_shard},
         max_replicas_per_node=replicas_per_node(replicas, nodes),

@@ -53,11 +53,6 @@ class Runtime:
         return loopback and index.spec.access.mode in ("auto", "open")
 
 
-def shard_deployment(shard: int) -> str:
-    """The deployment of one shard inside its index's application."""
-    return f"shard-{shard}"
-
-
 ENCODER_DEPLOYMENT = "encoder"
 
 

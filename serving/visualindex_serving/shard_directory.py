@@ -104,9 +104,8 @@ class ShardDirectory:
         """Dial every replica that is not connected."""
         try:
             found = await self._addresses({index for index, _ in self._links})
-        except (
-            Exception
-        ) as exc:  # whatever it is, the next look may be luckier, and only it finds new replicas
+        # Whatever it is, the next look may be luckier, and nothing else finds new replicas.
+        except Exception as exc:
             if self._reachable:
                 logger.warning("new shard replicas cannot be found for now", exc_info=exc)
             self._reachable = False

@@ -9,6 +9,7 @@ import pytest
 
 from visualindex.ann import Hits
 from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.fanout import ShardCall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard_directory import ShardDirectory, ShardOf
 from visualindex_serving.shard_listener import ShardListener
@@ -101,12 +102,18 @@ async def connected(directory: ShardDirectory, count: int) -> None:
     await until(lambda: len(directory._links[SHARD]) == count)
 
 
-async def test_queries_are_spread_over_all_replicas(
-    directory: ShardDirectory, replicas: list[Replica]
-) -> None:
+async def asking_both(directory: ShardDirectory) -> ShardCall:
+    """The way to ask the shard, once both of its replicas have been found."""
     ask = directory.connect(PLACE)
     await ask(query())
     await connected(directory, 2)
+    return ask
+
+
+async def test_queries_are_spread_over_all_replicas(
+    directory: ShardDirectory, replicas: list[Replica]
+) -> None:
+    ask = await asking_both(directory)
     await asyncio.gather(*(ask(query()) for _ in range(40)))
     assert min(replica.asked for replica in replicas) >= 10
 
@@ -114,9 +121,7 @@ async def test_queries_are_spread_over_all_replicas(
 async def test_a_replica_that_hangs_is_asked_no_more_while_another_answers(
     directory: ShardDirectory, replicas: list[Replica]
 ) -> None:
-    ask = directory.connect(PLACE)
-    await ask(query())
-    await connected(directory, 2)
+    ask = await asking_both(directory)
     replicas[0].hangs = True
     hanging = [asyncio.create_task(ask(query())) for _ in range(4)]
     await until(lambda: sum(task.done() for task in hanging) + replicas[0].asked >= 4)
@@ -132,9 +137,7 @@ async def test_a_replica_that_hangs_is_asked_no_more_while_another_answers(
 async def test_a_dead_replica_is_left_and_its_successor_is_found(
     directory: ShardDirectory, leases: Leases, replicas: list[Replica]
 ) -> None:
-    ask = directory.connect(PLACE)
-    await ask(query())
-    await connected(directory, 2)
+    ask = await asking_both(directory)
     replicas[0].die()
     await connected(directory, 1)
     await ask(query())
@@ -164,9 +167,7 @@ async def test_a_shard_without_replicas_is_unavailable_soon_and_found_when_it_co
 async def test_searches_go_on_while_the_database_is_down_and_leases_run_out(
     directory: ShardDirectory, leases: Leases, replicas: list[Replica]
 ) -> None:
-    ask = directory.connect(PLACE)
-    await ask(query())
-    await connected(directory, 2)
+    ask = await asking_both(directory)
     leases.down = True
     looked = leases.looks
     replicas[0].die()  # makes it look again

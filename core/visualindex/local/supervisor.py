@@ -17,7 +17,7 @@ import httpx
 
 from visualindex.catalog import EmbeddedPostgres, migrate
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.local.ports import is_free, pick
+from visualindex.local.ports import pick, require_free
 from visualindex.local.preflight import refuse_unrunnable
 from visualindex.local.processes import kill_stack, with_children
 from visualindex.local.ray_head import METRICS_PORT, RayHead
@@ -126,9 +126,7 @@ class Supervisor:
             raise ProblemError(ProblemType.INVALID_REQUEST, detail)
 
     def _start(self) -> None:
-        if not is_free(self._options.port, self._options.host):
-            detail = f"Port {self._options.port} is in use: stop what listens there, or choose another with --port."
-            raise ProblemError(ProblemType.UNAVAILABLE, detail)
+        require_free(self._options.port, self._options.host)
         dsn = self._start_postgres()
         asyncio.run(migrate(dsn))
         self._start_ray_patiently(dsn)
