@@ -4,7 +4,7 @@ Every field has a description (it becomes `kubectl explain` text) and a default 
 camelCase in YAML, as Kubernetes users expect, and snake_case in Python.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -17,6 +17,8 @@ KIND = "VisualIndex"
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$", max_length=40)]
 ByteSize = Annotated[int, BeforeValidator(parse_bytes, json_schema_input_type=int | str), Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
+Cpu = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]{1,3})?|[0-9]+m)$", max_length=16)]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$", max_length=512)]
 
 
 class SpecModel(BaseModel):
@@ -270,6 +272,11 @@ class AccessSpec(SpecModel):
         description="`keys` needs an API key on every call; `open` needs none and is refused unless the "
         "service listens on loopback; `auto` is open on loopback in local mode and keys everywhere else.",
     )
+    keys_secret_ref: str | None = Field(
+        default=None,
+        description="On Kubernetes: Secret with one API key per entry, the text `vi_…` or JSON with `key`, `scopes` and "
+        "`filter`. Default: the operator makes the Secret `NAME-api-keys` with the entry `admin`.",
+    )
     thumbnails: Literal["capability", "key"] = Field(
         default="capability",
         description="`capability` serves a thumbnail to whoever knows its address (a 256-bit content digest; lets a CDN "
@@ -282,6 +289,157 @@ class SearchLogSpec(SpecModel):
 
     enabled: bool = Field(default=True, description="Whether searches are logged (off the request path).")
     retention_days: int = Field(default=90, ge=1, description="Days after which log rows are deleted.")
+
+
+class PodSpec(SpecModel):
+    """What the pods of one group ask for, and where they may run."""
+
+    cpu: Cpu | None = Field(
+        default=None,
+        description="CPU request, e.g. `2` or `500m`; default: what the replicas placed on the pod reserve.",
+    )
+    memory: ByteSize | None = Field(
+        default=None,
+        description="Memory request and limit in bytes; default: derived from what the replicas placed on the pod need.",
+    )
+    node_selector: dict[str, str] = Field(default={}, description="Labels a node must have.")
+    tolerations: tuple[dict[str, Any], ...] = Field(
+        default=(), max_length=32, description="Kubernetes tolerations of the pods."
+    )
+    priority_class_name: str | None = Field(default=None, description="PriorityClass of the pods.")
+    template: dict[str, Any] | None = Field(
+        default=None,
+        description="A pod template (`metadata`, `spec`) merged over the one the operator builds; containers, volumes and "
+        "environment variables are merged by name. The Ray container is called `ray`.",
+    )
+
+
+class WorkersSpec(PodSpec):
+    """The worker pods, which carry every replica of the service."""
+
+    replicas: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Worker pods (of each role under `layout: ByRole`); default 2, 1 in profile `small`, and more where "
+        "the memory of the shards asks for it.",
+    )
+    layout: Literal["Together", "ByRole"] = Field(
+        default="Together",
+        description="`Together`: gateways and shards share workers. `ByRole`: gateways and shards have workers of their "
+        "own. Encoders with GPUs always have.",
+    )
+    max_replicas: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Turns Ray's autoscaler on: most worker pods of a group. Without it the groups have a fixed size.",
+    )
+
+
+class GpuWorkersSpec(PodSpec):
+    """The worker pods of encoders that run on GPUs."""
+
+    gpus_per_pod: int = Field(default=1, ge=1, le=16, description="GPUs of one pod.")
+    resource: str = Field(
+        default="nvidia.com/gpu", description="Name of the extended resource that stands for a GPU."
+    )
+
+
+class RedisSpec(SpecModel):
+    """A Redis or Valkey that keeps the state of the Ray head, so that losing the head ends nothing."""
+
+    address: str = Field(
+        min_length=3, max_length=253, pattern=r"^[^\s/@]+:[0-9]+$", description="`host:port` of the server."
+    )
+    password_secret_ref: SecretKeyRef | None = Field(
+        default=None, description="Secret key holding the password."
+    )
+
+
+class CacheSpec(SpecModel):
+    """The volume of every Ray pod for weights and index files: it can be filled again from the object store."""
+
+    size: ByteSize = Field(default=10 * 1024**3, description="Most bytes on the volume of one pod.")
+    storage_class: str | None = Field(
+        default=None,
+        description="StorageClass of a volume that lives as long as its pod; default: the node's own disk (emptyDir).",
+    )
+
+
+class ExternalRaySpec(SpecModel):
+    """An existing Ray cluster with this release of VisualIndex in its image."""
+
+    address: HttpUrl = Field(description="URL of the cluster's dashboard, e.g. `http://ray-head:8265`.")
+    serve_url: HttpUrl = Field(
+        description="URL where the cluster's Serve proxy answers, e.g. `http://ray-serve:8000`."
+    )
+    token_secret_ref: SecretKeyRef | None = Field(
+        default=None, description="Secret key holding the cluster's authentication token."
+    )
+
+
+class RaySpec(SpecModel):
+    """Where the service runs. Read by the operator; `visualindex up` brings its own Ray."""
+
+    mode: Literal["KubeRay", "External"] = Field(
+        default="KubeRay",
+        description="`KubeRay`: the operator makes a Ray cluster. `External`: it uses the one that `external` names.",
+    )
+    cluster: Name | None = Field(
+        default=None,
+        description="KubeRay mode: name of the Ray cluster, default the resource's own name. Resources of a namespace that "
+        "name the same cluster share it; the settings below are then read from the oldest of them.",
+    )
+    external: ExternalRaySpec | None = Field(default=None, description="The cluster of mode `External`.")
+    image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="Container image of the Ray pods; default: the operator's own.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="When the image is pulled."
+    )
+    image_pull_secrets: tuple[str, ...] = Field(
+        default=(), max_length=16, description="Secrets with the credentials of the image's registry."
+    )
+    head: PodSpec = Field(
+        default=PodSpec(), description="The head pod, which runs no replica of the service."
+    )
+    workers: WorkersSpec = Field(default=WorkersSpec(), description="The worker pods.")
+    gpu_workers: GpuWorkersSpec = Field(
+        default=GpuWorkersSpec(), description="The worker pods of GPU encoders."
+    )
+    redis: RedisSpec | None = Field(
+        default=None,
+        description="Where the head's state is kept; default: what the operator was installed with. Without any, losing the "
+        "head restarts the workers.",
+    )
+    cache: CacheSpec = Field(default=CacheSpec(), description="The cache volume of every pod.")
+    upgrade: Literal["BlueGreen", "Recreate"] = Field(
+        default="BlueGreen",
+        description="How a change of the pods is made. `BlueGreen`: a second cluster, then a switch. `Recreate`: the old "
+        "cluster ends first, which is an outage and waits for approval.",
+    )
+    gpu_budget: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="Most GPUs the service may hold at any time. A change for which two clusters do not fit waits "
+        "(condition UpgradeBlocked) until it is approved, and then recreates.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RaySpec":
+        if (self.mode == "External") != (self.external is not None):
+            raise ValueError("ray.external is required in mode External, and only there")
+        if self.mode == "External" and self.cluster:
+            raise ValueError("ray.cluster belongs to mode KubeRay: remove it, ray.external names the cluster")
+        workers = self.workers
+        if workers.max_replicas is not None and workers.max_replicas < (workers.replicas or 1):
+            raise ValueError("ray.workers.maxReplicas must not be below ray.workers.replicas")
+        return self
 
 
 class Spec(SpecModel):
@@ -300,6 +458,27 @@ class Spec(SpecModel):
     fetch: FetchSpec = Field(default=FetchSpec(), description="Fetching images by URL.")
     access: AccessSpec = Field(default=AccessSpec(), description="Access control.")
     search_log: SearchLogSpec = Field(default=SearchLogSpec(), description="Search logging.")
+    ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
+    suspend: bool = Field(
+        default=False,
+        description="On Kubernetes: end everything that runs and keep all data, until this is false again.",
+    )
+    change_policy: Literal["Automatic", "Approve"] = Field(
+        default="Automatic",
+        description="On Kubernetes: whether a changed spec is carried out at once, or waits until the annotation "
+        "`visualindex.dev/approve` repeats the `id` in `status.plan`.",
+    )
+    deletion_policy: Literal["Retain", "Delete"] = Field(
+        default="Retain",
+        description="On Kubernetes: what deleting the resource does to its pictures, vectors and rows. `Retain`: a resource "
+        "of the same name finds them again.",
+    )
+    deletion_timeout_seconds: int = Field(
+        default=600,
+        ge=30,
+        le=86_400,
+        description="Longest time in seconds that deleting data may hold the resource; what is left is reported then.",
+    )
 
     def replicas(self, wanted: int) -> int:
         """The replica count after the profile: 1 under `small`, else what the field says."""

@@ -72,6 +72,8 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(_type_name(arm) for arm in get_args(annotation) if arm is not type(None))
+    if get_origin(annotation) is dict:
+        return "mapping"
     if get_origin(annotation) is tuple:
         items = get_args(annotation)
         many = "list" if items[-1] is ... else f"list of {len(items)}"
