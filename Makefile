@@ -53,7 +53,7 @@ chaos: $(VENV)/.develops ## Kill parts of a running service and count what was l
 .PHONY: constraints
 constraints: $(VENV)/.develops ## Choose the pinned versions anew
 	printf 'hatchling\neditables\npip\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.11 \
-	  --extra cpu --extra torch --extra local --extra dev --no-header --no-annotate --upgrade --quiet \
+	  --extra cpu --extra torch --extra local --extra operator --extra dev --no-header --no-annotate --upgrade --quiet \
 	  | grep -vE "== '(emscripten|win32)'" > constraints.new
 	mv constraints.new constraints.txt
 
@@ -79,7 +79,7 @@ $(VENV)/.runs: pyproject.toml constraints.txt scripts/install.py | $(BIN)/python
 
 $(VENV)/.develops: pyproject.toml constraints.txt scripts/install.py | $(BIN)/python
 	@echo "installing everything into $(VENV): torch with its CUDA libraries makes it 5 GB"
-	@$(BIN)/python scripts/install.py cpu,local,torch,dev
+	@$(BIN)/python scripts/install.py cpu,local,torch,operator,dev
 	@touch $@ $(VENV)/.runs
 
 $(BIN)/python:

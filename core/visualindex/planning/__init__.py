@@ -1,0 +1,1 @@
+"""The pure planner: from specs and observations to what may happen now."""

@@ -1,0 +1,129 @@
+"""What the operator reports of a `VisualIndex`: the models behind the CRD's `status`.
+
+Conditions are observations, not steps: each says what was seen, why, and for which generation of the spec.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+ConditionType = Literal[
+    "Ready",
+    "ServingReady",
+    "StorageReady",
+    "MetadataReady",
+    "Degraded",
+    "Paused",
+    "UpgradeBlocked",
+    "ReindexRequired",
+]
+ChangeKind = Literal["Create", "InPlace", "NewCluster", "Recreate", "Reindex", "Suspend", "Resume"]
+
+
+class StatusModel(BaseModel):
+    """Base of the status models: camelCase keys; what a newer operator wrote is kept out, not refused."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, extra="ignore", frozen=True)
+
+
+class Condition(StatusModel):
+    """One observation, in the form of Kubernetes' own conditions."""
+
+    type: ConditionType = Field(description="What was observed.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field(
+        pattern=r"^[A-Z][A-Za-z0-9]*$", description="Why, in one word that programs may rely on."
+    )
+    message: str = Field(
+        default="", description="Why, for a person, with what to do where something is wrong."
+    )
+    observed_generation: int = Field(default=0, description="The metadata.generation that was observed.")
+    last_transition_time: str = Field(
+        default="",
+        description="When `status` last changed, RFC 3339.",
+        json_schema_extra={"format": "date-time"},
+    )
+
+
+class Footprint(StatusModel):
+    """What an index takes of the cluster."""
+
+    pods: int = Field(default=0, description="Ray pods, the head included.")
+    replicas: int = Field(default=0, description="Replicas of gateways, encoders and shards together.")
+    cpus: str = Field(default="0", description="CPU requests of the pods.")
+    memory: str = Field(default="0", description="Memory of the pods, as a quantity.")
+    gpus: int = Field(default=0, description="GPUs of the pods.")
+
+
+class Plan(StatusModel):
+    """What a changed spec will cause."""
+
+    id: str = Field(
+        description="Names this change; the annotation `visualindex.dev/approve` repeats it to approve."
+    )
+    change: ChangeKind = Field(
+        description="`InPlace`: within the running cluster. `NewCluster`: a second cluster, then a switch. `Recreate`: the "
+        "cluster ends and starts again, an outage. `Reindex`: all images must be encoded again."
+    )
+    state: Literal["Waiting", "Blocked", "Proceeding"] = Field(
+        description="`Waiting` for approval, `Blocked` by the GPU budget, or `Proceeding`."
+    )
+    summary: list[str] = Field(default=[], description="What changes, one line each.")
+    before: Footprint = Field(default=Footprint(), description="What the index takes now.")
+    during: Footprint = Field(default=Footprint(), description="What it takes at most while it changes.")
+    after: Footprint = Field(default=Footprint(), description="What it will take.")
+
+
+class Endpoints(StatusModel):
+    """Where the index is reached."""
+
+    search: str = Field(default="", description="Base URL of the HTTP API, inside the cluster.")
+    dashboard: str = Field(
+        default="", description="URL of the Ray dashboard, inside the cluster; it wants a token."
+    )
+
+
+class EncoderStatus(StatusModel):
+    """The encoder whose vectors are being searched."""
+
+    fingerprint: str = Field(
+        default="", description="Identity of model, weights, preprocessing and projection."
+    )
+    dimension: int = Field(default=0, description="Dimension of the vectors.")
+
+
+class GenerationStatus(StatusModel):
+    """The snapshot of the index that is being served."""
+
+    id: str = Field(default="", description="The generation.")
+    recall: str = Field(default="", description="Measured recall@10 against exact search.")
+
+
+class Status(StatusModel):
+    """The observed state of one visual search index."""
+
+    observed_generation: int = Field(
+        default=0, description="The metadata.generation this status was made from."
+    )
+    conditions: list[Condition] = Field(
+        default=[],
+        description="Observations, one per type.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    images: int | None = Field(default=None, description="Images that can be found.")
+    endpoints: Endpoints | None = Field(default=None, description="Where the index is reached.")
+    encoder: EncoderStatus | None = Field(default=None, description="The encoder of the served vectors.")
+    generation: GenerationStatus | None = Field(default=None, description="The served generation.")
+    cluster: str = Field(
+        default="", description="The Ray cluster: RayService name, or address in mode External."
+    )
+    postgres_connections: int | None = Field(
+        default=None, description="Most connections to Postgres that the index's processes open together."
+    )
+    plan: Plan | None = Field(default=None, description="The change that is under way or waits.")
+    applied: dict[str, Any] | None = Field(
+        default=None,
+        description="The spec that is being served.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )

@@ -1,0 +1,1 @@
+"""The Kubernetes operator: reconciles VisualIndex resources into Ray clusters and Serve applications."""
