@@ -105,6 +105,13 @@ class EncoderSpec(SpecModel):
             )
         return self
 
+    @property
+    def in_gateway(self) -> bool:
+        """Whether the encoder lives in the gateways: on CPU that saves a hop, on GPU it would waste GPUs."""
+        if self.placement == "auto":
+            return self.num_gpus == 0 and self.device != "cuda"
+        return self.placement == "gateway"
+
 
 class HnswSpec(SpecModel):
     """Parameters of the HNSW graph used above `flatBelow` rows."""
