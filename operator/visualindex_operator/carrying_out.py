@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visualindex.credentials import Credentials
-
 from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopServing
 from visualindex_operator import children, telemetry
 from visualindex_operator.dependencies import DependencyChecks

@@ -1,4 +1,4 @@
-"""What stands around a cluster of ours: secrets, network policies, disruption budgets and the jobs that prepare and erase."""
+"""What stands around a cluster of ours: secrets, network policies, disruption budgets, jobs that prepare and erase."""
 
 import json
 import secrets
@@ -34,15 +34,14 @@ def credentials(
 def new_api_keys(namespace: str, cluster: str, owner: Mapping[str, Any]) -> Manifest:
     """A Secret with a fresh key of all scopes, for an index whose spec names no keys."""
     index = owner["metadata"]["name"]
-    manifest = {
+    metadata = _metadata(namespace, names.api_keys_secret(index), cluster, index)
+    return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": _metadata(namespace, names.api_keys_secret(index), cluster, index),
+        "metadata": {**metadata, "ownerReferences": [names.owner(owner)]},
         "type": "Opaque",
         "stringData": {"admin": f"vi_{secrets.token_urlsafe(32)}"},
     }
-    manifest["metadata"]["ownerReferences"] = [names.owner(owner)]
-    return manifest
 
 
 def network_policy(namespace: str, cluster: str, owners: Sequence[Mapping[str, Any]]) -> Manifest:

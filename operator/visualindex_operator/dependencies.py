@@ -5,9 +5,8 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from visualindex.credentials import Credentials
-
 from visualindex.catalog.inspection import Inspection
+from visualindex.credentials import Credentials
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Check
 from visualindex.spec import Spec

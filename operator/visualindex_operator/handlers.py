@@ -13,7 +13,7 @@ from visualindex_operator.erasing import Erasure
 from visualindex_operator.kube import ApiServer, KubeError
 from visualindex_operator.live import Object
 from visualindex_operator.members import GroupKey, group_of, member
-from visualindex_operator.mirror import Index, Mirror
+from visualindex_operator.mirror import Mirror
 from visualindex_operator.probes import LiveProbes
 from visualindex_operator.reasons import EventReason
 from visualindex_operator.reconciler import Reconciler
@@ -83,7 +83,6 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.inactivity_timeout = 330
     settings.networking.request_timeout = 15
-    settings.background.cancellation_timeout = 5
 
 
 def tell(body: Any, kind: str, reason: EventReason, message: str) -> None:
@@ -98,27 +97,27 @@ def groups(body: kopf.Body, **_: Any) -> dict[GroupKey, Object]:
 
 
 @kopf.index("ray.io", "v1", "rayservices", labels=_OURS)
-def ray_services(body: kopf.Body, namespace: str, name: str, **_: Any) -> dict[tuple[str, str], Object]:
+def ray_services(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
     """Our RayServices."""
-    return {(namespace, name): dict(body)}
+    return {_place(body): dict(body)}
 
 
 @kopf.index("batch", "v1", "jobs", labels=_OURS)
-def jobs(body: kopf.Body, namespace: str, name: str, **_: Any) -> dict[tuple[str, str], Object]:
+def jobs(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
     """Our Jobs."""
-    return {(namespace, name): dict(body)}
+    return {_place(body): dict(body)}
 
 
 @kopf.index("networking.k8s.io", "v1", "networkpolicies", labels=_OURS)
-def network_policies(body: kopf.Body, namespace: str, name: str, **_: Any) -> dict[tuple[str, str], Object]:
+def network_policies(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
     """Our NetworkPolicies."""
-    return {(namespace, name): dict(body)}
+    return {_place(body): dict(body)}
 
 
 @kopf.index("policy", "v1", "poddisruptionbudgets", labels=_OURS)
-def disruption_budgets(body: kopf.Body, namespace: str, name: str, **_: Any) -> dict[tuple[str, str], Object]:
+def disruption_budgets(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
     """Our PodDisruptionBudgets."""
-    return {(namespace, name): dict(body)}
+    return {_place(body): dict(body)}
 
 
 @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
@@ -131,9 +130,14 @@ def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
 @kopf.on.event("batch", "v1", "jobs", labels=_OURS)
 @kopf.on.event("networking.k8s.io", "v1", "networkpolicies", labels=_OURS)
 @kopf.on.event("policy", "v1", "poddisruptionbudgets", labels=_OURS)
-def child_changed(namespace: str, labels: kopf.Labels, memo: kopf.Memo, **_: Any) -> None:
+def child_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """A child changed: its group is looked at now."""
-    memo.wakes.wake((namespace, "KubeRay", labels[names.CLUSTER_LABEL]))
+    memo.wakes.wake((_place(body)[0], "KubeRay", body.metadata.labels[names.CLUSTER_LABEL]))
+
+
+def _place(body: kopf.Body) -> tuple[str, str]:
+    """Namespace and name."""
+    return str(body.metadata.namespace), str(body.metadata.name)
 
 
 @kopf.daemon(names.GROUP, names.VERSION, names.PLURAL, cancellation_timeout=5)
@@ -141,15 +145,10 @@ async def watch(
     body: kopf.Body,
     stopped: kopf.DaemonStopped,
     memo: kopf.Memo,
-    groups: Index,
-    ray_services: Index,
-    jobs: Index,
-    network_policies: Index,
-    disruption_budgets: Index,
-    **_: Any,
+    **indices: Any,
 ) -> None:
     """Looks at a resource's group whenever something about it changes, and every few seconds."""
-    live = Mirror(groups, ray_services, jobs, network_policies, disruption_budgets)
+    live = Mirror.of(indices)
     failures = 0
     while not stopped:
         key = group_of(body)
@@ -177,18 +176,11 @@ def _failed(body: kopf.Body, error: Exception, failures: int) -> None:
 @kopf.on.delete(names.GROUP, names.VERSION, names.PLURAL)
 async def deleted(
     body: kopf.Body,
-    namespace: str,
-    name: str,
     memo: kopf.Memo,
-    groups: Index,
-    ray_services: Index,
-    jobs: Index,
-    network_policies: Index,
-    disruption_budgets: Index,
-    **_: Any,
+    **indices: Any,
 ) -> None:
     """Ends serving, deletes data where the policy says so, and only then lets the resource go."""
-    live = Mirror(groups, ray_services, jobs, network_policies, disruption_budgets)
+    live = Mirror.of(indices)
     key = group_of(body)
     try:
         await memo.reconciler.reconcile(key, live)
@@ -200,4 +192,4 @@ async def deleted(
         await erasure.finish(body, member(body, memo.settings), key[2], live, say)
     except KubeError as error:
         raise kopf.TemporaryError(str(error), delay=5) from error
-    telemetry.forget(namespace, name, _CONDITIONS)
+    telemetry.forget(*_place(body), _CONDITIONS)

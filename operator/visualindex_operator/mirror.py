@@ -1,7 +1,7 @@
 """`Live` on kopf's indices: in memory, filled before the first handler runs, kept by its watches."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import kopf
@@ -21,6 +21,11 @@ class Mirror:
     jobs: Index
     network_policies: Index
     disruption_budgets: Index
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> "Mirror":
+        """The mirror on the indices among a handler's keyword arguments: they go by the names of their functions."""
+        return cls(**{field.name: keywords[field.name] for field in fields(cls)})
 
     def members(self, namespace: str, mode: str, cluster: str) -> list[Object]:
         """See `Live`."""

@@ -22,7 +22,6 @@ DIGEST = "visualindex.dev/digest"
 SHAPE = "visualindex.dev/shape"
 
 SERVE_PORT, DASHBOARD_PORT, METRICS_PORT = 8000, 8265, 8080
-CREDENTIALS_FOLDER = "/etc/visualindex/credentials"
 KEYS_FOLDER = "/etc/visualindex/keys"
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from visualindex.credentials import Credentials, entry_names
-
 from visualindex.planning.observations import (
     Check,
     Dependencies,

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visualindex.credentials import DIRECTORY
 from visualindex.planning.shape import ClusterShape, Group
 from visualindex.spec.models import CacheSpec
 from visualindex.spec.quantities import format_bytes
 from visualindex_operator import names
 
 USER = 65532
+_PROXY = "/opt/visualindex/bin/visualindex-haproxy"
 STATE_FOLDER = "/var/lib/visualindex"
 _BY_NAME = ("containers", "initContainers", "volumes", "env", "volumeMounts", "ports", "imagePullSecrets")
 _NAMES = {"volumeMounts": "mountPath", "ports": "containerPort"}
@@ -54,7 +56,8 @@ def ray_pod(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) -
             **_pull_secrets(shape),
         },
     }
-    return merged(template, group.pod.template or {})
+    whole: dict[str, Any] = merged(template, group.pod.template or {})
+    return whole
 
 
 def _container(shape: ClusterShape, group: Group, pull_policy: str) -> dict[str, Any]:
@@ -63,7 +66,9 @@ def _container(shape: ClusterShape, group: Group, pull_policy: str) -> dict[str,
     return {
         "name": "ray",
         **restricted(str(shape.ray.image), pull_policy),
-        "env": environment(shape.environment),
+        "env": environment(
+            {**shape.environment, "RAY_SERVE_HAPROXY_BINARY_PATH": _PROXY, "VISUALINDEX_MODE": "cluster"}
+        ),
         "ports": _ports(group),
         "resources": {
             "requests": {"cpu": f"{group.cpu_millis}m", "memory": memory, **gpus},
@@ -72,7 +77,7 @@ def _container(shape: ClusterShape, group: Group, pull_policy: str) -> dict[str,
         "volumeMounts": [
             {"name": "state", "mountPath": STATE_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
-            {"name": "credentials", "mountPath": names.CREDENTIALS_FOLDER, "readOnly": True},
+            {"name": "credentials", "mountPath": DIRECTORY, "readOnly": True},
         ],
     }
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import httpx
-from visualindex.credentials import Credentials
 
 from visualindex.catalog.inspection import Inspection, inspect
+from visualindex.credentials import Credentials
 from visualindex.errors import ProblemError
 from visualindex.objectstore import open_store
 from visualindex.spec.models import StorageSpec

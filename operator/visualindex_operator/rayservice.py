@@ -1,13 +1,15 @@
 """The RayService of a group: a pure function of what the planner wants served."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from visualindex.credentials import DIGEST_VARIABLE, Credentials, files_environment
 from visualindex.planning.plan import Serve, Served
 from visualindex.planning.shape import ClusterShape, Group
-from visualindex.serve_config import applications, cluster_config
+from visualindex.serve_config import ROLES, applications, cluster_config
 from visualindex.spec.models import RedisSpec
 from visualindex_operator import names
 from visualindex_operator.pods import ray_pod
@@ -21,10 +23,10 @@ def ray_service(
     cluster: str,
     serve: Serve,
     owners: Sequence[Mapping[str, Any]],
-    credentials: Mapping[str, str],
+    credentials: Mapping[str, Credentials],
     settings: Settings,
 ) -> dict[str, Any]:
-    """The manifest. `credentials` are the digests of each index's secrets, `owners` the resources that it serves."""
+    """The manifest. `credentials` are those of each index, `owners` the resources that it serves."""
     shape = serve.shape
     manifest = {
         "apiVersion": "ray.io/v1",
@@ -46,7 +48,9 @@ def ray_service(
     return names.sealed(manifest)
 
 
-def serve_config(served: Sequence[Served], shape: ClusterShape, credentials: Mapping[str, str]) -> str:
+def serve_config(
+    served: Sequence[Served], shape: ClusterShape, credentials: Mapping[str, Credentials]
+) -> str:
     """The Serve configuration as KubeRay wants it: text that is the same for equal configurations."""
     found = [
         application
@@ -54,18 +58,11 @@ def serve_config(served: Sequence[Served], shape: ClusterShape, credentials: Map
         for application in applications(
             one.resource,
             route_prefix=one.route_prefix,
-            environment=_environment(one.name, credentials[one.name]),
+            environment=files_environment(one.name, credentials[one.name]),
             workers=shape.workers,
         )
     ]
     return yaml.safe_dump(cluster_config(found), sort_keys=True, width=1000)
-
-
-def _environment(index: str, credentials: str) -> dict[str, str]:
-    return {
-        "VISUALINDEX_CREDENTIALS": f"{names.CREDENTIALS_FOLDER}/{index}",
-        "VISUALINDEX_CREDENTIALS_DIGEST": credentials,
-    }
 
 
 def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str, Any]:
@@ -78,7 +75,7 @@ def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str,
         **_fault_tolerance(shape.ray.redis),
         **({"enableInTreeAutoscaling": True} if autoscaled else {}),
         "headGroupSpec": {
-            "rayStartParams": {**_start_parameters(0), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
+            "rayStartParams": {**_start_parameters(shape.head), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
             "template": ray_pod(cluster, shape, shape.head, pull_policy),
         },
         "workerGroupSpecs": workers,
@@ -91,16 +88,18 @@ def _workers(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) 
         "replicas": group.replicas,
         "minReplicas": group.replicas,
         "maxReplicas": group.max_replicas or group.replicas,
-        "rayStartParams": _start_parameters(group.logical_cpus),
+        "rayStartParams": _start_parameters(group),
         "template": ray_pod(cluster, shape, group, pull_policy),
     }
 
 
-def _start_parameters(cpus: int) -> dict[str, str]:
+def _start_parameters(group: Group) -> dict[str, str]:
+    resources = json.dumps({ROLES[role]: 1 for role in group.roles})
     return {
-        "num-cpus": str(cpus),
+        "num-cpus": str(group.logical_cpus),
         "object-store-memory": str(_OBJECT_STORE_BYTES),
         "metrics-export-port": str(names.METRICS_PORT),
+        **({"resources": f"'{resources}'"} if group.roles else {}),
     }
 
 
@@ -124,4 +123,4 @@ def deployed_applications(live: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def deployed_credentials(application: Mapping[str, Any]) -> str:
     """The digest of the secrets that an application was given."""
     variables = application.get("runtime_env", {}).get("env_vars", {})
-    return str(variables.get("VISUALINDEX_CREDENTIALS_DIGEST", ""))
+    return str(variables.get(DIGEST_VARIABLE, ""))

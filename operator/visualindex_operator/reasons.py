@@ -1,4 +1,4 @@
-"""The `reason` of an Event; those of conditions are in `visualindex.planning.conditions`. docs/operations.md explains each."""
+"""The `reason` of an Event (those of conditions: `visualindex.planning.conditions`); docs/operations.md explains each."""
 
 from enum import StrEnum
 

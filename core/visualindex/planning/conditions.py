@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Literal
 
 from visualindex.planning.observations import Check, MemberObserved
 from visualindex.spec.status import Condition, ConditionType, Plan
@@ -54,7 +55,7 @@ class Reason(StrEnum):
 
 def condition(type_: ConditionType, holds: bool | None, reason: str, message: str = "") -> Condition:
     """A condition without its time; None is Unknown."""
-    status = "Unknown" if holds is None else "True" if holds else "False"
+    status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
     return Condition(type=type_, status=status, reason=reason, message=message)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from visualindex.footprint import postgres_connections
 from visualindex.planning import conditions
 from visualindex.planning.changes import (
     describe_change,
@@ -21,7 +22,6 @@ from visualindex.planning.changes import (
 from visualindex.planning.conditions import Reason, condition
 from visualindex.planning.observations import Dependencies, GroupObserved, Member, MemberObserved
 from visualindex.planning.shape import ClusterShape, cluster_shape
-from visualindex.serve_config import postgres_connections
 from visualindex.spec import Spec, VisualIndex
 from visualindex.spec.models import ObjectMeta
 from visualindex.spec.status import Condition, Endpoints, Plan, Status

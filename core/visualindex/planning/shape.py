@@ -9,9 +9,18 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
-from visualindex.serve_config import ENCODER_CPUS, GATEWAY_CPUS, SHARD_CPUS, serve_environment
+from visualindex.footprint import (
+    ENCODER_CPUS,
+    GATEWAY_CPUS,
+    SHARD_CPUS,
+    encoder_replicas,
+    gateway_replicas,
+    gpus_of,
+    shard_replicas,
+)
+from visualindex.serve_config import ROLES, serve_environment
 from visualindex.spec import Spec, VisualIndex
 from visualindex.spec.models import PodSpec, RaySpec
 from visualindex.spec.quantities import format_bytes
@@ -26,11 +35,8 @@ GATEWAY_MEMORY = 768 * MIB
 ENCODER_MEMORY = 1536 * MIB
 SHARD_MEMORY = 256 * MIB
 """A shard replica beside its budget for vectors."""
-_SURGE = 2  # a rolling update starts the new replica of a shard before the old one ends
 _GATEWAYS_PER_POD = 2
 _HEAD_CPU_MILLIS = 300
-
-GroupName = Literal["worker", "gateway", "shard", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Group:
     gpus: int = 0
     gpu_resource: str = ""
     max_replicas: int | None = None
+    roles: tuple[str, ...] = ()
+    """The roles whose replicas the pods take: keys of `serve_config.ROLES`."""
 
 
 @dataclass(frozen=True)
@@ -109,26 +117,15 @@ def resolved(spec: Spec, image: str, redis: Any = None) -> Spec:
 
 def replica_count(spec: Spec) -> int:
     """Replicas of gateways, shards and encoder deployments."""
-    shards = spec.index.shards * spec.replicas(spec.index.replicas)
-    encoders = spec.replicas(spec.encoder.replicas) if encoder_is_deployment(spec) else 0
-    return spec.replicas(spec.gateway.replicas) + shards + encoders
+    return gateway_replicas(spec) + shard_replicas(spec) + encoder_replicas(spec)
 
 
-def encoder_is_deployment(spec: Spec) -> bool:
-    """Whether the encoder is a deployment of its own rather than a part of the gateways."""
-    if spec.encoder.placement == "auto":
-        return uses_gpu(spec)
-    return spec.encoder.placement == "deployment"
+def _uses_gpu(spec: Spec) -> bool:
+    return gpus_of(spec) > 0
 
 
-def uses_gpu(spec: Spec) -> bool:
-    """Whether the encoder runs on GPUs."""
-    return spec.encoder.num_gpus > 0 and spec.encoder.device != "cpu"
-
-
-def gpus_wanted(spec: Spec) -> float:
-    """GPUs that the encoder replicas reserve together."""
-    return spec.encoder.num_gpus * spec.replicas(spec.encoder.replicas) if uses_gpu(spec) else 0.0
+def _encodes_on_cpu_workers(spec: Spec) -> bool:
+    return encoder_replicas(spec) > 0 and not _uses_gpu(spec)
 
 
 def _head(ray: RaySpec) -> Group:
@@ -146,14 +143,17 @@ def _together(ray: RaySpec, specs: Sequence[Spec]) -> Group:
         logical_cpus=gateway.logical_cpus + shard.logical_cpus,
         pod=ray.workers,
         max_replicas=ray.workers.max_replicas,
+        roles=tuple(ROLES),
     )
     return _sized(whole)
 
 
 def _by_role(ray: RaySpec, specs: Sequence[Spec]) -> list[Group]:
     workers = ray.workers
-    gateways = workers.replicas or sum(math.ceil(_gateways(spec) / _GATEWAYS_PER_POD) for spec in specs)
-    shards = workers.replicas or sum(spec.index.shards * spec.replicas(spec.index.replicas) for spec in specs)
+    gateways = workers.replicas or sum(
+        math.ceil(gateway_replicas(spec) / _GATEWAYS_PER_POD) for spec in specs
+    )
+    shards = workers.replicas or sum(shard_replicas(spec) for spec in specs)
     pair = (
         replace(_gateway_pod(specs), name="gateway", replicas=max(gateways, _least(specs))),
         replace(_shard_pod(specs, lambda _: 1), name="shard", replicas=shards),
@@ -163,26 +163,28 @@ def _by_role(ray: RaySpec, specs: Sequence[Spec]) -> list[Group]:
 
 def _gateway_pod(specs: Sequence[Spec]) -> Group:
     """A pod with room for the gateways, and encoders on the CPU, of the largest index."""
-    encoders = 1 if any(encoder_is_deployment(s) and not uses_gpu(s) for s in specs) else 0
+    encoders = 1 if any(_encodes_on_cpu_workers(s) for s in specs) else 0
     memory = NODE_MEMORY + _GATEWAYS_PER_POD * (GATEWAY_MEMORY + encoders * ENCODER_MEMORY)
     cpus = _GATEWAYS_PER_POD * (GATEWAY_CPUS + encoders * ENCODER_CPUS)
-    return Group("gateway", 1, int(cpus * 1000), memory, math.ceil(cpus * len(specs)) + 1)
+    return Group(
+        "gateway", 1, int(cpus * 1000), memory, math.ceil(cpus * len(specs)) + 1, roles=("gateway", "encoder")
+    )
 
 
 def _shard_pod(specs: Sequence[Spec], shards_on_a_pod: Any) -> Group:
-    """A pod with room for `shards_on_a_pod` shards of the largest index, and for their successors in an update."""
+    """A pod with room for `shards_on_a_pod` shards of the largest index."""
     memory = max(shards_on_a_pod(s) * (s.index.memory_per_shard + SHARD_MEMORY) for s in specs)
     cpus = max(shards_on_a_pod(s) for s in specs) * SHARD_CPUS
-    logical = math.ceil(cpus * _SURGE * len(specs)) + 1
-    return Group("shard", 1, int(cpus * 1000), NODE_MEMORY + _SURGE * memory, logical)
+    logical = math.ceil(cpus * len(specs)) + 1
+    return Group("shard", 1, int(cpus * 1000), NODE_MEMORY + memory, logical, roles=("shard",))
 
 
 def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
-    wanted = sum(gpus_wanted(spec) for spec in specs)
+    wanted = sum(gpus_of(spec) for spec in specs)
     if not wanted:
         return None
     per_pod = ray.gpu_workers.gpus_per_pod
-    smallest = min(spec.encoder.num_gpus for spec in specs if uses_gpu(spec))
+    smallest = min(spec.encoder.num_gpus for spec in specs if _uses_gpu(spec))
     encoders = max(1, int(per_pod / smallest))
     group = Group(
         name="gpu",
@@ -193,6 +195,7 @@ def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
         pod=ray.gpu_workers,
         gpus=per_pod,
         gpu_resource=ray.gpu_workers.resource,
+        roles=("encoder",),
     )
     return _sized(group)
 
@@ -200,16 +203,14 @@ def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
 def _copies(spec: Spec) -> int:
     """Workers of one index: each holds one replica of every shard, and at most two gateways."""
     return max(
-        spec.replicas(spec.index.replicas), math.ceil(_gateways(spec) / _GATEWAYS_PER_POD), _least([spec])
+        spec.replicas(spec.index.replicas),
+        math.ceil(gateway_replicas(spec) / _GATEWAYS_PER_POD),
+        _least([spec]),
     )
 
 
 def _least(specs: Sequence[Spec]) -> int:
     return 1 if all(spec.profile == "small" for spec in specs) else 2
-
-
-def _gateways(spec: Spec) -> int:
-    return spec.replicas(spec.gateway.replicas)
 
 
 def _sized(group: Group) -> Group:
@@ -229,8 +230,15 @@ def _cpus(millis: int) -> str:
 
 def _lasting(group: Group) -> dict[str, Any]:
     pod = group.pod.model_dump(mode="json", include={"node_selector", "priority_class_name", "template"})
+    roles = group.roles
     numbers = (group.cpu_millis, group.memory, group.logical_cpus, group.gpus, group.gpu_resource)
-    return {"name": group.name, "pod": pod, "numbers": numbers, "autoscaled": group.max_replicas is not None}
+    return {
+        "name": group.name,
+        "pod": pod,
+        "numbers": numbers,
+        "roles": roles,
+        "autoscaled": group.max_replicas is not None,
+    }
 
 
 def _layout_marker(members: Sequence[VisualIndex]) -> dict[str, str]:

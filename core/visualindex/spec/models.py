@@ -405,8 +405,8 @@ class RaySpec(SpecModel):
         max_length=512,
         description="Container image of the Ray pods; default: the operator's own.",
     )
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
-        default="IfNotPresent", description="When the image is pulled."
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="When the image is pulled; default: as the operator was installed with."
     )
     image_pull_secrets: tuple[str, ...] = Field(
         default=(), max_length=16, description="Secrets with the credentials of the image's registry."
