@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from visualindex.spec.models import API_VERSION, KIND, Spec
-from visualindex.spec.rules import rules_at, ruled_paths
+from visualindex.spec.rules import ruled_paths, rules_at
 from visualindex.spec.status import Status
 from visualindex.spec.structural import Schema, structural_schema
 

@@ -103,7 +103,8 @@ _SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
 _ON_KUBERNETES: dict[str, tuple[Rule, ...]] = {
     "spec": (
         Rule(
-            "!has(self.ray) || !has(self.encoder) || self.ray.mode == 'External' || self.encoder.device != 'cuda' || self.encoder.numGpus > 0.0",
+            "!has(self.ray) || !has(self.encoder) || self.ray.mode == 'External' || "
+            "self.encoder.device != 'cuda' || self.encoder.numGpus > 0.0",
             "encoder.device: cuda needs a GPU: set encoder.numGpus (0.5 shares one), or device: auto",
             ".encoder.numGpus",
         ),
@@ -125,8 +126,8 @@ _ON_KUBERNETES: dict[str, tuple[Rule, ...]] = {
     "spec.postgres.dsn": (
         Rule(
             "!self.matches('^[^/]*://[^/?#@]*:[^/?#@]*@') && !self.matches('(?i)(^|[\\\\s?&])(ssl)?password\\\\s*=')",
-            "postgres.dsn holds a password, and whoever may read this resource would read it: put the connection string into "
-            "a Secret and name it in postgres.dsnSecretRef",
+            "postgres.dsn holds a password, and whoever may read this resource would read it: put the connection string "
+            "into a Secret and name it in postgres.dsnSecretRef",
         ),
     ),
 }

@@ -30,9 +30,10 @@ _KEPT = (
     "x-kubernetes-preserve-unknown-fields",
 )
 _WHOLE_BYTES: Schema = {
-    # What is no quantity at all is refused by the pattern.
-    "rule": "type(self) == int || !isQuantity(self) || "
-    "(quantity(self).isInteger() && quantity(self).compareTo(quantity('0')) > 0)",
+    # What is no quantity at all is refused by the pattern. `isInteger()` is of no use: it denies 1.5Gi.
+    "rule": "type(self) == int || !isQuantity(self) || (quantity(self).compareTo(quantity('0')) > 0 && "
+    "quantity(self).compareTo(quantity('8Ei')) < 0 && "
+    "quantity(self).asApproximateFloat() == double(int(quantity(self).asApproximateFloat())))",
     "message": "is not a whole number of bytes above 0 and below 8Ei: write a number of bytes or a quantity such as "
     "512Mi or 2Gi",
 }
@@ -58,6 +59,8 @@ class _Translation:
         if arms == {"integer", "string"}:
             return self._byte_size(node)
         found: Schema = {key: node[key] for key in _KEPT if key in node}
+        if "const" in node:
+            found["enum"] = [node["const"]]
         match node.get("type"):
             case "object":
                 self._object(node, found)
