@@ -6,6 +6,7 @@ without defaults. Replicas are only counted, and nothing happens by itself: `set
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
+
+from visualindex_operator.serve_state import ServeState, parse
 
 HTTP_OPTIONS = {"host": "127.0.0.1", "port": 8000, "root_path": "", "request_timeout_s": None}
 
@@ -144,21 +147,24 @@ class SimulatedServe:
     async def _version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": "4", "ray_version": self.ray_version, "session_name": "s"})
 
-    async def _get(self, request: web.Request) -> web.Response:
-        wanted = request.query.get("api_type")
+    def answer(self, api_type: str | None = None) -> dict[str, Any]:
+        """The document that a GET answers."""
         applications = {
             name: _details(name, app)
             for name, app in self.applications.items()
-            if wanted in (None, app.source)
+            if api_type in (None, app.source)
         }
-        answer = {"controller_info": {}, "proxies": {}, "applications": applications}
+        answer: dict[str, Any] = {"controller_info": {}, "proxies": {}, "applications": applications}
         if self.running:
             answer |= {
                 "proxy_location": "EveryNode",
                 "http_options": HTTP_OPTIONS,
                 "grpc_options": {"port": 9000},
             }
-        return web.json_response({**answer, "target_capacity": self.target_capacity})
+        return {**answer, "target_capacity": self.target_capacity}
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return web.json_response(self.answer(request.query.get("api_type")))
 
     async def _put(self, request: web.Request) -> web.Response:
         config = await request.json()
@@ -195,6 +201,11 @@ async def simulated_serve(**settings: Any) -> AsyncIterator[SimulatedServe]:
     finally:
         cluster._hanging.set()
         await runner.cleanup()
+
+
+def state_of(cluster: SimulatedServe) -> ServeState:
+    """What a reader of the cluster sees."""
+    return parse(json.dumps(cluster.answer()).encode())
 
 
 def _code(config: dict[str, Any] | None) -> tuple[Any, ...]:
