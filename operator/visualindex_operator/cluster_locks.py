@@ -10,7 +10,8 @@ def normalised(address: str) -> str:
     """One spelling for all spellings of an address. Names of one host are not recognised as such."""
     url = httpx.URL(address)
     port = url.port or {"http": 80, "https": 443}[url.scheme]
-    return f"{url.scheme}://{url.host}:{port}{url.path.rstrip('/')}"
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{url.scheme}://{host}:{port}{url.path.rstrip('/')}"
 
 
 class ClusterLocks:

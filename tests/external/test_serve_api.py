@@ -13,6 +13,7 @@ from visualindex_operator.serve_state import DeploymentState
 
 from .applications import foreign, ours
 from .conftest import TOKEN
+from .raw_server import raw_server, reply
 from .simulated_serve import Fault, SimulatedServe
 
 
@@ -83,21 +84,16 @@ async def test_nobody_listening_is_unreachable() -> None:
 
 
 async def test_an_answer_that_never_ends_is_unreachable() -> None:
-    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        try:
-            while True:
-                writer.write(b" ")
-                await writer.drain()
-                await asyncio.sleep(0.01)  # the pace of the drip, not a wait
-        except ConnectionError:
-            writer.close()
+        while not writer.is_closing():
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)  # the pace of the drip, not a wait
 
-    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with ServeAPI(f"http://127.0.0.1:{port}", read_s=0.3) as api:
-            with pytest.raises(ClusterUnreachable, match=r"within 0\.3 s"):
-                await api.read()
+    async with raw_server(drip) as url, ServeAPI(url, read_s=0.3) as api:
+        with pytest.raises(ClusterUnreachable, match=r"within 0\.3 s"):
+            await api.read()
 
 
 async def test_a_missing_token_is_refused_with_where_to_put_it(cluster: SimulatedServe) -> None:
@@ -149,16 +145,9 @@ async def test_an_older_ray_is_refused(api: ServeAPI, cluster: SimulatedServe) -
     ],
 )
 async def test_what_is_no_dashboard_is_refused(status: str, body: bytes, cause: str) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with ServeAPI(url) as api:
-            with pytest.raises(ClusterRefused, match=cause) as caught:
-                await api.read()
+    async with raw_server(reply(status, body)) as url, ServeAPI(url) as api:
+        with pytest.raises(ClusterRefused, match=cause) as caught:
+            await api.read()
     assert url in str(caught.value)
 
 
