@@ -35,7 +35,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class _Missing:
+class Missing:
     """A value that could not be had, as the check that failed."""
 
     check: Check
@@ -59,9 +59,9 @@ class DependencyChecks:
         return Checked(
             metadata=metadata,
             storage=await self._storage(spec, pair, credentials),
-            keys=keys.check if isinstance(keys, _Missing) else Check(True, Reason.CONNECTED),
+            keys=keys.check if isinstance(keys, Missing) else Check(True, Reason.CONNECTED),
             credentials=credentials if complete else None,
-            keys_digest="" if isinstance(keys, _Missing) else names.digest(dict(keys)),
+            keys_digest="" if isinstance(keys, Missing) else names.digest(dict(keys)),
             inspection=inspection,
         )
 
@@ -81,59 +81,60 @@ class DependencyChecks:
         """Read a Secret again that the operator has just written."""
         self._remembered.forget(("secret", namespace, name))
 
-    async def _value(self, namespace: str, reference: SecretKeyRef, what: str) -> str | _Missing:
+    async def value(self, namespace: str, reference: SecretKeyRef, what: str) -> str | Missing:
+        """One value of a Secret, or the check that failed; `what` names the field that refers to it."""
         data = await self.secret(namespace, reference.name)
         if data is None:
-            return _Missing(_no_secret(reference.name, what))
+            return Missing(_no_secret(reference.name, what))
         if reference.key not in data:
-            return _Missing(_no_key(reference.name, reference.key, what, data))
+            return Missing(_no_key(reference.name, reference.key, what, data))
         text = decoded(data[reference.key])
         if text is None:
             message = f"Secret {reference.name}, key {reference.key} is not text: store the plain value"
-            return _Missing(Check(False, Reason.SECRET_KEY_MISSING, message))
+            return Missing(Check(False, Reason.SECRET_KEY_MISSING, message))
         return text
 
-    async def _dsn(self, namespace: str, spec: Spec) -> str | _Missing:
+    async def _dsn(self, namespace: str, spec: Spec) -> str | Missing:
         if spec.postgres.dsn_secret_ref is not None:
-            return await self._value(namespace, spec.postgres.dsn_secret_ref, "spec.postgres.dsnSecretRef")
+            return await self.value(namespace, spec.postgres.dsn_secret_ref, "spec.postgres.dsnSecretRef")
         if spec.postgres.dsn:
             return spec.postgres.dsn
         message = (
             "a database is needed: name a Secret with its connection string in spec.postgres.dsnSecretRef"
         )
-        return _Missing(Check(False, Reason.NOT_CONFIGURED, message))
+        return Missing(Check(False, Reason.NOT_CONFIGURED, message))
 
-    async def _keys(self, namespace: str, index: str, spec: Spec) -> SecretData | _Missing:
+    async def _keys(self, namespace: str, index: str, spec: Spec) -> SecretData | Missing:
         name = spec.access.keys_secret_ref or names.api_keys_secret(index)
         data = await self.secret(namespace, name)
         if data is None:
-            return _Missing(_no_secret(name, "spec.access.keysSecretRef"))
+            return Missing(_no_secret(name, "spec.access.keysSecretRef"))
         if not data:
             message = f"Secret {name} has no entry: add an API key (vi_…) under any name"
-            return _Missing(Check(False, Reason.SECRET_KEY_MISSING, message))
+            return Missing(Check(False, Reason.SECRET_KEY_MISSING, message))
         return data
 
-    async def _s3(self, namespace: str, spec: Spec) -> tuple[str | None, str | None] | _Missing:
+    async def _s3(self, namespace: str, spec: Spec) -> tuple[str | None, str | None] | Missing:
         s3 = spec.storage.s3
         if s3 is None:
             return (None, None)
         where = "spec.storage.s3.credentialsSecretRef"
         if s3.credentials_secret_ref is None:
             message = f"the bucket's keys are needed: name a Secret with accessKey and secretKey in {where}"
-            return _Missing(Check(False, Reason.NOT_CONFIGURED, message))
+            return Missing(Check(False, Reason.NOT_CONFIGURED, message))
         name = s3.credentials_secret_ref
         found = [
-            await self._value(namespace, SecretKeyRef(name=name, key=key), where)
+            await self.value(namespace, SecretKeyRef(name=name, key=key), where)
             for key in ("accessKey", "secretKey")
         ]
         for value in found:
-            if isinstance(value, _Missing):
+            if isinstance(value, Missing):
                 return value
         access, secret = found
         return (str(access), str(secret))
 
-    async def _database(self, index: str, dsn: str | _Missing) -> tuple[Check, Inspection | None]:
-        if isinstance(dsn, _Missing):
+    async def _database(self, index: str, dsn: str | Missing) -> tuple[Check, Inspection | None]:
+        if isinstance(dsn, Missing):
             return dsn.check, None
 
         async def ask() -> Inspection | str:
@@ -148,9 +149,9 @@ class DependencyChecks:
         return Check(True, Reason.CONNECTED, "the database answers"), found
 
     async def _storage(
-        self, spec: Spec, pair: tuple[str | None, str | None] | _Missing, credentials: Credentials | None
+        self, spec: Spec, pair: tuple[str | None, str | None] | Missing, credentials: Credentials | None
     ) -> Check:
-        if isinstance(pair, _Missing):
+        if isinstance(pair, Missing):
             return pair.check
         if spec.storage.s3 is None:
             return _folder(spec)

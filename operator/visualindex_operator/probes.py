@@ -13,6 +13,7 @@ from visualindex.credentials import Credentials
 from visualindex.errors import ProblemError
 from visualindex.objectstore import open_store
 from visualindex.spec.models import StorageSpec
+from visualindex_operator.readiness import answers
 
 T = TypeVar("T")
 
@@ -66,23 +67,7 @@ class LiveProbes:
 
     async def answers(self, url: str) -> str | None:
         """See `Probes`."""
-        try:
-            response = await self._http.get(f"{url}/readyz")
-        except httpx.HTTPError as error:
-            return f"{url} does not answer: {error or type(error).__name__}"
-        if response.status_code == httpx.codes.OK:
-            return None
-        return _unready(response)
-
-
-def _unready(response: httpx.Response) -> str:
-    try:
-        document = response.json()
-    except ValueError:
-        document = {}
-    reasons = document.get("reasons") or {}
-    text = "; ".join(f"{part}: {why}" for part, why in sorted(reasons.items())) or document.get("detail", "")
-    return f"HTTP {response.status_code} from /readyz{f': {text}' if text else ''}"
+        return await answers(url, self._http)
 
 
 class Remembered:

@@ -9,16 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from visualindex.planning.observations import Member
-from visualindex.planning.plan import GroupPlan, plan
+from visualindex.planning.plan import plan
 from visualindex.spec.status import Status
 from visualindex_operator import children, names, telemetry
 from visualindex_operator.announcing import Announce, announce
-from visualindex_operator.carrying_out import KubeRayHome
 from visualindex_operator.dependencies import DependencyChecks
+from visualindex_operator.external_home import ExternalHome
+from visualindex_operator.homes import Home, Seen
 from visualindex_operator.kube import Kube
+from visualindex_operator.kuberay_home import KubeRayHome
 from visualindex_operator.live import Live, Object
 from visualindex_operator.members import GroupKey, member
-from visualindex_operator.observing import KubeRayObserver, Seen, job_state
+from visualindex_operator.observing import job_state, observe
 from visualindex_operator.probes import Probes
 from visualindex_operator.settings import Settings
 
@@ -33,8 +35,11 @@ class Reconciler:
     def __init__(self, kube: Kube, probes: Probes, settings: Settings, tell: Announce) -> None:
         self._kube, self._settings, self._tell = kube, settings, tell
         self.checks = DependencyChecks(kube, probes)
-        self._observer = KubeRayObserver(kube, probes, self.checks, settings)
-        self._home = KubeRayHome(kube, self.checks, settings)
+        self._homes: dict[str, Home] = {
+            "KubeRay": KubeRayHome(kube, probes, self.checks, settings),
+            "External": ExternalHome(kube, probes, self.checks, settings),
+        }
+        self._reported: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self._locks: defaultdict[GroupKey, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def reconcile(self, key: GroupKey, live: Live) -> None:
@@ -50,33 +55,29 @@ class Reconciler:
                 telemetry.RECONCILE_SECONDS.observe(time.monotonic() - began)
 
     async def _reconcile(self, key: GroupKey, live: Live) -> None:
-        namespace, _, cluster = key
+        namespace, mode, cluster = key
+        home = self._homes[mode]
         bodies = {body["metadata"]["name"]: body for body in live.members(*key)}
-        members = [member(body, self._settings) for body in bodies.values()]
+        members = [self._member(body) for body in bodies.values()]
         alive = [one for one in members if not one.deleting]
         await self._ensure_api_keys(namespace, cluster, alive, bodies)
-        seen = await self._observer.look(namespace, cluster, alive, live)
+        seen = await observe(namespace, cluster, alive, live, home, self.checks)
         group_plan = plan(members, seen.observed, cluster=cluster, now=datetime.now(UTC))
         await self._forget_jobs(namespace, alive, seen, live)
-        written = await self._carry_out(namespace, cluster, group_plan, bodies, seen, live)
+        written: list[str] = []
+        for action in group_plan.actions:
+            written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
+            telemetry.ACTIONS.labels(type(action).__name__).inc()
+        for line in written:
+            logger.info("%s/%s: %s", namespace, cluster, line)
         for one in alive:
             await self._report(namespace, one, bodies[one.name], group_plan.statuses[one.name], written)
 
-    async def _carry_out(
-        self,
-        namespace: str,
-        cluster: str,
-        group_plan: GroupPlan,
-        bodies: Mapping[str, Object],
-        seen: Seen,
-        live: Live,
-    ) -> list[str]:
-        written: list[str] = []
-        for action in group_plan.actions:
-            written += await self._home.carry_out(namespace, cluster, action, bodies, seen, live)
-        for line in written:
-            logger.info("%s/%s: %s", namespace, cluster, line)
-        return written
+    def _member(self, body: Object) -> Member:
+        """The member, with the status that was last written of it where the watch has not shown that yet."""
+        version, status = self._reported.get(_place(body), ("", {}))
+        fresh = version == body["metadata"].get("resourceVersion")
+        return member({**body, "status": status} if fresh else body, self._settings)
 
     async def _ensure_api_keys(
         self, namespace: str, cluster: str, members: list[Member], bodies: Mapping[str, Object]
@@ -110,9 +111,10 @@ class Reconciler:
             value = {"True": 1, "False": 0}.get(condition.status, -1)
             telemetry.CONDITIONS.labels(namespace, one.name, condition.type).set(value)
         document = status_document(status)
-        if document != _plain(body.get("status") or {}):
+        if document != status_document(one.status):
             await self._kube.write_status(namespace, one.name, document)
             telemetry.WRITES.labels("status", "VisualIndex").inc()
+            self._reported[_place(body)] = (body["metadata"].get("resourceVersion", ""), document)
         announce(self._tell, body, one, status, written)
 
 
@@ -135,7 +137,5 @@ def _failed_long_ago(job: Object) -> bool:
     return datetime.now(UTC) - datetime.fromisoformat(times[0].replace("Z", "+00:00")) > _FAILED_JOB_KEPT
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+def _place(body: Object) -> tuple[str, str]:
+    return body["metadata"]["namespace"], body["metadata"]["name"]

@@ -1,8 +1,12 @@
 """A look at one index from outside the service: does the database answer, and what does it hold of the index."""
 
+import asyncio
 from dataclasses import dataclass
 
-from visualindex.catalog.connections import Connection, Connections, one, rows
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from visualindex.catalog.connections import Connection, one, problem_of, rows
 
 _INDEX = """SELECT fingerprint, dimension,
         EXISTS (SELECT FROM images WHERE index_name = i.index_name),
@@ -23,13 +27,18 @@ class Inspection:
 
 async def inspect(dsn: str, index: str, *, timeout_s: float = 5.0) -> Inspection:
     """One short connection. Raises ProblemError when the database does not answer; a database without schema is empty."""
-    connections = await Connections.open(
-        dsn, max_connections=1, application_name="visualindex-operator", timeout_s=timeout_s
-    )
     try:
-        return await connections.read(lambda connection: _inspect(connection, index))
-    finally:
-        await connections.close()
+        async with asyncio.timeout(timeout_s):
+            # Not by a pool: it would hide behind a timeout of its own why the server refused.
+            connection = await psycopg.AsyncConnection.connect(
+                make_conninfo(dsn, application_name="visualindex-operator", connect_timeout=int(timeout_s)),
+                autocommit=True,
+                prepare_threshold=None,
+            )
+            async with connection:
+                return await _inspect(connection, index)
+    except (psycopg.Error, TimeoutError) as error:
+        raise problem_of(error) from error
 
 
 async def _inspect(connection: Connection, index: str) -> Inspection:

@@ -77,7 +77,7 @@ class ClusterShape:
     @property
     def workers(self) -> int:
         """Pods that carry replicas of gateways or shards, the fewest of a group."""
-        return min(group.replicas for group in self.groups if group.name != "gpu")
+        return min((group.replicas for group in self.groups if group.name != "gpu"), default=1)
 
     @property
     def gpus(self) -> int:
@@ -101,6 +101,8 @@ class ClusterShape:
 def cluster_shape(members: Sequence[VisualIndex]) -> ClusterShape:
     """The pods for `members`, oldest first: the first one's `spec.ray` holds for all."""
     ray = members[0].spec.ray
+    if ray.mode == "External":
+        return ClusterShape(ray, Group("head", 0, 0, 0, 0), (), {})
     specs = [member.spec for member in members]
     groups = _by_role(ray, specs) if ray.workers.layout == "ByRole" else [_together(ray, specs)]
     gpu = _gpu(ray, specs)

@@ -1,26 +1,35 @@
-"""Carrying out a plan on KubeRay: manifests are built, compared with what is there, and applied where they differ."""
+"""A cluster of ours: manifests are built, compared with what is there, and applied where they differ."""
 
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visualindex.credentials import Credentials
+from visualindex.planning.observations import Member
 from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopServing
 from visualindex_operator import children, telemetry
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.drift import lacks
+from visualindex_operator.homes import Seen, Standing
 from visualindex_operator.kube import Kube
+from visualindex_operator.kuberay_standing import KubeRayStanding
 from visualindex_operator.live import Live, Object
-from visualindex_operator.observing import Seen
+from visualindex_operator.migrating import ensure_migration
+from visualindex_operator.probes import Probes
 from visualindex_operator.rayservice import ray_service
 from visualindex_operator.settings import Settings
 
 
 class KubeRayHome:
-    """Makes the objects of one group as the planner wants them."""
+    """`Home` on KubeRay."""
 
-    def __init__(self, kube: Kube, checks: DependencyChecks, settings: Settings) -> None:
+    def __init__(self, kube: Kube, probes: Probes, checks: DependencyChecks, settings: Settings) -> None:
         self._kube, self._checks, self._settings = kube, checks, settings
+        self._standing = KubeRayStanding(kube, probes, checks)
+
+    async def look(self, namespace: str, cluster: str, members: Sequence[Member], live: Live) -> Standing:
+        """See `Home`."""
+        return await self._standing.look(namespace, cluster, members, live)
 
     async def carry_out(
         self,
@@ -31,22 +40,16 @@ class KubeRayHome:
         seen: Seen,
         live: Live,
     ) -> list[str]:
-        """Do what one action says; returns what was written, a line each. Raises KubeError."""
-        telemetry.ACTIONS.labels(type(action).__name__).inc()
+        """See `Home`."""
         match action:
             case Migrate():
-                return await self._migrate(namespace, cluster, action, bodies[action.index], seen, live)
+                return await ensure_migration(
+                    self._kube, namespace, cluster, action, bodies[action.index], seen, live, self._settings
+                )
             case Serve():
                 return await self._serve(namespace, cluster, action, bodies, seen, live)
             case StopServing() | EndCluster():
                 return await self._end(namespace, cluster, live)
-
-    async def _migrate(
-        self, namespace: str, cluster: str, action: Migrate, body: Object, seen: Seen, live: Live
-    ) -> list[str]:
-        inputs = seen.migration_inputs[action.index]
-        manifest = children.migrate_job(namespace, cluster, body, action.spec, inputs, self._settings)
-        return await self._ensure(manifest, live.job(namespace, manifest["metadata"]["name"]))
 
     async def _serve(
         self,
@@ -129,8 +132,8 @@ class KubeRayHome:
 
 def _credentials(index: str, renewed: bool, seen: Seen) -> Credentials:
     """Those just checked where they may replace the ones in use, else the ones in use."""
-    found = (seen.fresh if renewed else seen.kept).get(index)
-    return found or seen.fresh.get(index) or seen.kept.get(index) or Credentials("")
+    found = (seen.fresh if renewed else seen.standing.kept).get(index)
+    return found or seen.fresh.get(index) or seen.standing.kept.get(index) or Credentials("")
 
 
 def _ending(present: Object) -> bool:
