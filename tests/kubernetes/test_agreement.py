@@ -15,8 +15,8 @@ from visualindex.spec.rules import ON_KUBERNETES
 [EVERY_FIELD] = documents(HERE / "good" / "every-field.yaml")
 [EXTERNAL] = documents(HERE / "good" / "external.yaml")
 PROBES: tuple[Any, ...] = (
-    "", "x", "text with spaces", "1", "1Gi", "0.5Gi", "1e3", "-1Gi", "100m", "a" * 600,
-    -1, 0, 1, 7, 2**31, 2**62, 0.3, 1.5, True, [], ["x"], ["x", "x"], [1, 2, 3], {}, {"a": "b"}, {"a": {"b": 1}},
+    "", "x y", "1", "1Gi", "1e3", "-1Gi", "a" * 600, -1, 0, 7, 2**31, 0.3, 1.5, True, [], ["x", "x"], [1, 2, 3], {},
+    {"a": {"b": 1}},
 )  # fmt: skip
 SCHEMA = resource_schema()
 # What `visualindex up` may do on a laptop, and no cluster.
@@ -56,7 +56,7 @@ def models_accept(document: dict[str, Any]) -> bool:
 
 def probed() -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Path, value and document of every probe; of an external cluster what is not in the other document."""
-    for whole, below in ((EVERY_FIELD, "spec"), (EXTERNAL, "spec.ray")):
+    for whole, below in ((EVERY_FIELD, "spec"), (EXTERNAL, "spec.ray.external")):
         for path, _ in field_values(whole["spec"], "spec"):
             if path.startswith(below):
                 yield from ((path, value, changed(whole, path, value)) for value in probes(path))
@@ -74,4 +74,4 @@ def test_both_give_the_same_verdict_on_every_field(indexes: Indexes) -> None:
     ]
     assert disagreements == []
     assert {answer.status for answer in answers} == {201, 400, 422}
-    assert len(found) > 2000
+    assert len(found) > 1500

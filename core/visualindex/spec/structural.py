@@ -114,6 +114,7 @@ class _Translation:
         default = node.get("default")
         stored = {"default": format_bytes(default)} if self._defaults and default is not None else {}
         return {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "description": node["description"],
             "minimum": 1,
             "pattern": QUANTITY,
