@@ -212,7 +212,7 @@ def test_erase_takes_one_index_and_may_be_repeated(
     assert lines[-1] == "index shop is erased"
     assert with_store(dsn, store, left) == (["shop-2"], ["shop-2"])
     again = database(dsn, *arguments)
-    assert (again.returncode, again.stdout.splitlines()[0]) == (0, "deleted 0 objects")
+    assert (again.returncode, again.stdout) == (0, "index shop is erased\n")
     assert with_store(dsn, store, left) == (["shop-2"], ["shop-2"])
 
 
@@ -279,7 +279,7 @@ def test_erase_on_a_database_that_was_never_used_deletes_the_objects(
     empty: str, store: Callable[[], ObjectStore], tmp_path: Path
 ) -> None:
     result = database(empty, "erase", "-i", "shop", "--yes", "--storage-json", storage(tmp_path))
-    assert (result.returncode, result.stdout) == (0, "deleted 0 objects\nindex shop is erased\n")
+    assert (result.returncode, result.stdout) == (0, "index shop is erased\n")
 
 
 @pytest.mark.minio

@@ -111,7 +111,8 @@ def erase(
     server, storage = _given(dsn), erasing.storage_of(_checked(index), spec, storage_json)
     outcome = asyncio.run(erasing.erase(server, storage, index, within_s=within, force=force))
     for part, count in outcome.erased.items():
-        typer.echo(f"deleted {count} {part}")
+        if count:
+            typer.echo(f"deleted {count} {part}")
     if outcome.left:
         typer.echo(f"time is up, left of index {index}: {', '.join(outcome.left)}; run this again")
         raise typer.Exit(_OUT_OF_TIME)
