@@ -28,7 +28,7 @@ async def _events(cluster: "Cluster", name: str, watch: bool) -> None:
 
     from visualindex_operator.kubectl import paths
     from visualindex_operator.kubectl.event_lines import event_table
-    from visualindex_operator.kubectl.printing import console
+    from visualindex_operator.kubectl.printing import show
     from visualindex_operator.kubectl.surroundings import surroundings
 
     # Read before the events are: the watch then misses none, and the few that both show are told by their version.
@@ -37,7 +37,7 @@ async def _events(cluster: "Cluster", name: str, watch: bool) -> None:
     if found.unreadable:
         typer.echo("\n".join(f"not shown: {line}" for line in found.unreadable), err=True)
     if found.events:
-        console().print(event_table(found.events, datetime.now(UTC)))
+        show([event_table(found.events, datetime.now(UTC))])
     elif not watch:
         typer.echo(f"no events of {name}; the API server forgets them after an hour", err=True)
     if start:

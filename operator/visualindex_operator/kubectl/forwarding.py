@@ -27,18 +27,18 @@ _CHUNK = 64 * 1024
 
 
 class Forwarding:
-    """Carries connections to a Service. `tell` hears which pods they reach, and why one could not be made."""
+    """Carries connections to a Service. `tell` hears which pods those are, and why one could not be made."""
 
     def __init__(self, cluster: Cluster, service: Service, tell: Tell) -> None:
         self._cluster = cluster
         self._service = service
         self._tell = tell
-        self._said = ""
+        self._pods = ""
 
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
         """Listen as long as the context lasts, and yield the port; 0 takes any. ProblemError when no pod is ready."""
-        await backends(self._cluster, self._service)
+        await self._backends()
         carrying: set[asyncio.Task[None]] = set()
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +60,7 @@ class Forwarding:
             async with self._socket() as socket:
                 await _exchange(reader, writer, socket)
         except ProblemError as problem:
-            self._say(problem.detail)
+            self._tell(problem.detail)
         except (OSError, aiohttp.ClientError):
             pass  # one end hung up: so does the other
         finally:
@@ -72,7 +72,7 @@ class Forwarding:
     async def _socket(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """A connection to the first pod that takes one."""
         problem: ProblemError | None = None
-        for backend in await backends(self._cluster, self._service):
+        for backend in await self._backends():
             async with contextlib.AsyncExitStack() as stack:
                 try:
                     socket = await stack.enter_async_context(self._connection(backend))
@@ -81,10 +81,17 @@ class Forwarding:
                     if error.type is ProblemType.FORBIDDEN:
                         break
                     continue
-                self._say(f"connections reach pod {backend.pod}")
                 yield socket
                 return
         raise problem or ProblemError(ProblemType.UNAVAILABLE, "no pod is ready")
+
+    async def _backends(self) -> list[Backend]:
+        found = await backends(self._cluster, self._service)
+        pods = ", ".join(sorted(backend.pod for backend in found))
+        if pods != self._pods:
+            self._tell(f"connections go to {pods}")
+        self._pods = pods
+        return found
 
     @asynccontextmanager
     async def _connection(self, backend: Backend) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
@@ -92,11 +99,6 @@ class Forwarding:
         what, wants = f"pod {backend.pod}", "create pods/portforward"
         async with self._cluster.socket(path, what, wants, {"ports": backend.port}) as socket:
             yield socket
-
-    def _say(self, line: str) -> None:
-        if line != self._said:
-            self._tell(line)
-        self._said = line
 
 
 async def _exchange(

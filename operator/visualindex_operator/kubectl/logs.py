@@ -1,8 +1,9 @@
 """`kubectl visualindex logs`: what the parts of an index write, wherever they run."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from visualindex_operator.kubectl.log_streams import Source, Wanted
 
 _LOOK_AGAIN_S = 3.0
+T = TypeVar("T")
 
 
 def logs(
@@ -77,21 +79,23 @@ async def _follow(cluster: "Cluster", index: "Object", found: "list[Source]", wa
     while True:
         for source in found:
             if source not in followed:
-                followed[source] = asyncio.create_task(_print_patiently(cluster, source, wanted))
+                followed[source] = asyncio.create_task(_patiently(_print(cluster, source, wanted)))
         await asyncio.sleep(_LOOK_AGAIN_S)
         wanted = replace(wanted, tail=None)
-        found = await sources(cluster, index, wanted)
+        found = await _patiently(sources(cluster, index, wanted)) or found
         # A place that is gone may come back, as a container that is started again does.
         followed = {source: task for source, task in followed.items() if source in found or not task.done()}
 
 
-async def _print_patiently(cluster: "Cluster", source: "Source", wanted: "Wanted") -> None:
+async def _patiently(work: "Awaitable[T]") -> "T | None":
+    """What following does not end for: pods come and go."""
     from visualindex.errors import ProblemError
 
     try:
-        await _print(cluster, source, wanted)
+        return await work
     except ProblemError as problem:
-        typer.secho(f"{source.label}: {problem.detail}", err=True, fg="yellow")
+        typer.secho(problem.detail, err=True, fg="yellow")
+        return None
 
 
 async def _print(cluster: "Cluster", source: "Source", wanted: "Wanted") -> None:

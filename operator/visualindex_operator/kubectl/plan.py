@@ -77,8 +77,6 @@ async def _annotate(cluster: "Cluster", index: "Object", change: str) -> None:
 
 def _print(found: "Plan") -> None:
     from visualindex_operator.kubectl.planned import plan_lines
-    from visualindex_operator.kubectl.printing import console
+    from visualindex_operator.kubectl.printing import show
 
-    out = console()
-    for part in plan_lines(found):
-        out.print(part)
+    show(plan_lines(found))

@@ -40,5 +40,5 @@ def reached(name: str, context: str | None, namespace: str | None, key: str | No
 
 
 def _tell_problems(line: str) -> None:
-    if not line.startswith("connections reach"):
+    if not line.startswith("connections go to"):
         typer.secho(line, err=True, fg="yellow")

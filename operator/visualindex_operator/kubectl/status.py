@@ -68,16 +68,12 @@ def _print_one(found: "Surroundings", output: Output | None) -> None:
     from datetime import UTC, datetime
 
     from visualindex_operator.kubectl.account import account
-    from visualindex_operator.kubectl.printing import console
+    from visualindex_operator.kubectl.printing import show
 
     if output is Output.JSON:
         typer.echo(json.dumps(document(found), indent=2))
         return
-    out = console()
-    if out.is_terminal:
-        out.print()
-    for part in account(found, datetime.now(UTC)):
-        out.print(part)
+    show(account(found, datetime.now(UTC)))
 
 
 def document(found: "Surroundings") -> dict[str, Any]:
@@ -115,7 +111,7 @@ def _print_all(indexes: "list[Object]", namespace: str | None, output: Output | 
     from datetime import UTC, datetime
 
     from visualindex_operator.kubectl.overview import overview
-    from visualindex_operator.kubectl.printing import console
+    from visualindex_operator.kubectl.printing import show
 
     if output is Output.JSON:
         typer.echo(json.dumps(indexes, indent=2))
@@ -123,7 +119,7 @@ def _print_all(indexes: "list[Object]", namespace: str | None, output: Output | 
         where = f"in namespace {namespace} (-A lists those of all)" if namespace else "in this cluster"
         typer.echo(f"no VisualIndex {where}", err=True)
     else:
-        console().print(overview(indexes, datetime.now(UTC), with_namespace=namespace is None))
+        show([overview(indexes, datetime.now(UTC), with_namespace=namespace is None)])
 
 
 async def _rounds(watch: bool) -> AsyncIterator[None]:
