@@ -41,7 +41,7 @@ class EncoderReplica:
         async with self._starting:
             if self._front is None:
                 spec = self._resource.spec.encoder
-                runtime = Runtime.from_env()
+                runtime = await Runtime.from_env()
                 encoder = await asyncio.to_thread(open_encoder, self._resource, runtime.cache_dir)
                 self._about = AboutEncoder.of(encoder)
                 self._front = batcher(spec, encoder, queued=spec.max_batch_size * 4)

@@ -29,13 +29,6 @@ class AboutEncoder:
         return cls(encoder.fingerprint, encoder.dimension, encoder.input)
 
 
-def in_gateway(spec: EncoderSpec) -> bool:
-    """Whether the encoder lives in the gateway processes: on CPU that saves a hop, on GPU it would waste GPUs."""
-    if spec.placement == "auto":
-        return spec.num_gpus == 0 and spec.device != "cuda"
-    return spec.placement == "gateway"
-
-
 def open_encoder(resource: VisualIndex, cache_dir: Path) -> Encoder:
     """Load an index's encoder with a thread per core for a lone caller. Blocks; raises EncoderConfigError."""
     from visualindex.objectstore.download import (

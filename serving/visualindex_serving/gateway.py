@@ -20,16 +20,15 @@ from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
 from visualindex.imaging import DecodePool
 from visualindex.objectstore import open_store
-from visualindex.serve_config import index_application
+from visualindex.serve_config import ENCODER, index_application
 from visualindex.spec import VisualIndex
 from visualindex_serving import openapi, pages, problems
 from visualindex_serving.access import Authenticator
 from visualindex_serving.admission import Admission
-from visualindex_serving.config import ENCODER_DEPLOYMENT, Runtime, read_specs
+from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.encoding import (
     AboutEncoder,
     batcher,
-    in_gateway,
     local_encode,
     open_encoder,
     remote_encode,
@@ -111,7 +110,7 @@ def _lifespan(resources: list[VisualIndex], connect: ConnectShard | None) -> Cal
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.service = await open_service(resources, Runtime.from_env(), connect, stack)
+            app.state.service = await open_service(resources, await Runtime.from_env(), connect, stack)
             yield
 
     return lifespan
@@ -123,7 +122,7 @@ async def open_service(
     """Open every part of a gateway; `stack` closes them in reverse order."""
     connections = max(r.spec.postgres.max_connections for r in resources)
     catalog = await Catalog.open(
-        runtime.dsn, max_connections=connections, application_name="visualindex-gateway"
+        runtime.credentials.dsn, max_connections=connections, application_name="visualindex-gateway"
     )
     stack.push_async_callback(catalog.close)
     metrics = Metrics()
@@ -156,7 +155,9 @@ async def _open_index(
     pool = DecodePool(workers, spec.limits)
     await pool.start()
     stack.push_async_callback(pool.close)
-    store = open_store(spec.storage, default_folder=runtime.state_dir / "objects")
+    store = open_store(
+        spec.storage, default_folder=runtime.state_dir / "objects", credentials=runtime.credentials
+    )
     stack.push_async_callback(store.close)
     thumbs = Thumbnails(resource.name, store, pool, at_once=max(1, workers // 2))
     stack.push_async_callback(thumbs.close)
@@ -181,12 +182,12 @@ async def _open_index(
 
 async def _open_encoder(resource: VisualIndex, runtime: Runtime) -> tuple[AboutEncoder, EncodeOne]:
     spec = resource.spec
-    if in_gateway(spec.encoder):
+    if spec.encoder.in_gateway:
         encoder = await asyncio.to_thread(open_encoder, resource, runtime.cache_dir)
-        sharers = spec.replicas(spec.gateway.replicas) if runtime.mode == "local" else 1
-        front = batcher(spec.encoder, encoder, queued=spec.gateway.max_concurrent_requests, sharers=sharers)
+        queued = spec.gateway.max_concurrent_requests
+        front = batcher(spec.encoder, encoder, queued=queued, sharers=runtime.gateways_here)
         return AboutEncoder.of(encoder), local_encode(front)
-    handle = serve.get_deployment_handle(ENCODER_DEPLOYMENT, index_application(resource.name))
+    handle = serve.get_deployment_handle(ENCODER, index_application(resource.name))
     return await handle.about.remote(), remote_encode(handle)
 
 

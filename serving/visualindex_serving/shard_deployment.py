@@ -36,9 +36,9 @@ class Shard:
             raise RuntimeError(f"shard {self._number} has no port any more")
 
     async def _opened(self) -> ShardReplica:
-        runtime = Runtime.from_env()
+        runtime = await Runtime.from_env()
         self._catalog = await Catalog.open(
-            runtime.dsn, max_connections=2, application_name=f"visualindex-shard-{self._number}"
+            runtime.credentials.dsn, max_connections=2, application_name=f"visualindex-shard-{self._number}"
         )
         fingerprint = await _registered(self._catalog, self._resource.name)
         key = link_key(await self._catalog.service_secret(secrets.token_bytes))

@@ -1,0 +1,44 @@
+"""A look at one index from outside the service: does the database answer, and what does it hold of the index."""
+
+from dataclasses import dataclass
+
+from visualindex.catalog.connections import Connection, Connections, one, rows
+
+_INDEX = """SELECT fingerprint, dimension,
+        EXISTS (SELECT FROM images WHERE index_name = i.index_name),
+        (SELECT sum(shard_rows)::bigint FROM (
+            SELECT max(row_count) AS shard_rows FROM replicas
+            WHERE index_name = i.index_name AND lease_until > now() AND NOT loading GROUP BY shard) AS live)
+    FROM indexes i WHERE index_name = %s"""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the database says of an index. `images` is None where there are some and no live replica has counted them."""
+
+    fingerprint: str = ""
+    dimension: int = 0
+    images: int | None = 0
+
+
+async def inspect(dsn: str, index: str, *, timeout_s: float = 5.0) -> Inspection:
+    """One short connection. Raises ProblemError when the database does not answer; a database without schema is empty."""
+    connections = await Connections.open(
+        dsn, max_connections=1, application_name="visualindex-operator", timeout_s=timeout_s
+    )
+    try:
+        return await connections.read(lambda connection: _inspect(connection, index))
+    finally:
+        await connections.close()
+
+
+async def _inspect(connection: Connection, index: str) -> Inspection:
+    if not (await one(connection, "SELECT to_regclass('replicas') IS NOT NULL"))[0]:
+        return Inspection()
+    found = await rows(connection, _INDEX, index)
+    if not found:
+        return Inspection()
+    fingerprint, dimension, any_images, counted = found[0]
+    return Inspection(
+        fingerprint, dimension, (None if counted is None else int(counted)) if any_images else 0
+    )
