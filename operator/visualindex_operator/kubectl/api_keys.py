@@ -4,6 +4,7 @@ import base64
 import json
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex_operator import names
 from visualindex_operator.kubectl import paths
 from visualindex_operator.kubectl.cluster import Cluster, Object
 
@@ -13,7 +14,7 @@ _ADMIN = "admin"
 async def api_key(cluster: Cluster, index: Object) -> str:
     """The key `admin` of the Secret with the index's keys, or its first. ProblemError when there is none to have."""
     named = index.get("spec", {}).get("access", {}).get("keysSecretRef")
-    secret = str(named or f"{index['metadata']['name']}-api-keys")
+    secret = str(named or names.api_keys_secret(index["metadata"]["name"]))
     try:
         document = await cluster.get(
             f"{paths.core(cluster.namespace, 'secrets')}/{secret}", f"Secret {secret}"

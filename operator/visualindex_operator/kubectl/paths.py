@@ -2,10 +2,6 @@
 
 from visualindex.spec import API_VERSION
 
-INDEX_LABEL = "visualindex.dev/index"
-CLUSTER_LABEL = "visualindex.dev/cluster"
-APPROVE_ANNOTATION = "visualindex.dev/approve"
-
 
 def indexes(namespace: str | None) -> str:
     """All VisualIndex resources of a namespace, or of all."""

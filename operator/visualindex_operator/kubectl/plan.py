@@ -62,6 +62,7 @@ def approve(
 async def _annotate(cluster: "Cluster", index: "Object", change: str) -> None:
     """Approve; the version read before goes along, so that a spec that changed since is not approved unseen."""
     from visualindex.errors import ProblemError, ProblemType
+    from visualindex_operator import names
     from visualindex_operator.kubectl import paths
     from visualindex_operator.kubectl.surroundings import read_index, status_of
 
@@ -71,7 +72,7 @@ async def _annotate(cluster: "Cluster", index: "Object", change: str) -> None:
     if plan is None or plan.id != change:
         detail = f"the planned change of {name} is another by now: look at it with `kubectl visualindex plan {name}`"
         raise ProblemError(ProblemType.INVALID_REQUEST, detail)
-    metadata = {"annotations": {paths.APPROVE_ANNOTATION: change}}
+    metadata = {"annotations": {names.APPROVE: change}}
     await cluster.merge(paths.index(cluster.namespace, name), f"VisualIndex {name}", {"metadata": metadata})
 
 

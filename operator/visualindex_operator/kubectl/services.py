@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex_operator import names
 from visualindex_operator.kubectl import paths
 from visualindex_operator.kubectl.cluster import Cluster, Object
 from visualindex_operator.kubectl.surroundings import cluster_of, status_of
-
-_SERVE_PORT = 8000
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def search_service(index: Object) -> Service:
     endpoints = status_of(index).endpoints
     namespace = str(index["metadata"]["namespace"])
     if endpoints is None or not endpoints.search:
-        return Service(namespace, f"{cluster_of(index)}-serve-svc", _SERVE_PORT)
+        return Service(namespace, names.serve_service(cluster_of(index)), names.SERVE_PORT)
     return parse_endpoint(endpoints.search, namespace)
 
 

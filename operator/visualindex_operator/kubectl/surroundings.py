@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.spec.status import Status
+from visualindex_operator import names
 from visualindex_operator.kubectl import paths
 from visualindex_operator.kubectl.cluster import Cluster, Object
 
@@ -87,16 +88,16 @@ async def _others(cluster: Cluster, name: str) -> str:
         found = await cluster.items(paths.indexes(cluster.namespace), "VisualIndexes")
     except ProblemError:
         return "the cluster knows no VisualIndex resources: install the operator's chart first"
-    names = ", ".join(sorted(index["metadata"]["name"] for index in found)) or "none"
-    return f"namespace {cluster.namespace} has no VisualIndex '{name}': it has {names} (-n names another namespace)"
+    there = ", ".join(sorted(index["metadata"]["name"] for index in found)) or "none"
+    return f"namespace {cluster.namespace} has no VisualIndex '{name}': it has {there} (-n names another namespace)"
 
 
 async def surroundings(cluster: Cluster, name: str) -> Surroundings:
     """Everything about one index. What the caller may not read is left out and named."""
     index = await read_index(cluster, name)
     unreadable: list[str] = []
-    children = {paths.CLUSTER_LABEL: cluster_of(index)}
-    own = {paths.INDEX_LABEL: name}
+    children = {names.CLUSTER_LABEL: cluster_of(index)}
+    own = {names.INDEX_LABEL: name}
     originated = {"ray.io/originated-from-cr-name": cluster_of(index)}
 
     async def listed(path: str, what: str, labels: dict[str, str]) -> list[Object]:
@@ -113,8 +114,8 @@ async def surroundings(cluster: Cluster, name: str) -> Surroundings:
         listed(paths.group(namespace, "policy/v1", "poddisruptionbudgets"), "PodDisruptionBudgets", children),
         listed(paths.core(namespace, "events"), "Events", {}),
     )
-    names = [ray_cluster["metadata"]["name"] for ray_cluster in clusters]
-    pods = await _readable(pods_of(cluster, names), unreadable)
+    ray_clusters = [ray_cluster["metadata"]["name"] for ray_cluster in clusters]
+    pods = await _readable(pods_of(cluster, ray_clusters), unreadable)
     found = Surroundings(
         index,
         next((s for s in services if s["metadata"]["name"] == cluster_of(index)), None),

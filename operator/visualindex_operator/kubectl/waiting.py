@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
+from visualindex.planning.conditions import Reason
 from visualindex.spec.status import Condition
 from visualindex_operator.kubectl.pods import is_ready, troubles
 from visualindex_operator.kubectl.ray_services import serving_side
 from visualindex_operator.kubectl.surroundings import Surroundings
-from visualindex_operator.reasons import Reason
 
 _STANDSTILL = {
     Reason.INVALID_SPEC: "a spec without mistakes",
