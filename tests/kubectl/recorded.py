@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
+
 from visualindex_operator.kubectl.surroundings import Surroundings
 
 _RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())

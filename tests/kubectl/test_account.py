@@ -21,7 +21,12 @@ JOBS = [
         "metadata": {"name": "fashion-erase-4e5f6a7b", "creationTimestamp": "2026-11-24T11:04:20Z"},
         "status": {
             "conditions": [
-                {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "tried 3 times"}
+                {
+                    "type": "Failed",
+                    "status": "True",
+                    "reason": "BackoffLimitExceeded",
+                    "message": "tried 3 times",
+                }
             ]
         },
     },
@@ -49,4 +54,13 @@ def test_an_index_that_the_operator_never_saw_has_a_short_account() -> None:
 def test_the_overview_has_a_line_for_each_index() -> None:
     header, line = text(overview([recorded().index], NOW, with_namespace=False)).splitlines()
     assert header.split() == ["name", "ready", "reason", "images", "cluster", "change", "age"]
-    assert line.split() == ["fashion", "False", "NotAnswering", "1,234", "fashion", "NewCluster", "Waiting", "6m"]
+    assert line.split() == [
+        "fashion",
+        "False",
+        "NotAnswering",
+        "1,234",
+        "fashion",
+        "NewCluster",
+        "Waiting",
+        "6m",
+    ]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+
 from visualindex_operator.kubectl.main import app
 
 PAGE = (Path(__file__).parents[2] / "docs/kubectl.md").read_text()

@@ -4,6 +4,7 @@ import base64
 import json
 
 import pytest
+
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_operator.kubectl.api_keys import first_key
 from visualindex_operator.kubectl.refusals import refusal
@@ -14,7 +15,10 @@ from visualindex_operator.kubectl.services import Service, parse_endpoint
 @pytest.mark.parametrize(
     ("url", "service"),
     [
-        ("http://shop-serve-svc.media.svc:8000/fashion", Service("media", "shop-serve-svc", 8000, "/fashion")),
+        (
+            "http://shop-serve-svc.media.svc:8000/fashion",
+            Service("media", "shop-serve-svc", 8000, "/fashion"),
+        ),
         ("http://shop-serve-svc:8000/", Service("here", "shop-serve-svc", 8000, "")),
         ("https://ray.media.svc.cluster.local", Service("media", "ray", 443, "")),
     ],
@@ -39,9 +43,7 @@ def test_a_secret_without_a_key_is_named(data: dict[str, str]) -> None:
 
 
 def test_a_refusal_names_the_verb_and_the_resource() -> None:
-    message = (
-        'secrets "k" is forbidden: User "eve" cannot get resource "secrets" in API group "" in the namespace "shop"'
-    )
+    message = 'secrets "k" is forbidden: User "eve" cannot get resource "secrets" in API group "" in the namespace "shop"'
     problem = refusal(403, json.dumps({"message": message}).encode(), "Secret k", "get secrets")
     assert problem.detail == "eve may not do this: ask for a Role that allows `get secrets` in namespace shop"
 

@@ -4,6 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+
 from visualindex_operator.kubectl.surroundings import Surroundings
 from visualindex_operator.kubectl.waiting import waits_for
 
@@ -21,7 +22,9 @@ def unschedulable() -> list[dict[str, Any]]:
     message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
     pods[1]["status"] = {
         "phase": "Pending",
-        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}],
+        "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        ],
     }
     return pods
 
@@ -41,10 +44,19 @@ def deploying() -> dict[str, Any]:
         (recorded(index=with_conditions()), "the operator: it has not looked"),
         (recorded(index=with_conditions(NOT_READY, generation=2)), "the operator: it has seen generation 1"),
         (recorded(index=with_conditions(("Ready", "False", "InvalidSpec", "x"))), "a spec without mistakes"),
-        (recorded(index=with_conditions(NOT_READY, NO_STORE, MIGRATING)), "the object store (Unreachable): minio"),
+        (
+            recorded(index=with_conditions(NOT_READY, NO_STORE, MIGRATING)),
+            "the object store (Unreachable): minio",
+        ),
         (recorded(index=with_conditions(NOT_READY, NO_DATABASE)), "Postgres (Unreachable): db:5432"),
-        (recorded(index=with_conditions(NOT_READY, MIGRATING, STARTING)), "the migration of the database (Migrating)"),
-        (recorded(index=with_conditions(NOT_READY, STARTING), ray_service=None), "the Ray cluster of RayService"),
+        (
+            recorded(index=with_conditions(NOT_READY, MIGRATING, STARTING)),
+            "the migration of the database (Migrating)",
+        ),
+        (
+            recorded(index=with_conditions(NOT_READY, STARTING), ray_service=None),
+            "the Ray cluster of RayService",
+        ),
         (
             recorded(index=with_conditions(NOT_READY, STARTING), pods=unschedulable()),
             "the Ray cluster: pod fashion-8672s-workers-worker-pp5pl: not scheduled: 0/1 nodes are available",

@@ -31,6 +31,8 @@ _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 _OPENING_S = 15.0
 """Longest wait for a pod's side of a connection: a node that is gone answers never."""
+_GOODBYE_S = 0.1
+"""aiohttp says goodbye to a web socket's TLS in the background, and tells nobody when it is done: it needs a moment."""
 _CHANNELS = "v4.channel.k8s.io"
 _MOST_MESSAGE = 16 * 1024**2
 
@@ -41,6 +43,7 @@ class Cluster:
     def __init__(self, api: ApiClient, namespace: str) -> None:
         self.namespace = namespace
         self._api = api
+        self._used_sockets = False
 
     @classmethod
     @asynccontextmanager
@@ -52,7 +55,10 @@ class Cluster:
         )
         async with ApiClient(configuration) as api:
             api.user_agent = "kubectl-visualindex"
-            yield cls(api, namespace or default)
+            cluster = cls(api, namespace or default)
+            yield cluster
+        if cluster._used_sockets:
+            await asyncio.sleep(_GOODBYE_S)
 
     async def get(self, path: str, what: str, **query: Any) -> Object:
         """The JSON behind a path. ProblemError when it is refused or not there."""
@@ -93,6 +99,7 @@ class Cluster:
             raise refusal(error.status, b"", what, wants) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from None
+        self._used_sockets = True
         async with socket:
             yield socket
 
