@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visualindex_operator.serve_merge import merged, overwritten, owner_of
@@ -246,6 +246,7 @@ EVENTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(EVENTS)
 def test_whatever_happens_our_writes_leave_foreign_applications_as_they_are(
     events: list[tuple[Any, ...]],
