@@ -72,16 +72,19 @@ def network_policy(namespace: str, cluster: str, owners: Sequence[Mapping[str, A
 
 
 def disruption_budget(
-    namespace: str, cluster: str, owners: Sequence[Mapping[str, Any]], part: str
+    namespace: str, cluster: str, owners: Sequence[Mapping[str, Any]], part: str, pods: int
 ) -> Manifest:
-    """At most one pod of a group away at a time by choice: a drain goes on, also where there is one pod only."""
+    """At most one pod of a group away at a time by choice: a drain goes on, also where there is one pod only.
+
+    An absolute number of pods that stay: the owner of the pods, a RayCluster, does not say how many there should be.
+    """
     return _owned(
         {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
             "metadata": _metadata(namespace, f"{cluster}-{part}", cluster),
             "spec": {
-                "maxUnavailable": 1,
+                "minAvailable": max(0, pods - 1),
                 "selector": {"matchLabels": {names.CLUSTER_LABEL: cluster, names.PART_LABEL: part}},
             },
         },

@@ -94,7 +94,9 @@ class KubeRayHome:
         wanted = {
             manifest["metadata"]["name"]: manifest
             for group in action.shape.groups
-            for manifest in [children.disruption_budget(namespace, cluster, owners, group.name)]
+            for manifest in [
+                children.disruption_budget(namespace, cluster, owners, group.name, group.replicas)
+            ]
         }
         written: list[str] = []
         for name, manifest in wanted.items():
