@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray.serve.exceptions import DeploymentUnavailableError
+
 from visualindex.encoders import Encoder, load_encoder
 from visualindex.encoders.batching import DeadlineBatcher
+from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging import InputSpec
 from visualindex.spec import EncoderSpec, VisualIndex
 from visualindex_serving.deadlines import monotonic
@@ -58,6 +61,15 @@ def local_encode(front: DeadlineBatcher) -> EncodeOne:
         return await front.submit(pixels, monotonic(deadline), alone=alone)
 
     return encode
+
+
+async def about_remote(handle: Any) -> AboutEncoder:
+    """What the encoder deployment says of itself. Raises ProblemError UNAVAILABLE while Serve has none that runs."""
+    try:
+        about: AboutEncoder = await handle.about.remote()
+    except DeploymentUnavailableError as exc:
+        raise ProblemError(ProblemType.UNAVAILABLE, f"No encoder runs yet ({exc}).") from exc
+    return about
 
 
 def remote_encode(handle: Any) -> EncodeOne:

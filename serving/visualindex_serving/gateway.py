@@ -28,6 +28,7 @@ from visualindex_serving.admission import Admission
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.encoding import (
     AboutEncoder,
+    about_remote,
     batcher,
     local_encode,
     open_encoder,
@@ -38,8 +39,10 @@ from visualindex_serving.heads import HeadAsGet
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.maintenance import Maintenance
 from visualindex_serving.metrics import Metrics
+from visualindex_serving.mounting import AsFolder
 from visualindex_serving.observed import Observed
 from visualindex_serving.origins import Origins
+from visualindex_serving.patience import once_there
 from visualindex_serving.records import Records
 from visualindex_serving.routes import batches, health, images, internal, metrics, searching, thumbnails
 from visualindex_serving.search_log import SearchLog
@@ -103,6 +106,7 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard | None = N
     app.add_middleware(Origins)
     app.add_middleware(Observed)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(AsFolder)
     return app
 
 
@@ -121,9 +125,13 @@ async def open_service(
 ) -> Service:
     """Open every part of a gateway; `stack` closes them in reverse order."""
     connections = max(r.spec.postgres.max_connections for r in resources)
-    catalog = await Catalog.open(
-        runtime.credentials.dsn, max_connections=connections, application_name="visualindex-gateway"
+    opening = partial(
+        Catalog.open,
+        runtime.credentials.dsn,
+        max_connections=connections,
+        application_name="visualindex-gateway",
     )
+    catalog = await once_there("the database", opening)
     stack.push_async_callback(catalog.close)
     metrics = Metrics()
     log = SearchLog(catalog.log_searches, metrics.search_log_dropped.inc)
@@ -188,7 +196,8 @@ async def _open_encoder(resource: VisualIndex, runtime: Runtime) -> tuple[AboutE
         front = batcher(spec.encoder, encoder, queued=queued, sharers=runtime.gateways_here)
         return AboutEncoder.of(encoder), local_encode(front)
     handle = serve.get_deployment_handle(ENCODER, index_application(resource.name))
-    return await handle.about.remote(), remote_encode(handle)
+    about = await once_there("the encoder's deployment", partial(about_remote, handle))
+    return about, remote_encode(handle)
 
 
 def default_decode_workers() -> int:
