@@ -12,13 +12,13 @@ ENCODER_CPUS = 0.5
 """Logical CPUs a replica of an encoder deployment reserves."""
 _MIB = 1024**2
 GATEWAY_BYTES = 256 * _MIB
-"""A gateway's process without encoder and pictures: 151 MiB resident after its start, the rest is for requests."""
+"""A gateway's process without encoder and pictures: 190 MiB resident under Ray, the rest is for requests."""
 SHARD_BYTES = 256 * _MIB
-"""A shard's process without vectors: 141 MiB resident after its start."""
+"""A shard's process without vectors: 192 MiB resident under Ray."""
 ENCODER_BYTES = 192 * _MIB
 """The process of an encoder deployment without its model."""
 LITE0_BYTES = 256 * _MIB
-"""EfficientNet-Lite0 in OpenVINO: 120 MiB resident after loading, more while batches are encoded."""
+"""EfficientNet-Lite0 in OpenVINO: 158 MiB resident after loading, more while batches are encoded."""
 TORCH_MODEL_BYTES = 3 * 1024 * _MIB
 """torch and a model of some hundred million parameters: an estimate; say `ray.workers.memory` for a larger one."""
 DECODER_BYTES = 48 * _MIB

@@ -44,7 +44,7 @@ class Shard:
             application_name=f"visualindex-shard-{self._number}",
         )
         self._catalog = await once_there("the database", opening)
-        fingerprint = await _registered(self._catalog, self._resource.name)
+        fingerprint = await registered(self._catalog, self._resource.name)
         key = link_key(await self._catalog.service_secret(secrets.token_bytes))
         place = Place(self._resource.name, self._number, self._resource.spec.index.shards, fingerprint)
         self._listener = ShardListener(self._search, place, key)
@@ -68,7 +68,7 @@ class Shard:
             await self._catalog.close()
 
 
-async def _registered(catalog: Catalog, index: str) -> str:
+async def registered(catalog: Catalog, index: str) -> str:
     """The fingerprint under which the index is registered; its gateway or encoder registers it at its own start."""
 
     async def look() -> str:
