@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read on import, which would report this machine to its makers
 import onnxruntime
 
 from visualindex.encoders.backbone import Features
