@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read on import, which would report this machine to its makers
+# Read on import, which would report this machine to the runtime's makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from visualindex.encoders.backbone import Features
