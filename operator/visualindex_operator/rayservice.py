@@ -58,11 +58,20 @@ def serve_config(
         for application in applications(
             one.resource,
             route_prefix=one.route_prefix,
-            environment=files_environment(one.name, credentials[one.name]),
+            environment=_files(one.name, credentials[one.name]),
             workers=shape.workers,
         )
     ]
     return yaml.safe_dump(cluster_config(found), sort_keys=True, width=1000)
+
+
+def _files(index: str, credentials: Credentials) -> dict[str, str]:
+    return files_environment(versioned(index, credentials), credentials)
+
+
+def versioned(index: str, credentials: Credentials) -> str:
+    """The name of one version of an index's credentials: old and new ones lie side by side while replicas are replaced."""
+    return f"{index}.{credentials.digest()[:12]}"
 
 
 def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str, Any]:
