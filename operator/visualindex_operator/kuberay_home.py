@@ -8,7 +8,7 @@ from typing import Any
 from visualindex.credentials import Credentials
 from visualindex.planning.observations import Member
 from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopServing
-from visualindex_operator import children, telemetry
+from visualindex_operator import children, names, telemetry
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.drift import lacks
 from visualindex_operator.homes import Seen, Standing
@@ -67,7 +67,8 @@ class KubeRayHome:
         wanted = {one.name: _credentials(one.name, one.renewed, seen) for one in action.served}
         in_use = {name: one for name, one in seen.standing.kept.items() if name in wanted}
         written = await self._ensure_credentials(namespace, cluster, owners, [wanted, in_use])
-        mounted = await self._mounted(namespace, cluster)
+        replaced = any(in_use.get(name, one) != one for name, one in wanted.items())
+        mounted = not replaced or await self._mounted(namespace, cluster)
         given = {name: one if mounted else in_use.get(name, one) for name, one in wanted.items()}
         policy = children.network_policy(namespace, cluster, owners)
         written += await self._ensure(
