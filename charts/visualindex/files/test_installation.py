@@ -17,7 +17,7 @@ PATIENCE_S = 60
 def served_resources() -> set[str]:
     """Names of what the API server offers in the group."""
     token = (ACCOUNT / "token").read_text()
-    request = Request(API, headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - a fixed https URL
+    request = Request(API, headers={"Authorization": f"Bearer {token}"})
     trust = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     with urlopen(request, timeout=10, context=trust) as answer:  # noqa: S310
         return {resource["name"] for resource in json.load(answer)["resources"]}

@@ -23,7 +23,7 @@
 # Secrets that indexes name are read one by one; CLUSTER-credentials and NAME-api-keys are written.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
