@@ -1,6 +1,6 @@
 """The `VisualIndex` spec: models and the strict reader of YAML files."""
 
-from visualindex.spec.load import load_specs, parse_spec
+from visualindex.spec.load import from_live, load_specs, parse_spec
 from visualindex.spec.models import (
     API_VERSION,
     KIND,
@@ -42,6 +42,7 @@ __all__ = [
     "SpecProblem",
     "StorageSpec",
     "VisualIndex",
+    "from_live",
     "load_specs",
     "parse_spec",
 ]

@@ -64,6 +64,17 @@ def parse_spec(
         ) from None
 
 
+def from_live(resource: Mapping[str, Any]) -> VisualIndex:
+    """The spec of an object as the API server holds it: its name and `spec` alone, whatever else it carries.
+
+    Raises SpecError for a spec that this release does not understand, such as one stored under a newer definition.
+    """
+    metadata = resource.get("metadata", {})
+    own = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": metadata.get("name")}}
+    document = own | {"spec": resource.get("spec", {})}
+    return parse_spec(document, f"{metadata.get('namespace', '')}/{metadata.get('name')}")
+
+
 def _foreign(document: Any) -> list[tuple[Location, str]]:
     """Documents of another kind get one line instead of a list of unknown keys."""
     if not isinstance(document, dict):

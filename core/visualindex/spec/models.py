@@ -82,7 +82,7 @@ class EncoderSpec(SpecModel):
         default=2, ge=1, le=1024, description="Encoder replicas when it is its own deployment."
     )
     num_gpus: float = Field(
-        default=0.0, ge=0, le=8, description="GPUs per encoder replica; may be fractional."
+        default=0.0, ge=0, le=8, description="GPUs per encoder replica: whole, or a fraction below 1."
     )
     max_batch_size: int = Field(
         default=32, ge=1, le=1024, description="Most images encoded in one forward pass."
@@ -105,15 +105,32 @@ class EncoderSpec(SpecModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _gpus_can_be_shared_so(self) -> "EncoderSpec":
+        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+            raise ValueError(
+                "encoder.numGpus is a fraction below 1 or a whole number: Ray shares one GPU, never one and a half"
+            )
+        return self
+
 
 class HnswSpec(SpecModel):
     """Parameters of the HNSW graph used above `flatBelow` rows."""
 
     m: int = Field(default=32, ge=4, le=128, description="Links per node.")
     ef_construction: int = Field(
-        default=120, ge=8, le=2000, description="Candidate list size while building."
+        default=120, ge=8, le=2000, description="Candidate list size while building; not below `m`."
     )
     ef_search: int = Field(default=96, ge=8, le=4096, description="Candidate list size while searching.")
+
+    @model_validator(mode="after")
+    def _enough_candidates(self) -> "HnswSpec":
+        if self.ef_construction < self.m:
+            raise ValueError(
+                "hnsw.efConstruction must not be below hnsw.m: raise it, or a node finds fewer neighbours than it "
+                "has links"
+            )
+        return self
 
 
 class IndexSpec(SpecModel):

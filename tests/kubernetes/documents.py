@@ -1,0 +1,30 @@
+"""VisualIndex documents of the tests."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    """Every YAML document of a file."""
+    return [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
+
+
+def expectation(path: Path) -> str:
+    """The message fragment that a file's first line promises."""
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# expect: "), f"{path} starts with no expectation"
+    return first.removeprefix("# expect: ")
+
+
+def resource(name: str = "shop", **spec: Any) -> dict[str, Any]:
+    """A resource with the given sections."""
+    return {
+        "apiVersion": "visualindex.dev/v1alpha1",
+        "kind": "VisualIndex",
+        "metadata": {"name": name},
+        "spec": spec,
+    }

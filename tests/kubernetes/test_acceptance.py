@@ -1,0 +1,89 @@
+"""What the API server accepts and stores is what the models read."""
+
+from typing import Any
+
+import pytest
+from tests.kubernetes.conftest import Indexes
+from tests.kubernetes.documents import HERE, documents, resource
+
+from visualindex.spec import from_live, parse_spec
+from visualindex.spec.fields import walk_fields
+from visualindex.spec.models import Spec
+
+GOOD = [
+    (path.stem, document)
+    for path in sorted([*(HERE.parents[1] / "examples").glob("*.yaml"), *(HERE / "good").glob("*.yaml")])
+    for document in documents(path)
+]
+STORAGE = {"s3": {"endpoint": "minio:9000", "bucket": "one"}}
+MOVED = {"spec": {"storage": {"s3": {"bucket": "two"}}}}
+
+
+@pytest.mark.parametrize(("name", "document"), GOOD, ids=[name for name, _ in GOOD])
+def test_a_spec_means_the_same_before_and_after_the_api_server(
+    name: str, document: dict[str, Any], indexes: Indexes
+) -> None:
+    indexes.create(document)
+    stored = indexes.get(document["metadata"]["name"])
+    written = parse_spec(document, name)
+    read = from_live(stored)
+    assert (read.name, read.spec) == (written.name, written.spec)
+
+
+def test_a_live_object_with_a_status_is_read(indexes: Indexes) -> None:
+    indexes.create(resource())
+    indexes.report("shop", {"images": 3, "applied": {"of": {"a": ["newer", "release"]}}}).expect(200)
+    live = indexes.get("shop")
+    assert live["status"] == {"images": 3, "applied": {"of": {"a": ["newer", "release"]}}}
+    assert from_live(live).spec == Spec()
+
+
+def test_the_spec_with_every_field_has_every_field() -> None:
+    document = next(document for name, document in GOOD if name == "every-field")
+    absent = {"spec.postgres.dsn", "spec.storage.folder"}  # the other one of a pair
+    for field in walk_fields(Spec, "spec."):
+        if field.path.startswith("spec.ray.external") or field.path in absent or "orkers." in field.path:
+            continue
+        value: Any = document
+        for key in field.path.split("."):
+            assert key in value, f"{field.path} is not in every-field.yaml"
+            value = value[key]
+
+
+def test_defaults_are_stored(indexes: Indexes) -> None:
+    bare = resource()
+    del bare["spec"]
+    spec = indexes.create(bare)["spec"]
+    assert spec["index"]["hnsw"] == {"m": 32, "efConstruction": 120, "efSearch": 96}
+    assert spec["index"]["memoryPerShard"] == "2Gi"
+    assert spec["ray"]["mode"] == "KubeRay"
+    assert spec["fetch"]["ports"] == [80, 443]
+    assert "allowHosts" not in spec["fetch"]
+
+
+def test_a_mistyped_bucket_is_mended_while_there_are_no_images(indexes: Indexes) -> None:
+    indexes.create(resource(storage=STORAGE))
+    assert indexes.patch("shop", MOVED).expect(200)["spec"]["storage"]["s3"]["bucket"] == "two"
+    indexes.report("shop", {"images": 0}).expect(200)
+    assert indexes.patch("shop", {"spec": {"storage": {"s3": {"bucket": "three"}}}}).status == 200
+
+
+def test_a_suspended_index_moves_its_storage(indexes: Indexes) -> None:
+    indexes.create(resource(storage=STORAGE))
+    indexes.report("shop", {"images": 7}).expect(200)
+    assert indexes.patch("shop", MOVED).status == 422
+    indexes.patch("shop", {"spec": {"suspend": True}}).expect(200)
+    indexes.patch("shop", MOVED).expect(200)
+    indexes.patch("shop", {"spec": {"suspend": False}}).expect(200)
+
+
+def test_naming_the_cluster_that_is_the_default_is_no_change(indexes: Indexes) -> None:
+    indexes.create(resource())
+    indexes.patch("shop", {"spec": {"ray": {"cluster": "shop"}}}).expect(200)
+    indexes.patch("shop", {"spec": {"ray": {"cluster": None}}}).expect(200)
+
+
+def test_an_endpoint_changes_while_the_bucket_stays(indexes: Indexes) -> None:
+    indexes.create(resource(storage=STORAGE))
+    indexes.report("shop", {"images": 7}).expect(200)
+    indexes.patch("shop", {"spec": {"storage": {"s3": {"endpoint": "minio.new:9000"}}}}).expect(200)
