@@ -1,6 +1,8 @@
 """What the chart installs for which values."""
 
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -67,10 +69,23 @@ def test_the_addresses_of_services_stay_out_of_the_environment(values: dict[str,
     assert all(pod["spec"]["enableServiceLinks"] is False for _, pod in pods(render(values)))
 
 
+def test_the_packaged_chart_is_the_same(tmp_path: Path) -> None:
+    values = {"peering": {"enabled": True}}
+    archive = helm.package(CHART, destination=tmp_path)
+    with helm.Chart.load(archive) as packaged, helm.Chart.load(CHART) as chart:
+        options: dict[str, Any] = {"name": "visualindex", "namespace": NAMESPACE}
+        assert packaged.render(values, **options) == chart.render(values, **options)
+        assert len(packaged.crds) == len(chart.crds) == 1
+
+
+def test_the_chart_has_the_version_of_the_project() -> None:
+    metadata = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert (metadata["version"], metadata["appVersion"]) == (version, version)
+
+
 def test_the_chart_holds_the_definition_of_the_resource() -> None:
-    assert (CHART / "files" / CRD).read_text() == (ROOT / "crds" / CRD).read_text(), (
-        f"stale: cp crds/{CRD} charts/visualindex/files/"
-    )
+    assert (CHART / "files" / CRD).read_text() == (ROOT / "crds" / CRD).read_text(), "stale: make chart"
 
 
 def test_the_definition_is_rendered_whole_and_outlives_the_release() -> None:

@@ -98,6 +98,4 @@ def test_every_value_is_described() -> None:
 
 def test_the_readme_repeats_the_values() -> None:
     readme = (CHART / "README.md").read_text()
-    assert generator().with_table(readme, (CHART / "values.yaml").read_text()) == readme, (
-        "stale: python scripts/chart_values.py"
-    )
+    assert generator().with_table(readme, (CHART / "values.yaml").read_text()) == readme, "stale: make chart"
