@@ -64,7 +64,7 @@ def defined(api_server: ApiServer) -> ApiServer:
         "PATCH", path, document, content_type=APPLY, fieldManager="tests", force="true", fieldValidation="Strict"
     )  # fmt: skip
     assert applied.status in (200, 201), applied.message
-    _wait_until_served(api_server)
+    _wait_until_served(api_server, document)
     return api_server
 
 
@@ -73,8 +73,22 @@ def indexes(defined: ApiServer, namespace: str) -> Indexes:
     return Indexes(defined, namespace)
 
 
-def _wait_until_served(server: ApiServer) -> None:
+def _wait_until_served(server: ApiServer, document: Any) -> None:
+    """Until requests are judged by this very definition: one before it may have been there."""
+    [version] = document["spec"]["versions"]
+    wanted = _judging(version["schema"]["openAPIV3Schema"])
     deadline = time.monotonic() + 60
-    while server.request("GET", "/apis/visualindex.dev/v1alpha1/visualindexes").status != 200:
-        assert time.monotonic() < deadline, "the API server did not serve VisualIndex within 60 s"
+    while _published(server) != wanted:
+        assert time.monotonic() < deadline, "the API server did not serve this VisualIndex within 60 s"
         time.sleep(0.05)
+
+
+def _published(server: ApiServer) -> Any:
+    answer = server.request("GET", "/openapi/v3/apis/visualindex.dev/v1alpha1")
+    schemas = answer.body.get("components", {}).get("schemas", {})
+    return _judging(schemas.get("dev.visualindex.v1alpha1.VisualIndex", {}))
+
+
+def _judging(schema: Any) -> tuple[Any, Any]:
+    """What specs are judged by."""
+    return schema.get("properties", {}).get("spec"), schema.get("x-kubernetes-validations")

@@ -1,5 +1,6 @@
 """VisualIndex documents of the tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,12 @@ def resource(name: str = "shop", **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": spec,
     }
+
+
+def field_values(section: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Every value below a section with its dotted path; what a list or a free mapping holds is one value."""
+    for key, value in section.items():
+        place = f"{path}.{key}"
+        yield place, value
+        if isinstance(value, dict) and key not in ("nodeSelector", "template"):
+            yield from field_values(value, place)

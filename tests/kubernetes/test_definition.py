@@ -1,5 +1,6 @@
 """The definition as the API server serves it: columns, status, field managers, `kubectl explain`."""
 
+import os
 import shutil
 import subprocess
 from typing import Any
@@ -11,6 +12,15 @@ from tests.kubernetes.conftest import CRD, Indexes
 from tests.kubernetes.documents import resource
 
 from visualindex.spec.crd import document, resource_schema
+from visualindex.spec.status import (
+    Condition,
+    EncoderStatus,
+    Endpoints,
+    Footprint,
+    GenerationStatus,
+    Plan,
+    Status,
+)
 
 STATUS = {
     "images": 12,
@@ -113,6 +123,45 @@ def test_status_is_written_beside_the_spec(indexes: Indexes) -> None:
     assert changed["metadata"]["generation"] == 2
 
 
+def test_everything_the_operator_can_say_is_stored_as_said(indexes: Indexes) -> None:
+    said = Status(
+        observed_generation=3,
+        conditions=[
+            Condition(
+                type="UpgradeBlocked",
+                status="True",
+                reason="GpuBudget",
+                message="Two clusters do not fit.",
+                observed_generation=3,
+                last_transition_time="2026-11-24T10:00:00Z",
+            )
+        ],
+        images=0,
+        endpoints=Endpoints(search="http://shop:8000", dashboard="http://shop-head-svc:8265"),
+        encoder=EncoderStatus(fingerprint="f" * 64, dimension=256),
+        generation=GenerationStatus(id="g1", recall="1.000"),
+        cluster="shop",
+        postgres_connections=12,
+        plan=Plan(
+            id="p1", change="Recreate", state="Blocked", summary=["one", "two"], before=Footprint(pods=3)
+        ),
+        applied={"encoder": {"family": "timm", "nested": [{"a": None}]}},
+    )
+    indexes.create(resource())
+    stored = indexes.report("shop", said.model_dump(mode="json", by_alias=True)).expect(200)["status"]
+    assert Status.model_validate(stored).model_dump(exclude={"applied"}) == said.model_dump(
+        exclude={"applied"}
+    )
+    assert stored["applied"]["encoder"]["family"] == "timm"
+
+
+def test_the_words_of_a_newer_operator_are_stored(indexes: Indexes) -> None:
+    newer = {"type": "Rebalancing", "status": "True", "reason": "ShardsMove"}
+    indexes.create(resource())
+    stored = indexes.report("shop", {"conditions": [newer]}).expect(200)
+    assert stored["status"]["conditions"] == [newer]
+
+
 def test_one_condition_is_applied_beside_those_of_others(indexes: Indexes) -> None:
     indexes.create(resource())
     indexes.report("shop", STATUS).expect(200)
@@ -145,12 +194,14 @@ def test_an_applied_list_replaces_the_default_one(indexes: Indexes) -> None:
 
 
 def test_kubectl_explains_a_field(defined: ApiServer) -> None:
-    kubectl = shutil.which("kubectl")
+    places = f"{os.environ.get('KUBEBUILDER_ASSETS', '')}:{os.environ['PATH']}"
+    kubectl = shutil.which("kubectl", path=places)
     if kubectl is None:
-        pytest.skip("no kubectl on PATH")
-    command = [kubectl, "--kubeconfig", str(defined.kubeconfig), "explain", "vi.spec.encoder.family"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "needs no download and no GPU" in text
+        pytest.skip("no kubectl in KUBEBUILDER_ASSETS or on PATH")
+    environment = os.environ | {"KUBECONFIG": str(defined.kubeconfig)}
+    command = [kubectl, "explain", "visualindexes.spec.encoder.family"]
+    explained = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "needs no download and no GPU" in explained.stdout
 
 
 def test_a_list_of_all_kinds_names_the_definition_in_its_categories() -> None:

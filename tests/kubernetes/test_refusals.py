@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 from tests.kubernetes.conftest import Indexes
-from tests.kubernetes.documents import HERE, documents, expectation
+from tests.kubernetes.documents import HERE, documents, expectation, resource
 
 from visualindex.spec import SpecError, load_specs, parse_spec
 from visualindex.spec.documents import read_documents
+from visualindex.spec.rules import ruled_paths, rules_at
 
 BAD = sorted((HERE / "bad").glob("*.yaml"))
 # `kubectl` shows a status, and to the API server an empty section is an absent one.
@@ -20,6 +21,13 @@ BAD_EVERYWHERE = [
 
 def test_there_are_many_bad_specs() -> None:
     assert len(BAD) >= 40
+
+
+def test_every_rule_has_a_spec_that_breaks_it() -> None:
+    promised = [expectation(path) for path in (*BAD, *CHANGES)]
+    rules = [rule for path in ruled_paths() for rule in rules_at(path)]
+    unbroken = [rule.message for rule in rules if not any(text in rule.message for text in promised)]
+    assert unbroken == []
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
@@ -71,3 +79,11 @@ def test_only_what_kubernetes_alone_forbids_passes_the_models(path: Path) -> Non
     else:
         with pytest.raises(SpecError):
             load_specs([path])
+
+
+def test_a_refusal_points_at_the_field_to_mend(indexes: Indexes) -> None:
+    answer = indexes.try_create(
+        resource(encoder={"family": "timm", "checkpoint": "/weights.pt", "device": "cuda"})
+    )
+    fields = {cause["field"] for cause in answer.body["details"]["causes"]}
+    assert fields == {"spec.encoder.model", "spec.encoder.numGpus"}

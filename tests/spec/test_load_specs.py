@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visualindex.errors import ProblemError
-from visualindex.spec import SpecError, VisualIndex, load_specs, parse_spec
+from visualindex.spec import SpecError, VisualIndex, from_live, load_specs, parse_spec
 from visualindex.spec.quantities import format_bytes, parse_bytes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -132,6 +132,24 @@ def test_the_python_form_of_a_spec_round_trips_through_the_reader() -> None:
             again = parse_spec(json.loads(spec.model_dump_json(by_alias=True)), "round trip")
             assert isinstance(again, VisualIndex)
             assert again == spec
+
+
+def test_a_live_object_is_its_name_and_its_spec_whatever_else_it_carries() -> None:
+    metadata = {"name": "a", "namespace": "shop", "managedFields": [{"manager": "kubectl"}], "generation": 3}
+    live = {
+        "apiVersion": "visualindex.dev/v1alpha1",
+        "kind": "VisualIndex",
+        "metadata": metadata,
+        "spec": {"profile": "small"},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    found = from_live(live)
+    assert (found.name, found.spec.profile, found.metadata.model_extra) == ("a", "small", {})
+
+
+def test_a_live_object_of_a_newer_definition_is_refused_by_its_key() -> None:
+    with pytest.raises(SpecError, match=r"shop/a: spec\.sharpness: unknown key"):
+        from_live({"metadata": {"name": "a", "namespace": "shop"}, "spec": {"sharpness": 3}})
 
 
 @pytest.mark.parametrize(

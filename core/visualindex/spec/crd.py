@@ -11,7 +11,7 @@ import yaml
 from visualindex.spec.models import API_VERSION, KIND, Spec
 from visualindex.spec.rules import ruled_paths, rules_at
 from visualindex.spec.status import Status
-from visualindex.spec.structural import Schema, structural_schema
+from visualindex.spec.structural import Schema, desired_schema, observed_schema
 
 GROUP, VERSION = API_VERSION.split("/")
 PLURAL = "visualindexes"
@@ -86,8 +86,8 @@ def resource_schema() -> Schema:
             "kind": {"description": f"Always {KIND}.", "type": "string"},
             "metadata": {"type": "object"},
             # A resource without a spec is a whole one: the defaults fill it.
-            "spec": structural_schema(Spec, defaults=True) | {"default": {}},
-            "status": structural_schema(Status, defaults=False),
+            "spec": desired_schema(Spec) | {"default": {}},
+            "status": observed_schema(Status),
         },
     }
     for path in sorted(ruled_paths()):

@@ -185,7 +185,8 @@ class PostgresSpec(SpecModel):
     """Where metadata, vectors and the change log live. Without a DSN, `visualindex up` embeds a server."""
 
     dsn: str | None = Field(
-        default=None, description="Connection string; prefer `dsnSecretRef` on a cluster."
+        default=None,
+        description="Connection string. Kubernetes refuses one with a password: use `dsnSecretRef`.",
     )
     dsn_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Secret key holding the connection string."

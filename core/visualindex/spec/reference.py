@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from visualindex.spec.fields import fields_by_key, section_of
 from visualindex.spec.models import VisualIndex
 from visualindex.spec.quantities import format_bytes, parse_bytes
+from visualindex.spec.rules import ON_KUBERNETES, OVER_TIME
 
 _HEAD = """\
 # The VisualIndex spec
@@ -22,7 +23,8 @@ One resource describes one index. The same file works for `visualindex up -f` on
 `kubectl apply` on a cluster. Every key is optional unless it says **required**; the defaults serve a laptop.
 An unknown key is an error. `visualindex validate FILE` checks files and reports every mistake with its line.
 Byte sizes are written as a number or as a Kubernetes quantity (`512Mi`, `2Gi`, `1G`). Working files are in
-[`examples/`](../examples).
+[`examples/`](../examples). On Kubernetes (1.29 or newer) the API server stores the defaults in the resource, so that a
+later release with other defaults changes no index that exists.
 
 This page is written from the models by `python -m visualindex.spec.reference > docs/spec.md`.
 """
@@ -30,7 +32,15 @@ This page is written from the models by `python -m visualindex.spec.reference > 
 
 def reference() -> str:
     """The whole page as Markdown."""
-    return "\n".join([_HEAD, *_section(VisualIndex, "")]).rstrip("\n") + "\n"
+    parts = [_HEAD, *_section(VisualIndex, ""), *_kubernetes_rules()]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _kubernetes_rules() -> Iterator[str]:
+    yield "## What Kubernetes refuses besides\n"
+    yield "`visualindex up` knows no such rules: a laptop's address is loopback, and it serves what its files say now.\n"
+    for groups in (ON_KUBERNETES, OVER_TIME):
+        yield from (f"- {rule.message}." for rules in groups.values() for rule in rules)
 
 
 def _section(model: type[BaseModel], path: str) -> Iterator[str]:

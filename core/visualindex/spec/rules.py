@@ -35,7 +35,7 @@ def _named(field: str, example: str) -> Rule:
     )
 
 
-_SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
+SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
     "": (
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
@@ -100,7 +100,7 @@ _SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
     ),
 }
 
-_ON_KUBERNETES: dict[str, tuple[Rule, ...]] = {
+ON_KUBERNETES: dict[str, tuple[Rule, ...]] = {
     "spec": (
         Rule(
             "!has(self.ray) || !has(self.encoder) || self.ray.mode == 'External' || "
@@ -132,7 +132,7 @@ _ON_KUBERNETES: dict[str, tuple[Rule, ...]] = {
     ),
 }
 
-_OVER_TIME: dict[str, tuple[Rule, ...]] = {
+OVER_TIME: dict[str, tuple[Rule, ...]] = {
     "": (
         Rule(
             "(has(self.spec.ray.cluster) ? self.spec.ray.cluster : self.metadata.name) == "
@@ -174,4 +174,4 @@ def ruled_paths() -> set[str]:
     return {path for group in _GROUPS for path in group}
 
 
-_GROUPS = (_SAME_AS_MODELS, _ON_KUBERNETES, _OVER_TIME)
+_GROUPS = (SAME_AS_MODELS, ON_KUBERNETES, OVER_TIME)

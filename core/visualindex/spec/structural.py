@@ -39,18 +39,30 @@ _WHOLE_BYTES: Schema = {
 }
 
 
-def structural_schema(model: type[BaseModel], *, defaults: bool) -> Schema:
-    """The schema of `model`, with its defaults where the API server shall store them."""
+def desired_schema(model: type[BaseModel]) -> Schema:
+    """The schema of what users write. The API server stores its defaults: a resource goes on meaning what it meant
+    when it was made, whatever a later release would choose."""
+    return _translated(model, defaults=True, enums=True)
+
+
+def observed_schema(model: type[BaseModel]) -> Schema:
+    """The schema of what the operator reports: no defaults, for nothing is reported that was not seen, and no lists of
+    allowed words, for a newer operator must be able to write under an older definition."""
+    return _translated(model, defaults=False, enums=False)
+
+
+def _translated(model: type[BaseModel], *, defaults: bool, enums: bool) -> Schema:
     document = model.model_json_schema(by_alias=True)
-    return _Translation(document.get("$defs", {}), defaults).schema(document)
+    return _Translation(document.get("$defs", {}), defaults, enums).schema(document)
 
 
 class _Translation:
     """One pass over a JSON schema of pydantic, with its definitions put in place of the references."""
 
-    def __init__(self, definitions: Mapping[str, Schema], defaults: bool) -> None:
+    def __init__(self, definitions: Mapping[str, Schema], defaults: bool, enums: bool) -> None:
         self._definitions = definitions
         self._defaults = defaults
+        self._enums = enums
 
     def schema(self, node: Schema) -> Schema:
         """One node and all below it."""
@@ -61,6 +73,8 @@ class _Translation:
         found: Schema = {key: node[key] for key in _KEPT if key in node}
         if "const" in node:
             found["enum"] = [node["const"]]
+        if not self._enums:
+            found.pop("enum", None)
         match node.get("type"):
             case "object":
                 self._object(node, found)
@@ -100,6 +114,7 @@ class _Translation:
         default = node.get("default")
         stored = {"default": format_bytes(default)} if self._defaults and default is not None else {}
         return {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "description": node["description"],
             "minimum": 1,
             "pattern": QUANTITY,
