@@ -1,19 +1,28 @@
 """From specs to what Ray Serve is told to run: pure functions, the same for a laptop and a cluster.
 
-One application per index, so that one index never takes another down, and one for the HTTP gateway. Byte-stable: equal
-specs give equal configurations.
+An application's arguments hold what its code reads and nothing else, because Serve replaces every replica of an
+application whose arguments change. How many replicas there are and where they go are settings of its deployments, which
+move nothing else. Byte-stable: specs that mean the same give equal configurations.
 """
 
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from visualindex.footprint import ENCODER_CPUS, GATEWAY_CPUS, SHARD_CPUS
 from visualindex.spec import Spec, VisualIndex
 
 GATEWAY = "gateway"
-GATEWAY_CPUS = 0.5
-SHARD_CPUS = 0.25
-ENCODER_CPUS = 0.5
+"""The application of a local service's gateway, and the deployment of any gateway."""
+ENCODER = "encoder"
+"""The deployment of an encoder, in its index's application."""
+PORT = 8000
+"""Where Serve's proxy answers on a cluster."""
 CANNOT_DEPLOY = 3
 """Exit code of a local head whose Ray runs but cannot deploy an application."""
+ROLES = {"gateway": "visualindex-gateway", "shard": "visualindex-shard", "encoder": "visualindex-encoder"}
+"""Ray resources of the nodes that take replicas of a role; a node offers 1, a replica takes ROLE_SHARE of it."""
+ROLE_SHARE = 0.001
 _QUIET = {
     # Metrics leave a process every 10 s; handing them over ten times a second only costs. Not much longer than a second:
     # the latencies kept meanwhile are observed in one go, and requests wait for that.
@@ -33,67 +42,197 @@ def index_application(name: str) -> str:
     return f"index-{name}"
 
 
+def gateway_application(name: str) -> str:
+    """The Serve application that holds an index's gateways on a cluster."""
+    return f"gateway-{name}"
+
+
+def shard_deployment(number: int) -> str:
+    """The deployment of a shard, in its index's application."""
+    return f"shard-{number}"
+
+
 def serve_config(resources: list[VisualIndex], *, host: str, port: int) -> dict[str, Any]:
-    """The Serve configuration (`PUT /api/serve/applications/`, RayService `serveConfigV2`) of a service."""
+    """The Serve configuration of a local service: an application per index, and one gateway for all of them."""
     ordered = sorted(resources, key=lambda r: r.name)
+    indexes = [_index(resource, _Nodes()) for resource in ordered]
+    return _config([*indexes, _gateway(GATEWAY, "/", ordered, _Nodes())], host=host, port=port)
+
+
+def applications(
+    resource: VisualIndex,
+    *,
+    route_prefix: str,
+    environment: Mapping[str, str],
+    workers: int,
+    roles: bool = True,
+) -> list[dict[str, Any]]:
+    """The two applications of one index on a cluster, `index-NAME` and `gateway-NAME`.
+
+    The gateway answers under `route_prefix`. `environment` is what the processes of this index get beside their node's
+    (where its credentials are). Replicas are spread over `workers` nodes as evenly as that count allows; with `roles`
+    they go only to nodes that offer the resource of their role (ROLES).
+    """
+    nodes = _Nodes(workers, roles)
+    index = _index(resource, nodes)
+    gateway = _gateway(gateway_application(resource.name), route_prefix, [resource], nodes)
+    return [_with_environment(application, environment) for application in (index, gateway)]
+
+
+def cluster_config(applications: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The whole Serve configuration (`PUT /api/serve/applications/`, RayService `serveConfigV2`) of a cluster."""
+    ordered = sorted(applications, key=lambda application: str(application["name"]))
+    return _config(ordered, host="0.0.0.0", port=PORT)  # noqa: S104 - a pod's address is not known before it runs
+
+
+def _config(applications: list[dict[str, Any]], *, host: str, port: int) -> dict[str, Any]:
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port, "request_timeout_s": None},
         "logging_config": {"encoding": "JSON"},
-        "applications": [*(_index(resource) for resource in ordered), _gateway(ordered)],
+        "applications": applications,
     }
 
 
-def _index(resource: VisualIndex) -> dict[str, Any]:
+class _Nodes:
+    """What is known of the nodes that replicas are placed on: how many, and whether they are told apart by role."""
+
+    def __init__(self, count: int = 1, roles: bool = False) -> None:
+        self._count = count
+        self._roles = roles
+
+    def placed(self, role: str, replicas: int, **resources: float) -> dict[str, Any]:
+        """Settings of a deployment: its size, and what its replicas need of a node."""
+        needs: dict[str, Any] = dict(resources)
+        if self._roles:
+            needs["resources"] = {ROLES[role]: ROLE_SHARE}
+        spread = {"max_replicas_per_node": per_node(replicas, self._count)} if self._count > 1 else {}
+        return {"num_replicas": replicas, "ray_actor_options": needs, **spread}
+
+
+def per_node(replicas: int, nodes: int) -> int:
+    """Most replicas of a deployment on one node: as few as the nodes allow, so that losing one leaves the others.
+
+    A power of two: Serve replaces all replicas when it changes, which adding one replica should rarely do.
+    """
+    return 1 << (math.ceil(replicas / nodes) - 1).bit_length()
+
+
+def _index(resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
+    spec = resource.spec
+    replicas = spec.replicas(spec.index.replicas)
+    shard = nodes.placed("shard", replicas, num_cpus=SHARD_CPUS, memory=spec.index.memory_per_shard)
+    deployments = [{"name": shard_deployment(number), **shard} for number in range(spec.index.shards)]
+    if not spec.encoder.in_gateway:
+        deployments.append({"name": ENCODER, **_encoder(spec, nodes)})
     return {
         "name": index_application(resource.name),
         "route_prefix": None,
         "import_path": "visualindex_serving.app:build_index",
-        "args": {"index": document(resource)},
+        "args": {"index": _index_document(resource)},
+        "deployments": deployments,
     }
 
 
-def _gateway(resources: list[VisualIndex]) -> dict[str, Any]:
+def _encoder(spec: Spec, nodes: _Nodes) -> dict[str, Any]:
+    needs = {"num_cpus": ENCODER_CPUS, "num_gpus": spec.encoder.num_gpus}
+    placed = nodes.placed("encoder", spec.replicas(spec.encoder.replicas), **needs)
+    if spec.encoder.num_gpus:  # their own nodes, of another count: the GPUs say how many fit
+        placed.pop("max_replicas_per_node", None)
+    return placed
+
+
+def _gateway(name: str, route_prefix: str, resources: list[VisualIndex], nodes: _Nodes) -> dict[str, Any]:
+    replicas = max(r.spec.replicas(r.spec.gateway.replicas) for r in resources)
     return {
-        "name": GATEWAY,
-        "route_prefix": "/",
+        "name": name,
+        "route_prefix": route_prefix,
         "import_path": "visualindex_serving.app:build_gateway",
-        "args": {"indexes": [document(resource) for resource in resources]},
+        "args": {"indexes": [_gateway_document(resource) for resource in resources]},
+        "deployments": [{"name": GATEWAY, **nodes.placed("gateway", replicas, num_cpus=GATEWAY_CPUS)}],
     }
 
 
-def document(resource: VisualIndex) -> dict[str, Any]:
-    """The resource as plain JSON, without defaults, without the database's address: that comes from the environment."""
-    plain: dict[str, Any] = resource.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    plain.get("spec", {}).get("postgres", {}).pop("dsn", None)
-    plain["metadata"] = {"name": resource.name}
-    return plain
+def _with_environment(application: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    if not environment:
+        return application
+    return {**application, "runtime_env": {"env_vars": dict(sorted(environment.items()))}}
 
 
-def cpus_needed(resources: list[VisualIndex]) -> float:
-    """The logical CPUs that all replicas of a service reserve together."""
-    gateways = max(r.spec.replicas(r.spec.gateway.replicas) for r in resources)
-    return gateways * GATEWAY_CPUS + sum(_index_cpus(r.spec) for r in resources)
+def _index_document(resource: VisualIndex) -> dict[str, Any]:
+    """What shards and, where it is a deployment, the encoder read of a resource."""
+    encoder = resource.spec.encoder
+    fields: dict[str, Any] = {"index": _SHARD, "encoder": {"dimension"} if encoder.in_gateway else _ENCODER}
+    weights = (encoder.checkpoint or "", encoder.projection or "")
+    if not encoder.in_gateway and any(place.startswith("s3://") for place in weights):
+        fields["storage"] = {"s3": {"endpoint", "bucket", "region", "secure"}}
+    return _document(resource, fields)
 
 
-def _index_cpus(spec: Spec) -> float:
-    shards = spec.index.shards * spec.replicas(spec.index.replicas) * SHARD_CPUS
-    return shards + spec.replicas(spec.encoder.replicas) * ENCODER_CPUS
+def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
+    """What a gateway reads of a resource."""
+    return _document(resource, _OF_GATEWAY)
+
+
+_ENCODER = {
+    "family",
+    "model",
+    "checkpoint",
+    "dimension",
+    "projection",
+    "runtime",
+    "device",
+    "precision",
+    "placement",
+    "num_gpus",
+    "max_batch_size",
+    "batch_deadline_ms",
+}
+_SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
+_OF_GATEWAY: dict[str, Any] = {
+    "encoder": _ENCODER,
+    "index": {"shards"},
+    "gateway": {"max_concurrent_requests", "decode_workers"},
+    "postgres": {"max_connections"},
+    "storage": {
+        "folder": True,
+        "thumbnail_sizes": True,
+        "s3": {"endpoint", "bucket", "prefix", "region", "secure"},
+    },
+    "limits": True,
+    "fetch": True,
+    "access": {"mode", "thumbnails"},
+    "search_log": True,
+}
+
+
+def _document(resource: VisualIndex, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """These fields of a resource as plain JSON, without those that have their defaults."""
+    spec = resource.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=dict(fields))
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": resource.name},
+        "spec": {name: value for name, value in spec.items() if value},
+    }
 
 
 def serve_environment(resources: list[VisualIndex]) -> dict[str, str]:
-    """The environment Ray Serve needs on head and workers: HAProxy ingress, throughput mode, deadlines, thread counts."""
-    slowest_ms = max(
-        max(r.spec.limits.search_timeout_ms, r.spec.limits.write_timeout_ms * 3) for r in resources
-    )
+    """The environment Ray Serve needs on head and workers: HAProxy ingress, throughput mode, deadlines, thread counts.
+
+    A cluster replaces its pods when it changes, so the deadlines move in coarse steps.
+    """
+    limits = [r.spec.limits for r in resources]
+    search_ms = max(one.search_timeout_ms for one in limits)
+    slowest_ms = max(search_ms, *(one.write_timeout_ms * 3 for one in limits))
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(slowest_ms // 1000 + 5),
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(_seconds_above(slowest_ms + 5000)),
         "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",  # a picture passes in a few pieces, not in dozens
-        "VISUALINDEX_SEARCH_TIMEOUT_MS": str(max(r.spec.limits.search_timeout_ms for r in resources) + 1000),
+        "VISUALINDEX_SEARCH_TIMEOUT_MS": str(_seconds_above(search_ms + 1000) * 1000),
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
@@ -104,3 +243,11 @@ def serve_environment(resources: list[VisualIndex]) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         **_QUIET,
     }
+
+
+def _seconds_above(milliseconds: int) -> int:
+    """The first of 5, 10, 20, 40, … seconds that is not shorter."""
+    seconds = 5
+    while seconds * 1000 < milliseconds:
+        seconds *= 2
+    return seconds

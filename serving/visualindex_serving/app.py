@@ -1,18 +1,19 @@
-"""Application builders: what Serve runs for a list of specs. Named by import path in the Serve configuration."""
+"""Application builders: what Serve runs for a list of specs. Named by import path in the Serve configuration.
 
-import math
+A deployment's size and place are settings in that configuration, not here. On a cluster Serve merges them in; the local
+head, which hands Serve the built applications itself, adds them to the arguments as `deployments`.
+"""
+
 from typing import Any
 
-import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
-from visualindex.serve_config import ENCODER_CPUS, GATEWAY_CPUS, SHARD_CPUS
-from visualindex.spec import Spec, VisualIndex
-from visualindex_serving.config import ENCODER_DEPLOYMENT, read_specs
+from visualindex.serve_config import ENCODER, GATEWAY, shard_deployment
+from visualindex.spec import EncoderSpec
+from visualindex_serving.config import read_specs
 from visualindex_serving.encoder_deployment import EncoderReplica
-from visualindex_serving.encoding import in_gateway
 from visualindex_serving.gateway import Gateway, create_app
 from visualindex_serving.shard_deployment import Shard
 
@@ -34,10 +35,10 @@ def build_index(args: dict[str, Any]) -> Application:
     """
     document = args["index"]
     (resource,) = read_specs([document])
-    nodes = _alive_nodes()
-    others = [_shard(resource, n, nodes).bind(document, n) for n in range(1, resource.spec.index.shards)]
-    encoder = [] if in_gateway(resource.spec.encoder) else [_encoder(resource.spec).bind(document)]
-    root: Application = _shard(resource, 0, nodes).bind(document, 0, *others, *encoder)
+    spec = resource.spec
+    others = [_shard(args, n).bind(document, n) for n in range(1, spec.index.shards)]
+    encoder = [] if spec.encoder.in_gateway else [_encoder(args, spec.encoder).bind(document)]
+    root: Application = _shard(args, 0).bind(document, 0, *others, *encoder)
     return root
 
 
@@ -50,48 +51,24 @@ def build_gateway(args: dict[str, Any]) -> Application:
 
     limit = max(r.spec.gateway.max_concurrent_requests for r in resources)
     deployment: Any = serve.deployment(
-        serve.ingress(builder)(Gateway),
-        name="gateway",
-        num_replicas=max(r.spec.replicas(r.spec.gateway.replicas) for r in resources),
-        max_ongoing_requests=limit * 4,
-        ray_actor_options={"num_cpus": GATEWAY_CPUS},
-        **_EVERY,
+        serve.ingress(builder)(Gateway), name=GATEWAY, max_ongoing_requests=limit * 4, **_EVERY
     )
-    application: Application = deployment.bind()
+    application: Application = _with_settings(deployment, args).bind()
     return application
 
 
-def _shard(resource: VisualIndex, number: int, nodes: int) -> Any:
-    spec = resource.spec
-    replicas = spec.replicas(spec.index.replicas)
-    return serve.deployment(
-        Shard,
-        name=f"shard-{number}",
-        num_replicas=replicas,
-        ray_actor_options={"num_cpus": SHARD_CPUS, "memory": spec.index.memory_per_shard},
-        max_replicas_per_node=replicas_per_node(replicas, nodes),
-        max_surge_percent=100,
-        **_EVERY,
-    )
+def _shard(args: dict[str, Any], number: int) -> Any:
+    return _with_settings(serve.deployment(Shard, name=shard_deployment(number), **_EVERY), args)
 
 
-def _encoder(spec: Spec) -> Any:
-    return serve.deployment(
-        EncoderReplica,
-        name=ENCODER_DEPLOYMENT,
-        num_replicas=spec.replicas(spec.encoder.replicas),
-        max_ongoing_requests=spec.encoder.max_batch_size * 4,
-        ray_actor_options={"num_cpus": ENCODER_CPUS, "num_gpus": spec.encoder.num_gpus},
-        **_EVERY,
-    )
+def _encoder(args: dict[str, Any], spec: EncoderSpec) -> Any:
+    limit = spec.max_batch_size * 4
+    deployment = serve.deployment(EncoderReplica, name=ENCODER, max_ongoing_requests=limit, **_EVERY)
+    return _with_settings(deployment, args)
 
 
-def replicas_per_node(replicas: int, nodes: int) -> int:
-    """Most replicas of a shard on one node: as few as the nodes allow, so that losing a node leaves the others."""
-    return max(1, math.ceil(replicas / max(1, nodes)))
-
-
-def _alive_nodes() -> int:
-    if not ray.is_initialized():
-        return 1
-    return len([n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0])  # type: ignore[no-untyped-call]
+def _with_settings(deployment: Any, args: dict[str, Any]) -> Any:
+    for settings in args.get("deployments", []):
+        if settings["name"] == deployment.name:
+            return deployment.options(**settings)
+    return deployment

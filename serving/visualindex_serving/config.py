@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import ray.util
 
+from visualindex import credentials
+from visualindex.credentials import Credentials
 from visualindex.spec import VisualIndex
 
 Mode = Literal["local", "cluster"]
@@ -20,20 +22,23 @@ Mode = Literal["local", "cluster"]
 class Runtime:
     """The environment of one process of the service."""
 
-    dsn: str
+    credentials: Credentials
     state_dir: Path
     mode: Mode
     listen_host: str
+    gateways_here: int
+    """Gateways that share this machine's cores."""
 
     @classmethod
-    def from_env(cls) -> "Runtime":
-        """Read the VISUALINDEX_* variables. Raises KeyError naming a missing one."""
+    async def from_env(cls) -> "Runtime":
+        """Read the VISUALINDEX_* variables. Raises ProblemError UNAVAILABLE naming what is missing."""
         mode = os.environ.get("VISUALINDEX_MODE", "cluster")
         return cls(
-            dsn=os.environ["VISUALINDEX_POSTGRES_DSN"],
+            credentials=await credentials.from_environment(),
             state_dir=Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex")),
             mode="local" if mode == "local" else "cluster",
             listen_host=os.environ.get("VISUALINDEX_LISTEN_HOST", ""),
+            gateways_here=int(os.environ.get("VISUALINDEX_GATEWAYS_HERE", "1")),
         )
 
     @property
@@ -51,9 +56,6 @@ class Runtime:
         """Whether an index may be used without a key: only in local mode and on loopback."""
         loopback = self.mode == "local" and self.listen_host in ("127.0.0.1", "::1", "localhost")
         return loopback and index.spec.access.mode in ("auto", "open")
-
-
-ENCODER_DEPLOYMENT = "encoder"
 
 
 def read_specs(documents: list[dict[str, Any]]) -> list[VisualIndex]:

@@ -47,7 +47,8 @@ def start(config: dict[str, Any], node: dict[str, Any]) -> None:
 
 def _target(application: dict[str, Any]) -> serve.RunTarget:
     build = TypeAdapter(ImportString).validate_python(application["import_path"])
-    return serve.RunTarget(build(application["args"]), application["name"], application["route_prefix"])
+    built = build({**application["args"], "deployments": application["deployments"]})
+    return serve.RunTarget(built, application["name"], application["route_prefix"])
 
 
 def watch(logs: Path) -> str:

@@ -73,9 +73,11 @@ async def test_an_older_database_is_refused_with_what_to_do(empty_dsn: str) -> N
     for at in (0, WORKS_ON_REVISION_1):
         if at:
             await migrate(empty_dsn, up_to=at)
-        with pytest.raises(ProblemError, match=rf"at schema revision {at}, .*run `visualindex migrate`"):
+        with pytest.raises(
+            ProblemError, match=rf"at schema revision {at}, .*run `visualindex database migrate`"
+        ):
             await check_revision(empty_dsn)
-        with pytest.raises(ProblemError, match="visualindex migrate"):
+        with pytest.raises(ProblemError, match="visualindex database migrate"):
             await Catalog.open(empty_dsn)
 
 
@@ -90,6 +92,8 @@ async def test_a_newer_database_is_used_if_it_allows_that(dsn: str) -> None:
         ProblemError, match=f"needs a release that knows revision {latest + 1}; this one knows {latest}"
     ):
         await check_revision(dsn)
+    with pytest.raises(ProblemError, match="run a newer release"):
+        await migrate(dsn)
 
 
 async def test_an_edited_revision_is_refused(dsn: str) -> None:

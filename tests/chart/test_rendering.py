@@ -24,6 +24,8 @@ from tests.chart.rendering import (
 from tests.chart.value_sets import VALUE_SETS
 
 from visualindex.spec import load_specs, parse_spec
+from visualindex_operator import children
+from visualindex_operator.settings import Settings
 
 CRD = "visualindexes.visualindex.dev.yaml"
 WARNING = 2
@@ -128,6 +130,43 @@ def test_the_operator_may_list_no_secret_and_start_no_pod() -> None:
     assert allowed["ray.io/rayclusters"] == {"get", "list", "watch"}
     assert "*" not in {verb for verbs in allowed.values() for verb in verbs}
     assert not any("*" in resource for resource in allowed)
+
+
+def test_the_operator_has_the_rights_to_all_that_it_makes() -> None:
+    allowed = rules(only(render(), "ClusterRole"))
+    watched = {"list", "watch", "delete"}
+    for resource, more in {
+        "ray.io/rayservices": watched,
+        "batch/jobs": watched,
+        "networking.k8s.io/networkpolicies": watched,
+        "policy/poddisruptionbudgets": watched,
+        "/secrets": set(),
+    }.items():
+        assert {"get", "create", "patch"} | more <= allowed[resource], resource
+    assert "get" in allowed["/services"]
+    assert {"get", "patch", "update"} <= allowed["visualindex.dev/visualindexes/status"]
+
+
+@pytest.mark.parametrize("values", [VALUE_SETS["redis"], VALUE_SETS["some namespaces"], {}], ids=str)
+def test_the_operator_understands_the_settings_it_is_given(values: dict[str, Any]) -> None:
+    variables = environment(only(render(values), "Deployment"))
+    settings = Settings.from_env(variables)
+    assert settings.image == variables["VISUALINDEX_OPERATOR_IMAGE"]
+    assert settings.namespaces == tuple(values.get("operator", {}).get("namespaces", ()))
+    assert (settings.redis is not None) == ("redis" in values)
+    assert settings.priority == 100
+
+
+def test_the_operator_is_let_through_to_ray_pods() -> None:
+    """By the NetworkPolicy that it makes for them itself."""
+    policy = children.network_policy("indexes", "fashion", [])
+    labels = next(pod["metadata"]["labels"] for name, pod in pods(render()) if name.endswith("-operator"))
+    admitted = [
+        peer["podSelector"]["matchLabels"]
+        for rule in policy["spec"]["ingress"]
+        for peer in rule.get("from", ())
+    ]
+    assert any(selector.items() <= labels.items() for selector in admitted)
 
 
 def test_a_single_operator_is_replaced_by_ending_it_first() -> None:

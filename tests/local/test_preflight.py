@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from visualindex.credentials import ACCESS_KEY_VARIABLE as ACCESS_KEY
+from visualindex.credentials import SECRET_KEY_VARIABLE as SECRET_KEY
 from visualindex.errors import ProblemError
 from visualindex.local.preflight import count_gpus, refuse_unrunnable
 from visualindex.local.supervisor import Options, Supervisor
-from visualindex.objectstore.opening import ACCESS_KEY, SECRET_KEY
 from visualindex.spec import API_VERSION, KIND, VisualIndex
 
 _CLIP = {"family": "open_clip", "model": "ViT-B-32", "checkpoint": "hub:laion2b_s34b_b79k"}

@@ -9,9 +9,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What never changes over a release's life: selectors are immutable. */}}
+{{/*
+What never changes over a release's life: selectors are immutable. The NetworkPolicies that the operator makes for Ray pods
+know operators by the name visualindex-operator.
+*/}}
 {{- define "visualindex.selector" -}}
-app.kubernetes.io/name: visualindex
+app.kubernetes.io/name: visualindex-{{ .component }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}

@@ -3,16 +3,21 @@
 from visualindex.catalog.catalog import Catalog
 from visualindex.catalog.changes import ChangeFollower, Changes, LogTrimmed
 from visualindex.catalog.connections import within
-from visualindex.catalog.embedded import EmbeddedPostgres
+from visualindex.catalog.embedded import EmbeddedPostgres, Listening
 from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
+from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
+from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
-from visualindex.catalog.migrate import check_revision, migrate
+from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
+from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.positions import Position, Token
+from visualindex.catalog.reaching import reach
 from visualindex.catalog.replicas import HoldingBackend, HoldingReplica, LogStatus, ReplicaPosition
 from visualindex.catalog.rows import Rows
 from visualindex.catalog.search_logs import Feedback, SearchLog
+from visualindex.catalog.trial_server import TrialServer
 
 __all__ = [
     "UNSET",
@@ -20,7 +25,9 @@ __all__ = [
     "Catalog",
     "ChangeFollower",
     "Changes",
+    "DeclaredKey",
     "EmbeddedPostgres",
+    "ErasedRows",
     "Feedback",
     "HoldingBackend",
     "HoldingReplica",
@@ -28,7 +35,9 @@ __all__ = [
     "ImageRecord",
     "ImageWrite",
     "IndexRecord",
+    "KeyChanges",
     "KeyRecord",
+    "Listening",
     "LogStatus",
     "LogTrimmed",
     "Page",
@@ -37,9 +46,13 @@ __all__ = [
     "Rows",
     "SearchLog",
     "Token",
+    "TrialServer",
     "Written",
     "check_revision",
+    "has_schema",
     "merge_patch",
     "migrate",
+    "reach",
+    "read_keys",
     "within",
 ]

@@ -8,14 +8,27 @@ from visualindex.catalog.erasures import Erasures
 from visualindex.catalog.facts import Facts
 from visualindex.catalog.idempotency import IdempotencyKeys
 from visualindex.catalog.images import Images
+from visualindex.catalog.index_erasure import IndexErasure
 from visualindex.catalog.indexes import Indexes
 from visualindex.catalog.keys import Keys
+from visualindex.catalog.managed_keys import ManagedKeys
 from visualindex.catalog.migrate import check_connection, stamp_if_restored
 from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.search_logs import SearchLogs
 
 
-class Catalog(Indexes, Images, Erasures, Replicas, Keys, SearchLogs, IdempotencyKeys, Facts):
+class Catalog(
+    Indexes,
+    IndexErasure,
+    Images,
+    Erasures,
+    Replicas,
+    Keys,
+    ManagedKeys,
+    SearchLogs,
+    IdempotencyKeys,
+    Facts,
+):
     """Everything in Postgres. Every method may raise ProblemError UNAVAILABLE, DEADLINE_EXCEEDED or STORAGE_FULL."""
 
     def __init__(self, connections: Connections) -> None:

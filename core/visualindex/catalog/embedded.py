@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -44,18 +45,34 @@ _SETTINGS = {
 }
 
 
-class EmbeddedPostgres:
-    """The server whose data is in `state_dir`/postgres. Blocking calls: keep them off event loops."""
+@dataclass(frozen=True)
+class Listening:
+    """Connections by TCP, for one user on one database, by password (scram-sha-256) alone."""
 
-    def __init__(self, state_dir: Path | str) -> None:
+    address: str
+    port: int
+    user: str
+    database: str
+
+
+class EmbeddedPostgres:
+    """The server whose data is in `state_dir`/postgres. Blocking calls: keep them off event loops.
+
+    Without `listening` it takes connections through a socket in its folder alone.
+    """
+
+    def __init__(self, state_dir: Path | str, *, listening: Listening | None = None) -> None:
         self._state = Path(state_dir).resolve()
+        self._listening = listening
         self.data = self._state / "postgres"
-        self._log = self._state / "postgres.log"
+        self.log = self._state / "postgres.log"
 
     @property
     def dsn(self) -> str:
         """The connection string; only processes of the user that started the server (or root) get in."""
-        return make_conninfo(host=str(self._socket_folder), user="postgres", dbname="postgres")
+        # The port is a part of the socket's name.
+        port = {"port": str(self._listening.port)} if self._listening else {}
+        return make_conninfo(host=str(self._socket_folder), user="postgres", dbname="postgres", **port)
 
     @property
     def bin(self) -> Path:
@@ -132,6 +149,7 @@ class EmbeddedPostgres:
         if (self.data / "PG_VERSION").exists():
             _let_through(self.data, account)
             return
+        _require_name()
         fresh = self._state / "postgres.new"
         shutil.rmtree(fresh, ignore_errors=True)
         _own(fresh, account)
@@ -170,13 +188,14 @@ class EmbeddedPostgres:
     def _launch(self) -> None:
         """Starts the server as nobody's child, so that it outlives us and leaves no zombie."""
         account = _account()
-        self._log.touch()
+        self.log.touch()
         if account:
-            os.chown(self._log, account.pw_uid, account.pw_gid)
+            os.chown(self.log, account.pw_uid, account.pw_gid)
         settings = {
             **_SETTINGS,
             "unix_socket_directories": str(self._socket_folder),
             "unix_socket_permissions": "0700",
+            **self._let_in(),
         }
         options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
         command = [
@@ -188,18 +207,27 @@ class EmbeddedPostgres:
             "-D",
             str(self.data),
             "-l",
-            str(self._log),
+            str(self.log),
             "-o",
             options,
         ]
         if self._program(command, account).returncode:
-            raise _failure("did not start", _tail(self._log))
+            raise _failure("did not start", _tail(self.log))
+
+    def _let_in(self) -> dict[str, str]:
+        """The settings of TCP, once the rules say who may come that way. The socket's folder lets nobody else in."""
+        if self._listening is None:
+            return {}
+        who = f"{self._listening.database} {self._listening.user}"
+        rules = ["local all all trust", *(f"host {who} {net} scram-sha-256" for net in ("0.0.0.0/0", "::/0"))]
+        (self.data / "pg_hba.conf").write_text("\n".join(rules) + "\n")
+        return {"listen_addresses": self._listening.address, "port": str(self._listening.port)}
 
     def _await_ready(self) -> None:
         try:
             psycopg.connect(self.dsn, connect_timeout=_CONNECT_S).close()
         except psycopg.OperationalError as error:
-            raise _failure(f"does not answer ({error})", _tail(self._log)) from error
+            raise _failure(f"does not answer ({error})", _tail(self.log)) from error
 
 
 def _binaries(data: Path) -> Path:
@@ -237,6 +265,18 @@ def _account() -> pwd.struct_passwd | None:
         detail = f"Postgres refuses to run as root and account {_ACCOUNT} cannot be created: create it, or be another user"
         raise ProblemError(ProblemType.UNAVAILABLE, detail) from error
     return pwd.getpwnam(_ACCOUNT)
+
+
+def _require_name() -> None:
+    """ProblemError where our user id has no name: initdb refuses to work for it."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        detail = (
+            f"user id {os.geteuid()} has no name here, and Postgres makes no database for such a user: "
+            "add one to /etc/passwd when the image is built (useradd --uid)"
+        )
+        raise ProblemError(ProblemType.UNAVAILABLE, detail) from None
 
 
 def _own(folder: Path, account: pwd.struct_passwd | None) -> None:

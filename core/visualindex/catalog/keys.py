@@ -32,9 +32,12 @@ class KeyRecord:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    managed_by: str | None
+    """The index whose directory of keys declares this one; None for a key made by hand."""
 
 
-_RECORD = "key_id, name, scopes, indexes, filter, created_at, expires_at, revoked_at"
+KEY_COLUMNS = "key_id, name, scopes, indexes, filter, created_at, expires_at, revoked_at, managed_by"
+"""What `key_of` reads."""
 
 
 class Keys:
@@ -54,12 +57,12 @@ class Keys:
         """A new key: its text (`vi_…`), which is not stored and cannot be shown again, and its record."""
         plaintext = PREFIX + secrets.token_urlsafe(32)
         query = f"""INSERT INTO api_keys (key_id, name, secret_digest, scopes, indexes, filter, expires_at)
-            VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {_RECORD}"""  # noqa: S608 (constants)
+            VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {KEY_COLUMNS}"""  # noqa: S608 (constants)
         values = (
             *(
                 uuid.uuid4(),
                 name,
-                _digest(plaintext),
+                key_digest(plaintext),
                 list(scopes),
                 None if indexes is None else list(indexes),
             ),
@@ -67,7 +70,7 @@ class Keys:
         )
 
         async def work(transaction: Transaction) -> KeyRecord:
-            return _key(*(await rows(transaction.connection, query, *values))[0])
+            return key_of(*(await rows(transaction.connection, query, *values))[0])
 
         return plaintext, await self.connections.write(work)
 
@@ -75,27 +78,31 @@ class Keys:
         """The record of a valid key; None if it is unknown, expired or revoked."""
         if not plaintext.startswith(PREFIX):
             return None
-        query = f"""SELECT {_RECORD} FROM api_keys WHERE secret_digest = %s AND revoked_at IS NULL
+        query = f"""SELECT {KEY_COLUMNS} FROM api_keys WHERE secret_digest = %s AND revoked_at IS NULL
             AND (expires_at IS NULL OR expires_at > now())"""  # noqa: S608 (constants)
 
         async def work(connection: Connection) -> KeyRecord | None:
-            found = await rows(connection, query, _digest(plaintext))
-            return _key(*found[0]) if found else None
+            found = await rows(connection, query, key_digest(plaintext))
+            return key_of(*found[0]) if found else None
 
         return await self.connections.read(work)
 
     async def list_keys(self) -> list[KeyRecord]:
         """All keys, newest first, the expired and revoked ones too."""
-        query = f"SELECT {_RECORD} FROM api_keys ORDER BY created_at DESC, key_id"  # noqa: S608 (constants)
+        query = f"SELECT {KEY_COLUMNS} FROM api_keys ORDER BY created_at DESC, key_id"  # noqa: S608 (constants)
 
         async def work(connection: Connection) -> list[KeyRecord]:
-            return [_key(*row) for row in await rows(connection, query)]
+            return [key_of(*row) for row in await rows(connection, query)]
 
         return await self.connections.read(work)
 
     async def revoke_key(self, key_id: UUID) -> bool:
-        """Ends the key at once; False if there is no such key or it was revoked before."""
-        query = "UPDATE api_keys SET revoked_at = now() WHERE key_id = %s AND revoked_at IS NULL"
+        """Ends the key at once; False if there is no such key or it was revoked before.
+
+        Nothing brings it back: a directory of keys that still declares it no longer manages it.
+        """
+        query = """UPDATE api_keys SET revoked_at = now(), managed_by = NULL
+            WHERE key_id = %s AND revoked_at IS NULL"""
 
         async def work(transaction: Transaction) -> bool:
             return await run(transaction.connection, query, key_id) == 1
@@ -103,9 +110,11 @@ class Keys:
         return await self.connections.write(work)
 
 
-def _digest(plaintext: str) -> bytes:
+def key_digest(plaintext: str) -> bytes:
+    """What is stored of a key's text."""
     return hashlib.sha256(plaintext.encode()).digest()
 
 
-def _key(key_id: UUID, name: str, scopes: list[str], indexes: list[str] | None, *rest: Any) -> KeyRecord:
+def key_of(key_id: UUID, name: str, scopes: list[str], indexes: list[str] | None, *rest: Any) -> KeyRecord:
+    """The record of a row of KEY_COLUMNS."""
     return KeyRecord(key_id, name, tuple(scopes), None if indexes is None else tuple(indexes), *rest)

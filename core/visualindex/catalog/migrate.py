@@ -53,7 +53,8 @@ def _revision(name: str, sql: str) -> Revision:
 async def migrate(dsn: str, *, up_to: int | None = None) -> list[str]:
     """Brings the schema to this release's revision (or to `up_to`) and stamps a restored database.
 
-    Safe to run from several places at once. Returns the names of the revisions it applied.
+    Safe to run from several places at once. Returns the names of the revisions it applied. Raises ProblemError UNAVAILABLE
+    when the schema is newer than this release can work with.
     """
     connections = await Connections.open(
         dsn, max_connections=1, application_name="visualindex-migrate", timeout_s=600
@@ -72,6 +73,19 @@ async def check_revision(dsn: str) -> None:
     connections = await Connections.open(dsn, max_connections=1)
     try:
         await connections.read(check_connection)
+    finally:
+        await connections.close()
+
+
+async def has_schema(dsn: str) -> bool:
+    """Whether a release of ours was ever at work in this database."""
+
+    async def work(connection: Connection) -> bool:
+        return bool(await _recorded(connection))
+
+    connections = await Connections.open(dsn, max_connections=1)
+    try:
+        return await connections.read(work)
     finally:
         await connections.close()
 
@@ -99,6 +113,7 @@ async def _apply(connection: Connection, up_to: int | None) -> list[str]:
     known = revisions()
     recorded = await _recorded(connection)
     _refuse_edited(recorded, known)
+    _refuse_newer(recorded, known)
     present = {number for number, *_ in recorded}
     missing = [revision for revision in known if revision.number not in present]
     wanted = [revision for revision in missing if up_to is None or revision.number <= up_to]
@@ -129,20 +144,35 @@ def _refuse_edited(recorded: Iterable[TupleRow], known: list[Revision]) -> None:
             raise ProblemError(ProblemType.UNAVAILABLE, detail)
 
 
+def _refuse_newer(recorded: list[TupleRow], known: list[Revision]) -> None:
+    problem = _too_new(recorded, known[-1].number)
+    if problem:
+        raise ProblemError(ProblemType.UNAVAILABLE, problem)
+
+
 def _misfit(recorded: list[TupleRow], known: list[Revision]) -> str | None:
     latest = known[-1].number
-    at = max((number for number, *_ in recorded), default=0)
+    at = _reached(recorded)
     if at < latest:
         return (
-            f"the database is at schema revision {at}, this release needs {latest}: run `visualindex migrate`"
+            f"the database is at schema revision {at}, this release needs {latest}: "
+            "run `visualindex database migrate`"
         )
+    return _too_new(recorded, latest)
+
+
+def _too_new(recorded: list[TupleRow], latest: int) -> str | None:
     needed = max((reader for number, _, reader in recorded if number > latest), default=0)
     if needed > latest:
         return (
-            f"the database is at schema revision {at}, which needs a release that knows revision {needed}; "
+            f"the database is at schema revision {_reached(recorded)}, which needs a release that knows revision {needed}; "
             f"this one knows {latest}: run a newer release"
         )
     return None
+
+
+def _reached(recorded: list[TupleRow]) -> int:
+    return max((number for number, *_ in recorded), default=0)
 
 
 async def _stamp(connection: Connection) -> bool:

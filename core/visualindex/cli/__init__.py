@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from visualindex.cli.collections import collections
+from visualindex.cli.database import database
 from visualindex.cli.demo import demo
 from visualindex.cli.doctor import doctor
 from visualindex.cli.encoder import encoder
@@ -55,6 +56,7 @@ app.command()(search)
 app.command()(validate)
 app.command()(doctor)
 app.add_typer(keys, name="keys")
+app.add_typer(database, name="database")
 app.add_typer(encoder, name="encoder")
 app.add_typer(collections, name="collections")
 

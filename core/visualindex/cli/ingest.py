@@ -17,24 +17,28 @@ if TYPE_CHECKING:
 _SHOWN_FAILURES = 10
 
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="Folder, manifest (CSV, JSONL, Parquet), list of addresses (.txt), picture, or address.",
+        show_default=False,
+    ),
+]
+Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Pictures on their way at once.")]
+Failures = Annotated[
+    Path, typer.Option(help="Where pictures that were refused are listed, one JSON object a line.")
+]
+Again = Annotated[bool, typer.Option("--again", help="Send everything, also what an earlier run sent.")]
+
+
 def ingest(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="Folder, manifest (CSV, JSONL, Parquet), list of addresses (.txt), picture, or address.",
-            show_default=False,
-        ),
-    ],
+    source: Source,
     index: IndexOption = None,
     service: ServiceUrl = DEFAULT_SERVICE,
     api_key: ApiKey = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Pictures on their way at once.")] = 8,
-    failures: Annotated[
-        Path, typer.Option(help="Where pictures that were refused are listed, one JSON object a line.")
-    ] = Path("visualindex-failures.jsonl"),
-    again: Annotated[
-        bool, typer.Option("--again", help="Send everything, also what an earlier run sent.")
-    ] = False,
+    concurrency: Concurrency = 8,
+    failures: Failures = Path("visualindex-failures.jsonl"),
+    again: Again = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as JSON, and no progress bar.")
     ] = False,
@@ -44,13 +48,39 @@ def ingest(
     A manifest has the columns path or image_url, and key, category, url, metadata if you like; other columns become
     metadata. A second run sends what is new or changed. Exit code 0: all stored; 1: some refused, or stopped early.
     """
+    take_in(
+        source,
+        index,
+        service,
+        api_key,
+        concurrency=concurrency,
+        failures=failures,
+        again=again,
+        as_json=as_json,
+        known_as=service,
+    )
+
+
+def take_in(
+    source: str,
+    index: str | None,
+    service: str,
+    api_key: str | None,
+    *,
+    concurrency: int,
+    failures: Path,
+    again: bool,
+    as_json: bool,
+    known_as: str,
+) -> None:
+    """Do what `ingest` does; `known_as` names the service in the journal, where its address differs from run to run."""
     from visualindex.cli.journal import Journal, journal_path
     from visualindex.client import Client
 
     with Client(service, api_key=api_key) as client:
         view = only_index(client, index)
     location = source if "://" in source else str(Path(source).resolve())
-    with Journal(journal_path(service, view.name, view.fingerprint, location)) as journal:
+    with Journal(journal_path(known_as, view.name, view.fingerprint, location)) as journal:
         if again or _is_outdated(journal, view):
             journal.clear()
         try:

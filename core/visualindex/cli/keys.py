@@ -85,7 +85,10 @@ def list_(
         indexes = ", ".join(record.indexes) if record.indexes is not None else "all indexes"
         bound = " filtered" if record.filter else ""
         scopes = ", ".join(record.scopes)
-        typer.echo(f"{record.key_id}  {_state_of(record):<8} {record.name}: {scopes} on {indexes}{bound}")
+        managed = f" (declared by index {record.managed_by})" if record.managed_by else ""
+        typer.echo(
+            f"{record.key_id}  {_state_of(record):<8} {record.name}: {scopes} on {indexes}{bound}{managed}"
+        )
 
 
 @keys.command()
@@ -190,6 +193,7 @@ def _document(record: "KeyRecord") -> dict[str, object]:
         "scopes": list(record.scopes),
         "indexes": None if record.indexes is None else list(record.indexes),
         "filter": record.filter,
+        "managed_by": record.managed_by,
         "created_at": record.created_at.isoformat(),
         "expires_at": record.expires_at.isoformat() if record.expires_at else None,
     }

@@ -9,8 +9,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from visualindex.credentials import ACCESS_KEY_VARIABLE as ACCESS_KEY
+from visualindex.credentials import SECRET_KEY_VARIABLE as SECRET_KEY
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.objectstore.opening import ACCESS_KEY, SECRET_KEY
 from visualindex.spec import VisualIndex
 from visualindex.spec.models import EncoderSpec
 

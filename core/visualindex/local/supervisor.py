@@ -17,12 +17,13 @@ import httpx
 
 from visualindex.catalog import EmbeddedPostgres, migrate
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.footprint import gateway_replicas, local_cpus
 from visualindex.local.ports import pick, require_free
 from visualindex.local.preflight import refuse_unrunnable
 from visualindex.local.processes import kill_stack, with_children
 from visualindex.local.ray_head import METRICS_PORT, RayHead
 from visualindex.local.state import MARK, STATE_VARIABLE, Running, StateDir
-from visualindex.serve_config import cpus_needed, serve_config, serve_environment
+from visualindex.serve_config import serve_config, serve_environment
 from visualindex.spec import VisualIndex
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class Supervisor:
 
     def _start_ray(self, dsn: str) -> None:
         self._say("starting Ray Serve")
-        cpus = max(os.cpu_count() or 1, math.ceil(cpus_needed(self._resources)) + 1)
+        cpus = max(os.cpu_count() or 1, math.ceil(local_cpus(self._resources)) + 1)
         metrics_port = METRICS_PORT if self._ray is None else self._ray.metrics_port
         self._ray = RayHead(self._state, self._environment(dsn), cpus, metrics_port)
         self._ray.start(serve_config(self._resources, host=self._options.host, port=self._options.port))
@@ -172,6 +173,7 @@ class Supervisor:
             MARK: self._state.mark,
             "VISUALINDEX_MODE": "local",
             "VISUALINDEX_LISTEN_HOST": self._options.host,
+            "VISUALINDEX_GATEWAYS_HERE": str(max(gateway_replicas(r.spec) for r in self._resources)),
             "VISUALINDEX_POSTGRES_DSN": dsn,
             STATE_VARIABLE: str(self._state.path),
             "RAY_AUTH_MODE": "token",

@@ -1,7 +1,8 @@
 """Where originals, thumbnails and generations live: one facade over a local folder and an S3 bucket."""
 
 from visualindex.objectstore.base import ObjectStat, ObjectStore
-from visualindex.objectstore.layout import original_key, thumbnail_key, thumbnail_keys
+from visualindex.objectstore.erasing import erase_prefix
+from visualindex.objectstore.layout import index_prefix, original_key, thumbnail_key, thumbnail_keys
 from visualindex.objectstore.local import LocalObjectStore
 from visualindex.objectstore.opening import open_store
 
@@ -9,6 +10,8 @@ __all__ = [
     "LocalObjectStore",
     "ObjectStat",
     "ObjectStore",
+    "erase_prefix",
+    "index_prefix",
     "open_store",
     "original_key",
     "thumbnail_key",

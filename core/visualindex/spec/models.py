@@ -105,6 +105,13 @@ class EncoderSpec(SpecModel):
             )
         return self
 
+    @property
+    def in_gateway(self) -> bool:
+        """Whether the encoder lives in the gateways: on CPU that saves a hop, on GPU it would waste GPUs."""
+        if self.placement == "auto":
+            return self.num_gpus == 0 and self.device != "cuda"
+        return self.placement == "gateway"
+
     @model_validator(mode="after")
     def _gpus_can_be_shared_so(self) -> "EncoderSpec":
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
@@ -177,7 +184,7 @@ class GatewaySpec(SpecModel):
         default=0,
         ge=0,
         le=256,
-        description="Image decoding processes per gateway; 0 takes one per two CPU cores.",
+        description="Image decoding processes per gateway; 0 takes one per two CPU cores, and 2 on a cluster.",
     )
 
 
@@ -416,8 +423,8 @@ class RaySpec(SpecModel):
         max_length=512,
         description="Container image of the Ray pods; default: the operator's own.",
     )
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
-        default="IfNotPresent", description="When the image is pulled."
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="When the image is pulled; default: as the operator was installed with."
     )
     image_pull_secrets: tuple[str, ...] = Field(
         default=(), max_length=16, description="Secrets with the credentials of the image's registry."

@@ -1,0 +1,112 @@
+"""What an index takes of a cluster: logical CPUs, GPUs, memory and database connections, from its spec alone."""
+
+from dataclasses import dataclass
+
+from visualindex.spec import Spec, VisualIndex
+
+GATEWAY_CPUS = 0.5
+"""Logical CPUs a gateway replica reserves."""
+SHARD_CPUS = 0.25
+"""Logical CPUs a shard replica reserves."""
+ENCODER_CPUS = 0.5
+"""Logical CPUs a replica of an encoder deployment reserves."""
+_MIB = 1024**2
+GATEWAY_BYTES = 256 * _MIB
+"""A gateway's process without encoder and pictures: 190 MiB resident under Ray, the rest is for requests."""
+SHARD_BYTES = 256 * _MIB
+"""A shard's process without vectors: 192 MiB resident under Ray."""
+ENCODER_BYTES = 192 * _MIB
+"""The process of an encoder deployment without its model."""
+LITE0_BYTES = 256 * _MIB
+"""EfficientNet-Lite0 in OpenVINO: 158 MiB resident after loading, more while batches are encoded."""
+TORCH_MODEL_BYTES = 3 * 1024 * _MIB
+"""torch and a model of some hundred million parameters: an estimate; say `ray.workers.memory` for a larger one."""
+DECODER_BYTES = 48 * _MIB
+"""A decoding process between pictures: 22 MiB of its own."""
+_DECODE_WORKERS = 2
+_BYTES_PER_PIXEL = 24  # as much as a decoder may take
+CONNECTIONS_PER_SHARD = 2
+"""Database connections a shard replica may hold."""
+
+
+@dataclass(frozen=True)
+class Cpus:
+    """Logical CPUs that the replicas of a role reserve together."""
+
+    gateways: float
+    shards: float
+    encoders: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.gateways + self.shards + self.encoders
+
+
+def cpus_of(spec: Spec) -> Cpus:
+    """The logical CPUs that an index's replicas reserve, by role."""
+    return Cpus(
+        gateways=gateway_replicas(spec) * GATEWAY_CPUS,
+        shards=shard_replicas(spec) * SHARD_CPUS,
+        encoders=encoder_replicas(spec) * ENCODER_CPUS,
+    )
+
+
+def gpus_of(spec: Spec) -> float:
+    """The GPUs that an index's encoders reserve."""
+    return encoder_replicas(spec) * spec.encoder.num_gpus
+
+
+def gateway_replicas(spec: Spec) -> int:
+    """Gateways of an index."""
+    return spec.replicas(spec.gateway.replicas)
+
+
+def shard_replicas(spec: Spec) -> int:
+    """Replicas of all shards together."""
+    return spec.index.shards * spec.replicas(spec.index.replicas)
+
+
+def encoder_replicas(spec: Spec) -> int:
+    """Replicas of the encoder's deployment: none where gateways encode."""
+    return 0 if spec.encoder.in_gateway else spec.replicas(spec.encoder.replicas)
+
+
+def postgres_connections(spec: Spec) -> int:
+    """The most connections an index's replicas may hold to its database at once."""
+    gateways = gateway_replicas(spec) * spec.postgres.max_connections
+    return gateways + shard_replicas(spec) * CONNECTIONS_PER_SHARD
+
+
+def local_cpus(resources: list[VisualIndex]) -> float:
+    """The logical CPUs that all replicas of a local service, with its one gateway for all, reserve together."""
+    each = [cpus_of(resource.spec) for resource in resources]
+    return max(c.gateways for c in each) + sum(c.shards + c.encoders for c in each)
+
+
+def decode_workers(spec: Spec) -> int:
+    """Decoding processes of a gateway on a cluster, whose nodes may have many more cores than a pod may use."""
+    return spec.gateway.decode_workers or _DECODE_WORKERS
+
+
+def gateway_memory(spec: Spec) -> int:
+    """Bytes a gateway replica may take: its process, encoder and decoders, and one largest picture and body on their way."""
+    encoder = _encoder_bytes(spec) if spec.encoder.in_gateway else 0
+    picture = spec.limits.image_pixels * _BYTES_PER_PIXEL + spec.limits.image_bytes * 4
+    return (
+        GATEWAY_BYTES + encoder + decode_workers(spec) * DECODER_BYTES + picture + spec.limits.request_bytes
+    )
+
+
+def shard_memory(spec: Spec) -> int:
+    """Bytes a shard replica may take: its budget, and the process around it."""
+    return SHARD_BYTES + spec.index.memory_per_shard
+
+
+def encoder_memory(spec: Spec) -> int:
+    """Bytes a replica of an encoder deployment may take, GPU memory not counted."""
+    return ENCODER_BYTES + _encoder_bytes(spec)
+
+
+def _encoder_bytes(spec: Spec) -> int:
+    return LITE0_BYTES if spec.encoder.family == "efficientnet-lite0" else TORCH_MODEL_BYTES

@@ -1,0 +1,161 @@
+"""What a changed spec will cause, before it happens."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from visualindex.planning.shape import ClusterShape, cluster_shape
+from visualindex.spec import Spec, VisualIndex
+from visualindex.spec.models import ObjectMeta
+from visualindex.spec.quantities import format_bytes, parse_bytes
+from visualindex.spec.status import ChangeKind, Footprint, Plan
+
+_ENCODER_IDENTITY = ("family", "model", "checkpoint", "dimension", "projection")
+_MOST_LINES = 20
+
+
+def same_encoder(one: Spec, other: Spec) -> bool:
+    """Whether both specs name the same space of vectors."""
+    return all(getattr(one.encoder, key) == getattr(other.encoder, key) for key in _ENCODER_IDENTITY)
+
+
+def with_encoder_of(wanted: Spec, served: Spec) -> Spec:
+    """`wanted`, with the space of vectors that `served` has: what can be carried out before everything is encoded anew."""
+    kept = {key: getattr(served.encoder, key) for key in _ENCODER_IDENTITY}
+    return wanted.model_copy(update={"encoder": wanted.encoder.model_copy(update=kept)})
+
+
+def describe_change(applied: Spec, wanted: Spec, images: int | None, name: str) -> Plan | None:
+    """What going from `applied` to `wanted` causes; None when nothing that runs or is stored changes.
+
+    `images` is the number of images in the index, None when it is not known; then there may be some.
+    """
+    lines = list(_differences(_plain(applied), _plain(wanted)))
+    if not lines:
+        return None
+    before, after = _shape(applied, name), _shape(wanted, name)
+    kind = _kind(applied, wanted, images, before, after)
+    footprints = _footprints(kind, (applied, before), (wanted, after))
+    return Plan(
+        id=_identifier(applied, wanted),
+        change=kind,
+        state="Proceeding",
+        summary=_shortened([*_consequences(kind, applied, wanted, images), *lines]),
+        before=footprints[0],
+        during=footprints[1],
+        after=footprints[2],
+    )
+
+
+def describe_creation(wanted: Spec, name: str) -> Plan:
+    """What starting to serve an index causes."""
+    after = Footprint() if wanted.suspend else _shape(wanted, name).footprint([wanted])
+    return Plan(
+        id=_identifier(wanted, wanted),
+        change="Create",
+        state="Proceeding",
+        summary=["the service starts for the first time"],
+        during=after,
+        after=after,
+    )
+
+
+def _kind(
+    applied: Spec, wanted: Spec, images: int | None, before: ClusterShape, after: ClusterShape
+) -> ChangeKind:
+    if applied.suspend != wanted.suspend:
+        return "Suspend" if wanted.suspend else "Resume"
+    if images != 0 and not same_encoder(applied, wanted):
+        return "Reindex"
+    if before.identity() == after.identity():
+        return "InPlace"
+    return "Recreate" if wanted.ray.upgrade == "Recreate" else "NewCluster"
+
+
+def _footprints(
+    kind: ChangeKind, old: tuple[Spec, ClusterShape], new: tuple[Spec, ClusterShape]
+) -> tuple[Footprint, Footprint, Footprint]:
+    nothing = Footprint()
+    before = nothing if old[0].suspend else old[1].footprint([old[0]])
+    after = nothing if new[0].suspend else new[1].footprint([new[0]])
+    if kind in ("Suspend", "Resume"):
+        return before, before if kind == "Suspend" else after, after
+    if kind == "NewCluster":
+        return before, sum_of(before, after), after
+    return before, max(before, after, key=lambda footprint: footprint.pods), after
+
+
+def sum_of(one: Footprint, other: Footprint) -> Footprint:
+    """Both together: what two clusters side by side take."""
+    millis = _millis(one.cpus) + _millis(other.cpus)
+    return Footprint(
+        pods=one.pods + other.pods,
+        replicas=one.replicas + other.replicas,
+        cpus=f"{millis}m" if millis % 1000 else str(millis // 1000),
+        memory=format_bytes(_bytes(one.memory) + _bytes(other.memory)),
+        gpus=one.gpus + other.gpus,
+    )
+
+
+def _consequences(kind: ChangeKind, applied: Spec, wanted: Spec, images: int | None) -> Iterator[str]:
+    if kind == "Reindex":
+        count = "all images" if images is None else f"{images:,} images"
+        yield f"{count} must be encoded again; until then the old encoder serves"
+    if kind == "NewCluster":
+        yield "a second cluster starts beside the first and takes over: no search fails"
+    if kind == "Recreate":
+        yield "the cluster ends and starts again: searches fail for a minute or more"
+    if kind == "Suspend":
+        yield "everything that runs ends; data stays"
+    if kind == "InPlace" and applied.index.replicas == wanted.index.replicas:
+        yield "within the running cluster"
+
+
+def _shape(spec: Spec, name: str) -> ClusterShape:
+    resource = VisualIndex(
+        api_version="visualindex.dev/v1alpha1", kind="VisualIndex", metadata=ObjectMeta(name=name), spec=spec
+    )
+    return cluster_shape([resource])
+
+
+def _plain(spec: Spec) -> dict[str, Any]:
+    """What is compared: policies say how to change, and change nothing themselves."""
+    policies = {"change_policy", "deletion_policy", "deletion_timeout_seconds"}
+    plain: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude=policies)
+    for key in ("upgrade", "gpuBudget"):
+        plain["ray"].pop(key, None)
+    return plain
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted({*before, *after}):
+            below = f"{path}.{key}" if path else key
+            yield from _differences(before.get(key), after.get(key), below)
+    elif before != after:
+        yield f"{path}: {_text(before)} → {_text(after)}"
+
+
+def _text(value: Any) -> str:
+    text = "unset" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    if len(lines) <= _MOST_LINES:
+        return lines
+    return [*lines[: _MOST_LINES - 1], f"and {len(lines) - _MOST_LINES + 1} more"]
+
+
+def _identifier(applied: Spec, wanted: Spec) -> str:
+    text = json.dumps([_plain(applied), _plain(wanted)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _millis(cpus: str) -> int:
+    return int(cpus[:-1]) if cpus.endswith("m") else int(cpus) * 1000
+
+
+def _bytes(memory: str) -> int:
+    return int(parse_bytes(memory))

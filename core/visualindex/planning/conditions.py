@@ -1,0 +1,132 @@
+"""Conditions: what was seen of an index, in the words that programs and people read."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+
+from visualindex.planning.observations import Check, MemberObserved
+from visualindex.spec.status import Condition, ConditionType, Plan
+
+
+class Reason(StrEnum):
+    """`reason` of a condition; docs/operations.md explains each."""
+
+    # Ready
+    SEARCH_ANSWERS = "SearchAnswers"
+    NOT_ANSWERING = "NotAnswering"
+    DEPENDENCY_MISSING = "DependencyMissing"
+    SUSPENDED = "Suspended"
+    DELETING = "Deleting"
+    INVALID_SPEC = "InvalidSpec"
+    # ServingReady
+    RUNNING = "Running"
+    STARTING = "Starting"
+    DEPLOY_FAILED = "DeployFailed"
+    CLUSTER_UNREACHABLE = "ClusterUnreachable"
+    CLUSTER_REFUSED = "ClusterRefused"
+    KUBERAY_MISSING = "KubeRayMissing"
+    NAME_TAKEN = "NameTaken"
+    # StorageReady, MetadataReady
+    CONNECTED = "Connected"
+    NOT_CONFIGURED = "NotConfigured"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105 - a word, not a secret
+    SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
+    UNREACHABLE = "Unreachable"
+    FOLDER_DECLARED = "FolderDeclared"
+    MIGRATING = "Migrating"
+    MIGRATION_FAILED = "MigrationFailed"
+    # Degraded
+    AS_WANTED = "AsWanted"
+    PARTS_MISSING = "PartsMissing"
+    NO_FAULT_TOLERANCE = "NoFaultTolerance"
+    SETTINGS_DIFFER = "SettingsDiffer"
+    # Paused
+    ANNOTATED = "Annotated"
+    NOT_PAUSED = "NotPaused"
+    # UpgradeBlocked
+    NOT_BLOCKED = "NotBlocked"
+    GPU_BUDGET = "GpuBudget"
+    APPROVAL_NEEDED = "ApprovalNeeded"
+    # ReindexRequired
+    ENCODER_CHANGED = "EncoderChanged"
+    SAME_ENCODER = "SameEncoder"
+
+
+def condition(type_: ConditionType, holds: bool | None, reason: str, message: str = "") -> Condition:
+    """A condition without its time; None is Unknown."""
+    status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
+    return Condition(type=type_, status=status, reason=reason, message=message)
+
+
+def metadata_ready(observed: MemberObserved) -> Condition:
+    """The database answers, and has this release's schema and the index's keys."""
+    dependencies = observed.dependencies
+    if not dependencies.metadata.ok:
+        return _of_check("MetadataReady", dependencies.metadata)
+    if not dependencies.keys.ok:
+        return _of_check("MetadataReady", dependencies.keys)
+    if dependencies.migration == "failed":
+        return condition("MetadataReady", False, Reason.MIGRATION_FAILED, dependencies.migration_message)
+    if dependencies.migration != "done":
+        message = "the database is being brought to this release's schema"
+        return condition("MetadataReady", False, Reason.MIGRATING, message)
+    return _of_check("MetadataReady", dependencies.metadata)
+
+
+def storage_ready(observed: MemberObserved) -> Condition:
+    """The object store takes writes."""
+    return _of_check("StorageReady", observed.dependencies.storage)
+
+
+def serving_ready(observed: MemberObserved) -> Condition:
+    """The applications run."""
+    serving = observed.serving
+    if serving.running:
+        return condition("ServingReady", True, Reason.RUNNING, serving.message)
+    reason = serving.reason or (Reason.DEPLOY_FAILED if serving.failed else Reason.STARTING)
+    return condition("ServingReady", False, reason, serving.message)
+
+
+def ready(observed: MemberObserved, others: Sequence[Condition]) -> Condition:
+    """A search through the Service answers; else the first thing that is missing."""
+    if observed.serving.answers is None:
+        return condition("Ready", True, Reason.SEARCH_ANSWERS, "searches are answered")
+    missing = [c for c in others if c.status != "True"]
+    if missing:
+        return condition(
+            "Ready", False, Reason.DEPENDENCY_MISSING, f"{missing[0].type}: {missing[0].message}"
+        )
+    return condition("Ready", False, Reason.NOT_ANSWERING, observed.serving.answers)
+
+
+def upgrade_blocked(plan: Plan | None, gpu_budget: int | None) -> Condition:
+    """A change of the spec waits for a person."""
+    if plan is not None and plan.state == "Blocked":
+        message = (
+            f"two clusters side by side take {plan.during.gpus} GPUs, ray.gpuBudget is {gpu_budget}: raise it, or approve "
+            f"an outage with the annotation visualindex.dev/approve={plan.id}"
+        )
+        return condition("UpgradeBlocked", True, Reason.GPU_BUDGET, message)
+    if plan is not None and plan.state == "Waiting":
+        message = f"the change waits for the annotation visualindex.dev/approve={plan.id}"
+        return condition("UpgradeBlocked", True, Reason.APPROVAL_NEEDED, message)
+    return condition("UpgradeBlocked", False, Reason.NOT_BLOCKED)
+
+
+def stamped(
+    new: Sequence[Condition], old: Sequence[Condition], generation: int, now: datetime
+) -> list[Condition]:
+    """The conditions with their times: `last_transition_time` moves only when `status` does."""
+    before = {c.type: c for c in old}
+    text = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return [_stamp(c, before.get(c.type), generation, text) for c in new]
+
+
+def _stamp(new: Condition, old: Condition | None, generation: int, now: str) -> Condition:
+    since = old.last_transition_time if old is not None and old.status == new.status else now
+    return new.model_copy(update={"observed_generation": generation, "last_transition_time": since or now})
+
+
+def _of_check(type_: ConditionType, check: Check) -> Condition:
+    return condition(type_, check.ok, check.reason, check.message)

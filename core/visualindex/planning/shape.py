@@ -1,0 +1,249 @@
+"""The pods a group of indexes needs: what `kubectl` would call the shape of the cluster, derived from specs alone.
+
+Sizes come from what one index needs per pod, counts from how often it is replicated, so that more replicas mean more pods
+of the same kind: that is a change within a running cluster, while another size of pod needs a new one.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from visualindex.footprint import (
+    ENCODER_CPUS,
+    GATEWAY_CPUS,
+    SHARD_CPUS,
+    encoder_replicas,
+    gateway_replicas,
+    gpus_of,
+    shard_replicas,
+)
+from visualindex.serve_config import ROLES, serve_environment
+from visualindex.spec import Spec, VisualIndex
+from visualindex.spec.models import PodSpec, RaySpec
+from visualindex.spec.quantities import format_bytes
+from visualindex.spec.status import Footprint
+
+MIB = 1024**2
+HEAD_MEMORY = 2048 * MIB
+NODE_MEMORY = 768 * MIB
+"""A worker's own processes: raylet, agents, proxy."""
+GATEWAY_MEMORY = 768 * MIB
+"""A gateway with the bundled encoder and two decoders."""
+ENCODER_MEMORY = 1536 * MIB
+SHARD_MEMORY = 256 * MIB
+"""A shard replica beside its budget for vectors."""
+_GATEWAYS_PER_POD = 2
+_HEAD_CPU_MILLIS = 300
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pods of one kind. `cpu_millis` and `memory` (bytes) are of one pod; `logical_cpus` is what Ray may hand out of it."""
+
+    name: str
+    replicas: int
+    cpu_millis: int
+    memory: int
+    logical_cpus: int
+    pod: PodSpec = field(default_factory=PodSpec)
+    gpus: int = 0
+    gpu_resource: str = ""
+    max_replicas: int | None = None
+    roles: tuple[str, ...] = ()
+    """The roles whose replicas the pods take: keys of `serve_config.ROLES`."""
+
+
+@dataclass(frozen=True)
+class ClusterShape:
+    """Everything about a group's pods that does not depend on Kubernetes."""
+
+    ray: RaySpec
+    head: Group
+    groups: tuple[Group, ...]
+    environment: Mapping[str, str]
+
+    def identity(self) -> str:
+        """Changes exactly when running pods cannot be kept: counts and tolerations may change without."""
+        groups = [_lasting(group) for group in (self.head, *self.groups)]
+        ray = self.ray.model_dump(
+            mode="json", exclude={"head", "workers", "gpu_workers", "gpu_budget", "upgrade", "cluster"}
+        )
+        text = json.dumps([ray, groups, dict(self.environment)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def workers(self) -> int:
+        """Pods that carry replicas of gateways or shards, the fewest of a group."""
+        return min((group.replicas for group in self.groups if group.name != "gpu"), default=1)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all pods together."""
+        return sum(group.gpus * group.replicas for group in self.groups)
+
+    def footprint(self, specs: Sequence[Spec]) -> Footprint:
+        """What the pods take together, with the replicas of `specs` on them."""
+        pods = (self.head, *self.groups)
+        millis = sum(group.cpu_millis * group.replicas for group in pods)
+        memory = sum(group.memory * group.replicas for group in pods)
+        return Footprint(
+            pods=sum(group.replicas for group in pods),
+            replicas=sum(replica_count(spec) for spec in specs),
+            cpus=_cpus(millis),
+            memory=format_bytes(memory),
+            gpus=self.gpus,
+        )
+
+
+def cluster_shape(members: Sequence[VisualIndex]) -> ClusterShape:
+    """The pods for `members`, oldest first: the first one's `spec.ray` holds for all."""
+    ray = members[0].spec.ray
+    if ray.mode == "External":
+        return ClusterShape(ray, Group("head", 0, 0, 0, 0), (), {})
+    specs = [member.spec for member in members]
+    groups = _by_role(ray, specs) if ray.workers.layout == "ByRole" else [_together(ray, specs)]
+    gpu = _gpu(ray, specs)
+    environment = {**serve_environment(list(members)), **_layout_marker(members)}
+    return ClusterShape(ray, _head(ray), (*groups, *([gpu] if gpu else [])), environment)
+
+
+def resolved(spec: Spec, image: str, redis: Any = None) -> Spec:
+    """The spec with what the operator was installed with in place of what it leaves open."""
+    ray = spec.ray
+    changed = ray.model_copy(update={"image": ray.image or image, "redis": ray.redis or redis})
+    return spec.model_copy(update={"ray": changed})
+
+
+def replica_count(spec: Spec) -> int:
+    """Replicas of gateways, shards and encoder deployments."""
+    return gateway_replicas(spec) + shard_replicas(spec) + encoder_replicas(spec)
+
+
+def _uses_gpu(spec: Spec) -> bool:
+    return gpus_of(spec) > 0
+
+
+def _encodes_on_cpu_workers(spec: Spec) -> bool:
+    return encoder_replicas(spec) > 0 and not _uses_gpu(spec)
+
+
+def _head(ray: RaySpec) -> Group:
+    return _sized(Group("head", 1, _HEAD_CPU_MILLIS, HEAD_MEMORY, 0, ray.head))
+
+
+def _together(ray: RaySpec, specs: Sequence[Spec]) -> Group:
+    gateway, shard = _gateway_pod(specs), _shard_pod(specs, lambda spec: spec.index.shards)
+    pods = ray.workers.replicas or sum(_copies(spec) for spec in specs)
+    whole = Group(
+        name="worker",
+        replicas=pods,
+        cpu_millis=gateway.cpu_millis + shard.cpu_millis,
+        memory=gateway.memory + shard.memory - NODE_MEMORY,
+        logical_cpus=gateway.logical_cpus + shard.logical_cpus,
+        pod=ray.workers,
+        max_replicas=ray.workers.max_replicas,
+        roles=tuple(ROLES),
+    )
+    return _sized(whole)
+
+
+def _by_role(ray: RaySpec, specs: Sequence[Spec]) -> list[Group]:
+    workers = ray.workers
+    gateways = workers.replicas or sum(
+        math.ceil(gateway_replicas(spec) / _GATEWAYS_PER_POD) for spec in specs
+    )
+    shards = workers.replicas or sum(shard_replicas(spec) for spec in specs)
+    pair = (
+        replace(_gateway_pod(specs), name="gateway", replicas=max(gateways, _least(specs))),
+        replace(_shard_pod(specs, lambda _: 1), name="shard", replicas=shards),
+    )
+    return [_sized(replace(group, pod=workers, max_replicas=workers.max_replicas)) for group in pair]
+
+
+def _gateway_pod(specs: Sequence[Spec]) -> Group:
+    """A pod with room for the gateways, and encoders on the CPU, of the largest index."""
+    encoders = 1 if any(_encodes_on_cpu_workers(s) for s in specs) else 0
+    memory = NODE_MEMORY + _GATEWAYS_PER_POD * (GATEWAY_MEMORY + encoders * ENCODER_MEMORY)
+    cpus = _GATEWAYS_PER_POD * (GATEWAY_CPUS + encoders * ENCODER_CPUS)
+    return Group(
+        "gateway", 1, int(cpus * 1000), memory, math.ceil(cpus * len(specs)) + 1, roles=("gateway", "encoder")
+    )
+
+
+def _shard_pod(specs: Sequence[Spec], shards_on_a_pod: Any) -> Group:
+    """A pod with room for `shards_on_a_pod` shards of the largest index."""
+    memory = max(shards_on_a_pod(s) * (s.index.memory_per_shard + SHARD_MEMORY) for s in specs)
+    cpus = max(shards_on_a_pod(s) for s in specs) * SHARD_CPUS
+    logical = math.ceil(cpus * len(specs)) + 1
+    return Group("shard", 1, int(cpus * 1000), NODE_MEMORY + memory, logical, roles=("shard",))
+
+
+def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
+    wanted = sum(gpus_of(spec) for spec in specs)
+    if not wanted:
+        return None
+    per_pod = ray.gpu_workers.gpus_per_pod
+    smallest = min(spec.encoder.num_gpus for spec in specs if _uses_gpu(spec))
+    encoders = max(1, int(per_pod / smallest))
+    group = Group(
+        name="gpu",
+        replicas=math.ceil(wanted / per_pod),
+        cpu_millis=encoders * 1000,
+        memory=NODE_MEMORY + encoders * 2 * ENCODER_MEMORY,
+        logical_cpus=encoders + 1,
+        pod=ray.gpu_workers,
+        gpus=per_pod,
+        gpu_resource=ray.gpu_workers.resource,
+        roles=("encoder",),
+    )
+    return _sized(group)
+
+
+def _copies(spec: Spec) -> int:
+    """Workers of one index: each holds one replica of every shard, and at most two gateways."""
+    return max(
+        spec.replicas(spec.index.replicas),
+        math.ceil(gateway_replicas(spec) / _GATEWAYS_PER_POD),
+        _least([spec]),
+    )
+
+
+def _least(specs: Sequence[Spec]) -> int:
+    return 1 if all(spec.profile == "small" for spec in specs) else 2
+
+
+def _sized(group: Group) -> Group:
+    """The group with the sizes that the spec states for its pods in place of the derived ones."""
+    pod = group.pod
+    millis = _millis(pod.cpu) if pod.cpu is not None else group.cpu_millis
+    return replace(group, cpu_millis=millis, memory=pod.memory or group.memory)
+
+
+def _millis(cpu: str) -> int:
+    return int(cpu[:-1]) if cpu.endswith("m") else round(float(cpu) * 1000)
+
+
+def _cpus(millis: int) -> str:
+    return str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
+
+
+def _lasting(group: Group) -> dict[str, Any]:
+    pod = group.pod.model_dump(mode="json", include={"node_selector", "priority_class_name", "template"})
+    roles = group.roles
+    numbers = (group.cpu_millis, group.memory, group.logical_cpus, group.gpus, group.gpu_resource)
+    return {
+        "name": group.name,
+        "pod": pod,
+        "numbers": numbers,
+        "roles": roles,
+        "autoscaled": group.max_replicas is not None,
+    }
+
+
+def _layout_marker(members: Sequence[VisualIndex]) -> dict[str, str]:
+    """Another number of shards needs a new cluster: gateways and shards of two layouts cannot be mixed within one."""
+    sharded = sorted(f"{m.name}={m.spec.index.shards}" for m in members if m.spec.index.shards > 1)
+    return {"VISUALINDEX_SHARDS": ",".join(sharded)} if sharded else {}

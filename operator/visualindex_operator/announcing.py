@@ -1,0 +1,53 @@
+"""Events: what changed since the status before, told once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from visualindex.planning.observations import Member
+from visualindex.spec.status import Condition, Status
+from visualindex_operator.reasons import EventReason
+
+Announce = Callable[[Any, str, EventReason, str], None]
+"""Takes the resource, `Normal` or `Warning`, the reason and the message."""
+
+_BECAME: dict[tuple[str, str], tuple[str, EventReason]] = {
+    ("Ready", "True"): ("Normal", EventReason.READY),
+    ("Ready", "False"): ("Warning", EventReason.NOT_READY),
+    ("StorageReady", "False"): ("Warning", EventReason.DEPENDENCY_FAILED),
+    ("MetadataReady", "False"): ("Warning", EventReason.DEPENDENCY_FAILED),
+    ("UpgradeBlocked", "True"): ("Warning", EventReason.UPGRADE_BLOCKED),
+    ("ReindexRequired", "True"): ("Warning", EventReason.REINDEX_REQUIRED),
+    ("Paused", "True"): ("Normal", EventReason.PAUSED),
+    ("Paused", "False"): ("Normal", EventReason.RESUMED),
+}
+
+
+def announce(tell: Announce, body: Any, member: Member, status: Status, written: Sequence[str]) -> None:
+    """Tell of every condition that turned, of a new plan, and of what was written."""
+    before = {c.type: c for c in member.status.conditions}
+    for condition in status.conditions:
+        _announce_condition(tell, body, before.get(condition.type), condition)
+    old = member.status.plan
+    if status.plan is not None and (
+        old is None or (old.id, old.state) != (status.plan.id, status.plan.state)
+    ):
+        message = f"{status.plan.change} ({status.plan.state}): {'; '.join(status.plan.summary)}"
+        tell(body, "Normal", EventReason.PLANNED, message[:1000])
+    if written:
+        reason = EventReason.APPLIED if _changed(member, status) else EventReason.REPAIRED
+        tell(body, "Normal", reason, "; ".join(written)[:1000])
+
+
+def _changed(member: Member, status: Status) -> bool:
+    """Whether what was written comes from a changed spec or credentials rather than from a child that was changed."""
+    return member.status.applied != status.applied or status.plan is not None
+
+
+def _announce_condition(tell: Announce, body: Any, before: Condition | None, now: Condition) -> None:
+    if before is not None and before.status == now.status:
+        return
+    if before is None and (now.type, now.status) in (("Paused", "False"), ("Ready", "False")):
+        return
+    kind, reason = _BECAME.get((now.type, now.status), ("", EventReason.READY))
+    if kind:
+        tell(body, kind, reason, f"{now.reason}: {now.message}"[:1000])

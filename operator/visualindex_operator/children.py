@@ -1,0 +1,209 @@
+"""What stands around a cluster of ours: secrets, network policies, disruption budgets, jobs that prepare and erase."""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visualindex.spec import Spec
+from visualindex_operator import names
+from visualindex_operator.pods import pod_security, restricted
+from visualindex_operator.settings import Settings
+
+Manifest = dict[str, Any]
+_JOB_DEADLINE_S = 600
+_JOB_ATTEMPTS = 3
+
+
+def credentials(
+    namespace: str, cluster: str, owners: Sequence[Mapping[str, Any]], entries: Mapping[str, str]
+) -> Manifest:
+    """The Secret that pods mount: the secrets of all indexes of a cluster. `entries` are base64 texts by file name."""
+    return _owned(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": _metadata(namespace, names.credentials_secret(cluster), cluster),
+            "type": "Opaque",
+            "data": dict(sorted(entries.items())),
+        },
+        owners,
+    )
+
+
+def new_api_keys(namespace: str, cluster: str, owner: Mapping[str, Any]) -> Manifest:
+    """A Secret with a fresh key of all scopes, for an index whose spec names no keys."""
+    index = owner["metadata"]["name"]
+    metadata = _metadata(namespace, names.api_keys_secret(index), cluster, index)
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {**metadata, "ownerReferences": [names.owner(owner)]},
+        "type": "Opaque",
+        "stringData": {"admin": f"vi_{secrets.token_urlsafe(32)}"},
+    }
+
+
+def network_policy(namespace: str, cluster: str, owners: Sequence[Mapping[str, Any]]) -> Manifest:
+    """Who reaches the pods: each other on any port, everybody the HTTP API, namespaced operators the dashboard."""
+    own = {"podSelector": {"matchLabels": {names.CLUSTER_LABEL: cluster}}}
+    operators = [
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": name}}}
+        for name in ("kuberay-operator", "visualindex-operator")
+    ]
+    dashboard = [names.DASHBOARD_PORT, names.SERVE_PORT, 52365]
+    return _owned(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": _metadata(namespace, f"{cluster}-ray", cluster),
+            "spec": {
+                "podSelector": {"matchLabels": {names.CLUSTER_LABEL: cluster}},
+                "policyTypes": ["Ingress"],
+                "ingress": [
+                    {"from": [own]},
+                    {"ports": _tcp(names.SERVE_PORT, names.METRICS_PORT)},
+                    {"from": operators, "ports": _tcp(*dashboard)},
+                ],
+            },
+        },
+        owners,
+    )
+
+
+def disruption_budget(
+    namespace: str, cluster: str, owners: Sequence[Mapping[str, Any]], part: str, pods: int
+) -> Manifest:
+    """At most one pod of a group away at a time by choice: a drain goes on, also where there is one pod only.
+
+    An absolute number of pods that stay: the owner of the pods, a RayCluster, does not say how many there should be.
+    """
+    return _owned(
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": _metadata(namespace, f"{cluster}-{part}", cluster),
+            "spec": {
+                "minAvailable": max(0, pods - 1),
+                "selector": {"matchLabels": {names.CLUSTER_LABEL: cluster, names.PART_LABEL: part}},
+            },
+        },
+        owners,
+    )
+
+
+def migrate_job(
+    namespace: str, cluster: str, owner: Mapping[str, Any], spec: Spec, inputs: Any, settings: Settings
+) -> Manifest:
+    """The job that brings the database to this release's schema and registers the index's API keys."""
+    index = owner["metadata"]["name"]
+    keys = spec.access.keys_secret_ref or names.api_keys_secret(index)
+    command = (
+        "visualindex database migrate --wait 60 && "
+        f"visualindex database keys --index {index} --from {names.KEYS_FOLDER}"
+    )
+    volume = {"name": "keys", "secret": {"secretName": keys}}
+    mount = {"name": "keys", "mountPath": names.KEYS_FOLDER, "readOnly": True}
+    return _job(
+        _metadata(namespace, names.job(index, "migrate", inputs), cluster, index, "migrate"),
+        owner,
+        spec,
+        ["sh", "-c", command],
+        _database_environment(spec),
+        settings,
+        (volume, mount),
+    )
+
+
+def erase_job(
+    namespace: str, cluster: str, owner: Mapping[str, Any], spec: Spec, settings: Settings
+) -> Manifest:
+    """The job that deletes an index's pictures and rows, within the time that its spec allows."""
+    index = owner["metadata"]["name"]
+    storage = json.dumps(spec.storage.model_dump(mode="json", by_alias=True, exclude_none=True))
+    command = ["visualindex", "database", "erase", "--index", index, "--yes", "--force"]
+    command += ["--storage-json", storage, "--within", str(spec.deletion_timeout_seconds)]
+    environment = [*_database_environment(spec), *_storage_environment(spec)]
+    inputs = owner["metadata"]["uid"]
+    metadata = _metadata(namespace, names.job(index, "erase", inputs), cluster, index, "erase")
+    return _job(metadata, owner, spec, command, environment, settings)
+
+
+def _job(
+    metadata: Manifest,
+    owner: Mapping[str, Any],
+    spec: Spec,
+    command: Sequence[str],
+    environment: Sequence[Manifest],
+    settings: Settings,
+    volume: tuple[Manifest, Manifest] | None = None,
+) -> Manifest:
+    ray = spec.ray
+    container = {
+        "name": "visualindex",
+        **restricted(str(ray.image or settings.image), ray.image_pull_policy or settings.image_pull_policy),
+        "command": list(command),
+        "env": list(environment),
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *([volume[1]] if volume else [])],  # noqa: S108
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(),
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *([volume[0]] if volume else [])],
+        **(
+            {"imagePullSecrets": [{"name": n} for n in ray.image_pull_secrets]}
+            if ray.image_pull_secrets
+            else {}
+        ),
+    }
+    manifest = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": _JOB_ATTEMPTS,
+            "activeDeadlineSeconds": max(_JOB_DEADLINE_S, spec.deletion_timeout_seconds + 60),
+            "template": {"metadata": {"labels": metadata["labels"]}, "spec": pod},
+        },
+    }
+    return _owned(manifest, [owner])
+
+
+def _database_environment(spec: Spec) -> list[Manifest]:
+    reference = spec.postgres.dsn_secret_ref
+    if reference is None:
+        return [{"name": "VISUALINDEX_POSTGRES_DSN", "value": spec.postgres.dsn or ""}]
+    return [_from_secret("VISUALINDEX_POSTGRES_DSN", reference.name, reference.key)]
+
+
+def _storage_environment(spec: Spec) -> list[Manifest]:
+    s3 = spec.storage.s3
+    if s3 is None or s3.credentials_secret_ref is None:
+        return []
+    return [
+        _from_secret("VISUALINDEX_S3_ACCESS_KEY", s3.credentials_secret_ref, "accessKey"),
+        _from_secret("VISUALINDEX_S3_SECRET_KEY", s3.credentials_secret_ref, "secretKey"),
+    ]
+
+
+def _from_secret(variable: str, name: str, key: str) -> Manifest:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
+
+
+def _tcp(*ports: int) -> list[Manifest]:
+    return [{"protocol": "TCP", "port": port} for port in ports]
+
+
+def _metadata(
+    namespace: str, name: str, cluster: str, index: str | None = None, part: str | None = None
+) -> Manifest:
+    return {"name": name, "namespace": namespace, "labels": names.labels(cluster, index, part)}
+
+
+def _owned(manifest: Manifest, owners: Sequence[Mapping[str, Any]]) -> Manifest:
+    metadata = {**manifest["metadata"], "ownerReferences": [names.owner(owner) for owner in owners]}
+    return names.sealed({**manifest, "metadata": metadata})

@@ -1,0 +1,71 @@
+"""What deleting a resource does to its data: nothing, or a job that deletes it, within a bounded time."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import kopf
+
+from visualindex.planning.observations import Member
+from visualindex.planning.plan import applied_spec
+from visualindex.planning.shape import resolved
+from visualindex.spec import Spec
+from visualindex_operator import children, telemetry
+from visualindex_operator.kube import Kube
+from visualindex_operator.live import Live, Object
+from visualindex_operator.observing import job_state
+from visualindex_operator.reasons import EventReason
+from visualindex_operator.settings import Settings
+
+_GRACE = timedelta(seconds=60)
+_LOOK_AGAIN_S = 2.0
+Tell = Callable[[str, EventReason, str], None]
+
+
+class Erasure:
+    """Deletes the data of a deleted resource, where its policy says so."""
+
+    def __init__(self, kube: Kube, settings: Settings) -> None:
+        self._kube, self._settings = kube, settings
+
+    async def finish(self, body: Object, member: Member, cluster: str, live: Live, tell: Tell) -> None:
+        """Returns when the resource may go. Raises kopf.TemporaryError while its data is being deleted."""
+        spec = member.spec or applied_spec(member.status)
+        if spec is None or spec.deletion_policy == "Retain":
+            return
+        namespace = body["metadata"]["namespace"]
+        if spec.ray.mode == "KubeRay" and await self._still_serving(namespace, cluster, member.name, live):
+            raise kopf.TemporaryError("waiting for the cluster to end", delay=_LOOK_AGAIN_S)
+        await self._erase(namespace, cluster, body, resolved(spec, self._settings.image), live, tell)
+
+    async def _still_serving(self, namespace: str, cluster: str, index: str, live: Live) -> bool:
+        service = live.ray_service(namespace, cluster)
+        if service is None:
+            return False
+        owners = service["metadata"].get("ownerReferences") or []
+        return any(owner.get("name") == index for owner in owners)
+
+    async def _erase(
+        self, namespace: str, cluster: str, body: Object, spec: Spec, live: Live, tell: Tell
+    ) -> None:
+        manifest = children.erase_job(namespace, cluster, body, spec, self._settings)
+        name = manifest["metadata"]["name"]
+        state, message = job_state(live.job(namespace, name))
+        if state == "done":
+            tell("Normal", EventReason.DATA_DELETED, "pictures, vectors and rows are deleted")
+            return
+        if state == "failed" or _too_late(body, spec):
+            why = (
+                message or f"not done within {spec.deletion_timeout_seconds} s (spec.deletionTimeoutSeconds)"
+            )
+            remedy = f"delete the rest with: visualindex database erase --index {body['metadata']['name']}"
+            tell("Warning", EventReason.DATA_LEFT_BEHIND, f"{why}; {remedy}")
+            return
+        if state == "absent":
+            await self._kube.apply(manifest)
+            telemetry.WRITES.labels("apply", "Job").inc()
+        raise kopf.TemporaryError(f"job {name} deletes the data", delay=_LOOK_AGAIN_S)
+
+
+def _too_late(body: Object, spec: Spec) -> bool:
+    asked = datetime.fromisoformat(body["metadata"]["deletionTimestamp"].replace("Z", "+00:00"))
+    return datetime.now(UTC) - asked > timedelta(seconds=spec.deletion_timeout_seconds) + _GRACE

@@ -1,0 +1,195 @@
+"""What kopf calls: indices of what is there, a daemon per resource that looks at its group, and the deletion."""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from typing import Any
+
+import kopf
+
+from visualindex_operator import names, telemetry
+from visualindex_operator.erasing import Erasure
+from visualindex_operator.kube import ApiServer, KubeError
+from visualindex_operator.live import Object
+from visualindex_operator.members import GroupKey, group_of, member
+from visualindex_operator.mirror import Mirror
+from visualindex_operator.probes import LiveProbes
+from visualindex_operator.reasons import EventReason
+from visualindex_operator.reconciler import Reconciler
+from visualindex_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_OURS = {names.CLUSTER_LABEL: kopf.PRESENT}
+_SLOWEST_S = 60.0
+_CONDITIONS = (
+    "Ready",
+    "ServingReady",
+    "StorageReady",
+    "MetadataReady",
+    "Degraded",
+    "Paused",
+    "UpgradeBlocked",
+    "ReindexRequired",
+)
+
+
+class Wakes:
+    """Tells the daemons of a group that something about it changed."""
+
+    def __init__(self) -> None:
+        self._events: defaultdict[GroupKey, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def wake(self, key: GroupKey) -> None:
+        """Have the group looked at now."""
+        self._events[key].set()
+
+    async def wait(self, key: GroupKey, seconds: float) -> None:
+        """Returns at the next wake, or after `seconds`."""
+        event = self._events[key]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), seconds)
+        event.clear()
+
+
+@kopf.on.startup()
+async def start(memo: kopf.Memo, settings: kopf.OperatorSettings, **_: Any) -> None:
+    """Opens the connections and sets kopf up."""
+    configure(settings)
+    memo.settings = Settings.from_env()
+    memo.kube = await ApiServer.connect()
+    memo.probes = LiveProbes()
+    memo.wakes = Wakes()
+    memo.reconciler = Reconciler(memo.kube, memo.probes, memo.settings, tell)
+
+
+@kopf.on.cleanup()
+async def stop(memo: kopf.Memo, **_: Any) -> None:
+    """Closes the connections."""
+    await memo.probes.close()
+    await memo.kube.close()
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """kopf's settings: its notes under our own names, watches that heal, events that are only ours."""
+    settings.persistence.finalizer = names.FINALIZER
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(
+        prefix=names.GROUP, key="last-seen"
+    )
+    settings.posting.loggers = False
+    settings.posting.reporting_instance = names.FIELD_MANAGER
+    settings.watching.server_timeout = 300
+    settings.watching.inactivity_timeout = 330
+    settings.networking.request_timeout = 15
+
+
+def tell(body: Any, kind: str, reason: EventReason, message: str) -> None:
+    """An Event on a resource."""
+    kopf.event(body, type=kind, reason=reason.value, message=message)
+
+
+@kopf.index(names.GROUP, names.VERSION, names.PLURAL)
+def groups(body: kopf.Body, **_: Any) -> dict[GroupKey, Object]:
+    """The resources of each group."""
+    return {group_of(body): dict(body)}
+
+
+@kopf.index("ray.io", "v1", "rayservices", labels=_OURS)
+def ray_services(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
+    """Our RayServices."""
+    return {_place(body): dict(body)}
+
+
+@kopf.index("batch", "v1", "jobs", labels=_OURS)
+def jobs(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
+    """Our Jobs."""
+    return {_place(body): dict(body)}
+
+
+@kopf.index("networking.k8s.io", "v1", "networkpolicies", labels=_OURS)
+def network_policies(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
+    """Our NetworkPolicies."""
+    return {_place(body): dict(body)}
+
+
+@kopf.index("policy", "v1", "poddisruptionbudgets", labels=_OURS)
+def disruption_budgets(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
+    """Our PodDisruptionBudgets."""
+    return {_place(body): dict(body)}
+
+
+@kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
+def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+    """A resource changed: its group is looked at now."""
+    memo.wakes.wake(group_of(body))
+
+
+@kopf.on.event("ray.io", "v1", "rayservices", labels=_OURS)
+@kopf.on.event("batch", "v1", "jobs", labels=_OURS)
+@kopf.on.event("networking.k8s.io", "v1", "networkpolicies", labels=_OURS)
+@kopf.on.event("policy", "v1", "poddisruptionbudgets", labels=_OURS)
+def child_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+    """A child changed: its group is looked at now."""
+    memo.wakes.wake((_place(body)[0], "KubeRay", body.metadata.labels[names.CLUSTER_LABEL]))
+
+
+def _place(body: kopf.Body) -> tuple[str, str]:
+    """Namespace and name."""
+    return str(body.metadata.namespace), str(body.metadata.name)
+
+
+@kopf.daemon(names.GROUP, names.VERSION, names.PLURAL, cancellation_timeout=5)
+async def watch(
+    body: kopf.Body,
+    stopped: kopf.DaemonStopped,
+    memo: kopf.Memo,
+    **indices: Any,
+) -> None:
+    """Looks at a resource's group whenever something about it changes, and every few seconds."""
+    live = Mirror.of(indices)
+    failures = 0
+    while not stopped:
+        key = group_of(body)
+        try:
+            await memo.reconciler.reconcile(key, live)
+            failures = 0
+        except KubeError as error:
+            failures += 1
+            _failed(body, error, failures)
+        except Exception as error:
+            failures += 1
+            logger.exception("reconciling failed")
+            _failed(body, error, failures)
+        pause = memo.settings.resync_s if not failures else min(_SLOWEST_S, 2.0**failures)
+        await memo.wakes.wait(key, pause)
+
+
+def _failed(body: kopf.Body, error: Exception, failures: int) -> None:
+    """Tried again by itself, ever more slowly; told to people when it goes on."""
+    logger.warning("%s/%s: %s", body.metadata.namespace, body.metadata.name, error)
+    if failures in (3, 10) or failures % 60 == 0:
+        tell(body, "Warning", EventReason.RECONCILE_FAILED, f"after {failures} attempts: {error}"[:1000])
+
+
+@kopf.on.delete(names.GROUP, names.VERSION, names.PLURAL)
+async def deleted(
+    body: kopf.Body,
+    memo: kopf.Memo,
+    **indices: Any,
+) -> None:
+    """Ends serving, deletes data where the policy says so, and only then lets the resource go."""
+    live = Mirror.of(indices)
+    key = group_of(body)
+    try:
+        await memo.reconciler.reconcile(key, live)
+        erasure = Erasure(memo.kube, memo.settings)
+
+        def say(kind: str, reason: EventReason, message: str) -> None:
+            tell(body, kind, reason, message)
+
+        await erasure.finish(body, member(body, memo.settings), key[2], live, say)
+    except KubeError as error:
+        raise kopf.TemporaryError(str(error), delay=5) from error
+    telemetry.forget(*_place(body), _CONDITIONS)

@@ -1,0 +1,142 @@
+"""A cluster of ours: manifests are built, compared with what is there, and applied where they differ."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visualindex.credentials import Credentials
+from visualindex.planning.observations import Member
+from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopServing
+from visualindex_operator import children, telemetry
+from visualindex_operator.dependencies import DependencyChecks
+from visualindex_operator.drift import lacks
+from visualindex_operator.homes import Seen, Standing
+from visualindex_operator.kube import Kube
+from visualindex_operator.kuberay_standing import KubeRayStanding
+from visualindex_operator.live import Live, Object
+from visualindex_operator.migrating import ensure_migration
+from visualindex_operator.probes import Probes
+from visualindex_operator.rayservice import ray_service
+from visualindex_operator.settings import Settings
+
+
+class KubeRayHome:
+    """`Home` on KubeRay."""
+
+    def __init__(self, kube: Kube, probes: Probes, checks: DependencyChecks, settings: Settings) -> None:
+        self._kube, self._checks, self._settings = kube, checks, settings
+        self._standing = KubeRayStanding(kube, probes, checks)
+
+    async def look(self, namespace: str, cluster: str, members: Sequence[Member], live: Live) -> Standing:
+        """See `Home`."""
+        return await self._standing.look(namespace, cluster, members, live)
+
+    async def carry_out(
+        self,
+        namespace: str,
+        cluster: str,
+        action: Action,
+        bodies: Mapping[str, Object],
+        seen: Seen,
+        live: Live,
+    ) -> list[str]:
+        """See `Home`."""
+        match action:
+            case Migrate():
+                return await ensure_migration(
+                    self._kube, namespace, cluster, action, bodies[action.index], seen, live, self._settings
+                )
+            case Serve():
+                return await self._serve(namespace, cluster, action, bodies, seen, live)
+            case StopServing() | EndCluster():
+                return await self._end(namespace, cluster, live)
+
+    async def _serve(
+        self,
+        namespace: str,
+        cluster: str,
+        action: Serve,
+        bodies: Mapping[str, Object],
+        seen: Seen,
+        live: Live,
+    ) -> list[str]:
+        owners = [bodies[one.name] for one in action.served]
+        credentials = {one.name: _credentials(one.name, one.renewed, seen) for one in action.served}
+        written = await self._ensure_credentials(namespace, cluster, owners, credentials)
+        policy = children.network_policy(namespace, cluster, owners)
+        written += await self._ensure(
+            policy, live.child("NetworkPolicy", namespace, policy["metadata"]["name"])
+        )
+        written += await self._ensure_budgets(namespace, cluster, action, owners, live)
+        service = ray_service(namespace, cluster, action, owners, credentials, self._settings)
+        return [*written, *await self._ensure(service, live.ray_service(namespace, cluster))]
+
+    async def _ensure_credentials(
+        self, namespace: str, cluster: str, owners: Sequence[Object], credentials: Mapping[str, Credentials]
+    ) -> list[str]:
+        entries = {
+            key: base64.b64encode(value.encode()).decode()
+            for index, one in credentials.items()
+            for key, value in one.entries(index).items()
+        }
+        manifest = children.credentials(namespace, cluster, owners, entries)
+        name = manifest["metadata"]["name"]
+        present = await self._checks.secret(namespace, name)
+        if present == entries:
+            return []
+        written = await self._apply(manifest)
+        self._checks.forget_secret(namespace, name)
+        return written
+
+    async def _ensure_budgets(
+        self, namespace: str, cluster: str, action: Serve, owners: Sequence[Object], live: Live
+    ) -> list[str]:
+        wanted = {
+            manifest["metadata"]["name"]: manifest
+            for group in action.shape.groups
+            for manifest in [
+                children.disruption_budget(namespace, cluster, owners, group.name, group.replicas)
+            ]
+        }
+        written: list[str] = []
+        for name, manifest in wanted.items():
+            written += await self._ensure(manifest, live.child("PodDisruptionBudget", namespace, name))
+        for present in live.children("PodDisruptionBudget", namespace, cluster):
+            if present["metadata"]["name"] not in wanted:
+                written += await self._delete("PodDisruptionBudget", namespace, present["metadata"]["name"])
+        return written
+
+    async def _end(self, namespace: str, cluster: str, live: Live) -> list[str]:
+        written: list[str] = []
+        if (service := live.ray_service(namespace, cluster)) and not _ending(service):
+            written += await self._delete("RayService", namespace, cluster)
+        for kind in ("NetworkPolicy", "PodDisruptionBudget"):
+            for present in live.children(kind, namespace, cluster):
+                written += await self._delete(kind, namespace, present["metadata"]["name"])
+        return written
+
+    async def _ensure(self, manifest: dict[str, Any], present: Object | None) -> list[str]:
+        if present is not None and (_ending(present) or not lacks(present, manifest)):
+            return []
+        return await self._apply(manifest)
+
+    async def _apply(self, manifest: dict[str, Any]) -> list[str]:
+        kind = manifest["kind"]
+        await self._kube.apply(manifest)
+        telemetry.WRITES.labels("apply", kind).inc()
+        return [f"applied {kind} {manifest['metadata']['name']}"]
+
+    async def _delete(self, kind: str, namespace: str, name: str) -> list[str]:
+        await self._kube.delete(kind, namespace, name)
+        telemetry.WRITES.labels("delete", kind).inc()
+        return [f"deleted {kind} {name}"]
+
+
+def _credentials(index: str, renewed: bool, seen: Seen) -> Credentials:
+    """Those just checked where they may replace the ones in use, else the ones in use."""
+    found = (seen.fresh if renewed else seen.standing.kept).get(index)
+    return found or seen.fresh.get(index) or seen.standing.kept.get(index) or Credentials("")
+
+
+def _ending(present: Object) -> bool:
+    return "deletionTimestamp" in present["metadata"]

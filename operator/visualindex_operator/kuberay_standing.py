@@ -1,0 +1,129 @@
+"""How a group stands on a cluster of ours: its RayService, what it says of its applications, and what they answer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visualindex.credentials import Credentials, entry_names
+from visualindex.planning.observations import Member, Serving
+from visualindex.planning.plan import route_prefix
+from visualindex.serve_config import gateway_application, index_application
+from visualindex_operator import names
+from visualindex_operator.dependencies import DependencyChecks, SecretData, decoded
+from visualindex_operator.homes import Standing
+from visualindex_operator.kube import Kube
+from visualindex_operator.live import Live
+from visualindex_operator.probes import Probes
+from visualindex_operator.rayservice import deployed_applications, deployed_credentials
+
+
+class KubeRayStanding:
+    """Looks at RayServices."""
+
+    def __init__(self, kube: Kube, probes: Probes, checks: DependencyChecks) -> None:
+        self._kube, self._probes, self._checks = kube, probes, checks
+        self._addresses: dict[tuple[str, str], str] = {}
+
+    async def look(self, namespace: str, cluster: str, members: Sequence[Member], live: Live) -> Standing:
+        """See `Home`."""
+        service = live.ray_service(namespace, cluster)
+        mounted = await self._checks.secret(namespace, names.credentials_secret(cluster)) or {}
+        base = await self._address(namespace, cluster, service)
+        return Standing(
+            serving={one.name: await self._serving(one, cluster, base, service) for one in members},
+            shape=_shape(service),
+            endpoint=_url(names.serve_service(cluster), namespace, names.SERVE_PORT),
+            dashboard=_url(names.head_service(cluster), namespace, names.DASHBOARD_PORT),
+            kept=_mounted(mounted, [one.name for one in members]),
+        )
+
+    async def _address(self, namespace: str, cluster: str, service: Mapping[str, Any] | None) -> str:
+        """The base URL behind the cluster's Service, by address: the operator may run where names are not resolved."""
+        key = (namespace, cluster)
+        if service is None:
+            self._addresses.pop(key, None)
+            return ""
+        if key not in self._addresses:
+            found = await self._kube.get("Service", namespace, names.serve_service(cluster))
+            address = (found or {}).get("spec", {}).get("clusterIP", "")
+            if not address or address == "None":
+                return ""
+            self._addresses[key] = f"http://{address}:{names.SERVE_PORT}"
+        return self._addresses[key]
+
+    async def _serving(
+        self, member: Member, cluster: str, base: str, service: Mapping[str, Any] | None
+    ) -> Serving:
+        if service is None:
+            return Serving(message="there is no Ray cluster yet")
+        deployed = deployed_applications(service)
+        own = [index_application(member.name), gateway_application(member.name)]
+        here = all(name in deployed for name in own)
+        url = base + route_prefix(member.name, cluster).rstrip("/")
+        answers = await self._probes.answers(url) if base else "the cluster has no Service yet"
+        return _serving(service, own, here, answers, deployed_credentials(deployed.get(own[1], {})))
+
+
+def _serving(
+    service: Mapping[str, Any], own: Sequence[str], here: bool, answers: str | None, credentials: str
+) -> Serving:
+    status = service.get("status") or {}
+    active = (status.get("activeServiceStatus") or {}).get("applicationStatuses") or {}
+    pending = status.get("pendingServiceStatus") or {}
+    waiting = pending.get("applicationStatuses") or {}
+    states = {name: (active.get(name) or waiting.get(name) or {}) for name in own}
+    states_now = [(active.get(name) or {}).get("status") for name in own]
+    whole = here and all(state == "RUNNING" for state in states_now)
+    running = whole or (here and answers is None and all(states_now))
+    current = status.get("observedGeneration") == service["metadata"].get("generation")
+    settled = whole and current and not pending.get("rayClusterName")
+    failed = any(state.get("status") in ("DEPLOY_FAILED", "UNHEALTHY") for state in states.values())
+    return Serving(
+        exists=True,
+        running=running,
+        settled=settled,
+        failed=failed,
+        message=_message(states, here, pending),
+        answers=answers,
+        missing="" if settled or answers is not None else _missing(states, pending),
+        deployed=here,
+        credentials=credentials,
+    )
+
+
+def _message(states: Mapping[str, Mapping[str, Any]], here: bool, pending: Mapping[str, Any]) -> str:
+    if not here:
+        return "the cluster has not been told of the index yet"
+    lines = [_line(name, state) for name, state in states.items() if state.get("status") != "RUNNING"]
+    if pending.get("rayClusterName"):
+        lines.append(f"cluster {pending['rayClusterName']} is being prepared")
+    return "; ".join(lines)[:1000]
+
+
+def _line(name: str, state: Mapping[str, Any]) -> str:
+    status = state.get("status") or "not started"
+    message = " ".join(str(state.get("message", "")).split())[-400:]
+    return f"{name} is {status}{f': {message}' if message else ''}"
+
+
+def _missing(states: Mapping[str, Mapping[str, Any]], pending: Mapping[str, Any]) -> str:
+    return _message(states, True, pending) or "the cluster is being updated"
+
+
+def _shape(service: Mapping[str, Any] | None) -> str:
+    if service is None:
+        return ""
+    annotations = service["metadata"].get("annotations") or {}
+    return str(annotations.get(names.SHAPE, "unknown"))
+
+
+def _mounted(data: SecretData, indexes: Sequence[str]) -> dict[str, Credentials]:
+    found: dict[str, Credentials] = {}
+    for index in indexes:
+        dsn, access, secret = (decoded(data[name]) if name in data else None for name in entry_names(index))
+        if dsn is not None:
+            found[index] = Credentials(dsn, access, secret)
+    return found
+
+
+def _url(service: str, namespace: str, port: int) -> str:
+    return f"http://{service}.{namespace}.svc:{port}"

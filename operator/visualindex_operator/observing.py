@@ -1,0 +1,98 @@
+"""Gathering what the planner has to know of a group: dependencies, jobs, and how its applications stand."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visualindex.credentials import Credentials
+from visualindex.planning.observations import (
+    Check,
+    Dependencies,
+    GroupObserved,
+    Member,
+    MemberObserved,
+    MigrationState,
+    Serving,
+)
+from visualindex.planning.plan import applied_spec
+from visualindex.spec import Spec
+from visualindex.spec.status import EncoderStatus
+from visualindex_operator import names
+from visualindex_operator.dependencies import Checked, DependencyChecks
+from visualindex_operator.homes import Home, Seen
+from visualindex_operator.live import Live
+
+_NOTHING = Check(False, "InvalidSpec", "the spec cannot be understood")
+
+
+async def observe(
+    namespace: str, cluster: str, members: Sequence[Member], live: Live, home: Home, checks: DependencyChecks
+) -> Seen:
+    """Everything about a group, as it is now. Raises KubeError when the API server does not tell."""
+    standing = await home.look(namespace, cluster, members, live)
+    seen: dict[str, MemberObserved] = {}
+    fresh: dict[str, Credentials] = {}
+    inputs: dict[str, Any] = {}
+    for one in members:
+        spec = one.spec or applied_spec(one.status)
+        serving = standing.serving.get(one.name, Serving())
+        if spec is None:
+            seen[one.name] = MemberObserved(Dependencies(_NOTHING, _NOTHING, _NOTHING), serving)
+            continue
+        checked = await checks.check(namespace, one.name, spec)
+        if checked.credentials is not None:
+            fresh[one.name] = checked.credentials
+        inputs[one.name] = migration_inputs(spec, checked)
+        seen[one.name] = MemberObserved(
+            dependencies=_dependencies(namespace, one.name, checked, inputs[one.name], live),
+            serving=serving,
+            images=checked.inspection.images if checked.inspection else None,
+            encoder=_encoder(checked),
+        )
+    observed = GroupObserved(
+        members=seen,
+        cluster_shape=standing.shape,
+        cluster_endpoint=standing.endpoint,
+        dashboard=standing.dashboard,
+    )
+    return Seen(observed, standing, fresh, inputs)
+
+
+def migration_inputs(spec: Spec, checked: Checked) -> dict[str, str]:
+    """What a migration depends on: it has to run again for another release, database or set of keys."""
+    dsn = checked.credentials.dsn if checked.credentials else ""
+    return {"image": str(spec.ray.image), "database": names.digest(dsn), "keys": checked.keys_digest}
+
+
+def _dependencies(
+    namespace: str, index: str, checked: Checked, inputs: Mapping[str, str], live: Live
+) -> Dependencies:
+    state, message = job_state(live.job(namespace, names.job(index, "migrate", inputs)))
+    return Dependencies(
+        metadata=checked.metadata,
+        storage=checked.storage,
+        keys=checked.keys,
+        credentials=checked.credentials.digest() if checked.credentials else "",
+        migration=state,
+        migration_message=message,
+    )
+
+
+def job_state(job: Mapping[str, Any] | None) -> tuple[MigrationState, str]:
+    """How far a job is, and why it failed."""
+    if job is None:
+        return "absent", ""
+    status = job.get("status") or {}
+    if status.get("succeeded"):
+        return "done", ""
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "Failed" and condition.get("status") == "True":
+            name = job["metadata"]["name"]
+            return "failed", f"{condition.get('message', 'the job failed')}; see kubectl logs job/{name}"
+    return "running", ""
+
+
+def _encoder(checked: Checked) -> EncoderStatus | None:
+    found = checked.inspection
+    if found is None or not found.fingerprint:
+        return None
+    return EncoderStatus(fingerprint=found.fingerprint, dimension=found.dimension)

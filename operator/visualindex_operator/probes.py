@@ -1,0 +1,112 @@
+"""Asking what an index depends on whether it works: its database, its object store, its own HTTP API."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import httpx
+
+from visualindex.catalog.inspection import Inspection, inspect
+from visualindex.credentials import Credentials
+from visualindex.errors import ProblemError
+from visualindex.objectstore import open_store
+from visualindex.spec.models import StorageSpec
+from visualindex_operator.readiness import answers
+
+T = TypeVar("T")
+
+_TIMEOUT_S = 5.0
+
+
+class Probes(Protocol):
+    """What the operator asks of the world beside the API server."""
+
+    async def database(self, dsn: str, index: str) -> Inspection | str:
+        """What the database holds of an index, or in one line why it does not answer."""
+
+    async def store(self, storage: StorageSpec, credentials: Credentials) -> str | None:
+        """None when the object store works, else why not, in one line."""
+
+    async def answers(self, url: str) -> str | None:
+        """None when the index behind `url` answers searches, else why not, in one line."""
+
+
+class LiveProbes:
+    """`Probes` over the network. Whatever happens takes seconds at most."""
+
+    def __init__(self) -> None:
+        self._http = httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def database(self, dsn: str, index: str) -> Inspection | str:
+        """See `Probes`."""
+        try:
+            return await inspect(dsn, index, timeout_s=_TIMEOUT_S)
+        except ProblemError as problem:
+            return problem.detail
+
+    async def store(self, storage: StorageSpec, credentials: Credentials) -> str | None:
+        """See `Probes`."""
+        try:
+            store = open_store(storage, default_folder=Path("/nonexistent"), credentials=credentials)
+            try:
+                async with asyncio.timeout(_TIMEOUT_S * 2):
+                    await store.check()
+            finally:
+                await store.close()
+        except ProblemError as problem:
+            return problem.detail
+        except TimeoutError:
+            return f"the object store did not answer within {_TIMEOUT_S * 2:.0f} s"
+        return None
+
+    async def answers(self, url: str) -> str | None:
+        """See `Probes`."""
+        return await answers(url, self._http)
+
+
+class Remembered:
+    """Answers kept for a while, and asked for once at a time: many resources share a database or a Secret."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, tuple[float, asyncio.Future[Any]]] = {}
+
+    async def get(
+        self,
+        key: Hashable,
+        ask: Callable[[], Awaitable[T]],
+        *,
+        good_s: float,
+        bad_s: float,
+        bad: Callable[[T], bool],
+    ) -> T:
+        """The answer to `key`: a kept one, for `good_s` seconds or `bad_s` when it was `bad`, or a new one."""
+        now = time.monotonic()
+        until, future = self._kept.get(key, (0.0, None))
+        if future is not None and (not future.done() or until > now):
+            return await asyncio.shield(future)
+        self._forget(now)
+        asking: asyncio.Future[T] = asyncio.ensure_future(ask())
+        self._kept[key] = (now, asking)
+        try:
+            answer = await asyncio.shield(asking)
+        except BaseException:
+            if asking.done():
+                self._kept.pop(key, None)
+            raise
+        self._kept[key] = (time.monotonic() + (bad_s if bad(answer) else good_s), asking)
+        return answer
+
+    def forget(self, key: Hashable) -> None:
+        """Have the next caller ask anew."""
+        self._kept.pop(key, None)
+
+    def _forget(self, now: float) -> None:
+        old = [key for key, (until, future) in self._kept.items() if future.done() and until < now - 60]
+        for key in old:
+            del self._kept[key]

@@ -1,0 +1,126 @@
+"""The RayService of a group: a pure function of what the planner wants served."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from visualindex.credentials import DIGEST_VARIABLE, Credentials, files_environment
+from visualindex.planning.plan import Serve, Served
+from visualindex.planning.shape import ClusterShape, Group
+from visualindex.serve_config import ROLES, applications, cluster_config
+from visualindex.spec.models import RedisSpec
+from visualindex_operator import names
+from visualindex_operator.pods import ray_pod
+from visualindex_operator.settings import Settings
+
+_OBJECT_STORE_BYTES = 256 * 1024**2
+
+
+def ray_service(
+    namespace: str,
+    cluster: str,
+    serve: Serve,
+    owners: Sequence[Mapping[str, Any]],
+    credentials: Mapping[str, Credentials],
+    settings: Settings,
+) -> dict[str, Any]:
+    """The manifest. `credentials` are those of each index, `owners` the resources that it serves."""
+    shape = serve.shape
+    manifest = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {
+            "name": cluster,
+            "namespace": namespace,
+            "labels": names.labels(cluster),
+            "annotations": {names.SHAPE: shape.identity()},
+            "ownerReferences": [names.owner(resource) for resource in owners],
+        },
+        "spec": {
+            "excludeHeadPodFromServeSvc": True,
+            "upgradeStrategy": {"type": "NewCluster"},
+            "serveConfigV2": serve_config(serve.served, shape, credentials),
+            "rayClusterConfig": _cluster(cluster, shape, settings),
+        },
+    }
+    return names.sealed(manifest)
+
+
+def serve_config(
+    served: Sequence[Served], shape: ClusterShape, credentials: Mapping[str, Credentials]
+) -> str:
+    """The Serve configuration as KubeRay wants it: text that is the same for equal configurations."""
+    found = [
+        application
+        for one in served
+        for application in applications(
+            one.resource,
+            route_prefix=one.route_prefix,
+            environment=files_environment(one.name, credentials[one.name]),
+            workers=shape.workers,
+        )
+    ]
+    return yaml.safe_dump(cluster_config(found), sort_keys=True, width=1000)
+
+
+def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str, Any]:
+    pull_policy = shape.ray.image_pull_policy or settings.image_pull_policy
+    workers = [_workers(cluster, shape, group, pull_policy) for group in shape.groups]
+    autoscaled = any(group.max_replicas for group in shape.groups)
+    return {
+        "rayVersion": settings.ray_version,
+        "authOptions": {"mode": "token"},
+        **_fault_tolerance(shape.ray.redis),
+        **({"enableInTreeAutoscaling": True} if autoscaled else {}),
+        "headGroupSpec": {
+            "rayStartParams": {**_start_parameters(shape.head), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
+            "template": ray_pod(cluster, shape, shape.head, pull_policy),
+        },
+        "workerGroupSpecs": workers,
+    }
+
+
+def _workers(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) -> dict[str, Any]:
+    return {
+        "groupName": group.name,
+        "replicas": group.replicas,
+        "minReplicas": group.replicas,
+        "maxReplicas": group.max_replicas or group.replicas,
+        "rayStartParams": _start_parameters(group),
+        "template": ray_pod(cluster, shape, group, pull_policy),
+    }
+
+
+def _start_parameters(group: Group) -> dict[str, str]:
+    resources = json.dumps({ROLES[role]: 1 for role in group.roles})
+    return {
+        "num-cpus": str(group.logical_cpus),
+        "object-store-memory": str(_OBJECT_STORE_BYTES),
+        "metrics-export-port": str(names.METRICS_PORT),
+        **({"resources": f"'{resources}'"} if group.roles else {}),
+    }
+
+
+def _fault_tolerance(redis: RedisSpec | None) -> dict[str, Any]:
+    if redis is None:
+        return {}
+    options: dict[str, Any] = {"redisAddress": redis.address}
+    if redis.password_secret_ref is not None:
+        reference = {"name": redis.password_secret_ref.name, "key": redis.password_secret_ref.key}
+        options["redisPassword"] = {"valueFrom": {"secretKeyRef": reference}}
+    return {"gcsFaultToleranceOptions": options}
+
+
+def deployed_applications(live: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The applications that a live RayService was asked to run, by name."""
+    text = live.get("spec", {}).get("serveConfigV2", "")
+    config = yaml.safe_load(text) if text else {}
+    return {app["name"]: app for app in (config or {}).get("applications", [])}
+
+
+def deployed_credentials(application: Mapping[str, Any]) -> str:
+    """The digest of the secrets that an application was given."""
+    variables = application.get("runtime_env", {}).get("env_vars", {})
+    return str(variables.get(DIGEST_VARIABLE, ""))

@@ -1,0 +1,141 @@
+"""One look at a group: observe, plan, carry out, report. Nothing is kept between two looks."""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from visualindex.planning.observations import Member
+from visualindex.planning.plan import plan
+from visualindex.spec.status import Status
+from visualindex_operator import children, names, telemetry
+from visualindex_operator.announcing import Announce, announce
+from visualindex_operator.dependencies import DependencyChecks
+from visualindex_operator.external_home import ExternalHome
+from visualindex_operator.homes import Home, Seen
+from visualindex_operator.kube import Kube
+from visualindex_operator.kuberay_home import KubeRayHome
+from visualindex_operator.live import Live, Object
+from visualindex_operator.members import GroupKey, member
+from visualindex_operator.observing import job_state, observe
+from visualindex_operator.probes import Probes
+from visualindex_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_FAILED_JOB_KEPT = timedelta(minutes=5)
+
+
+class Reconciler:
+    """Brings groups to what their resources say, one group at a time."""
+
+    def __init__(self, kube: Kube, probes: Probes, settings: Settings, tell: Announce) -> None:
+        self._kube, self._settings, self._tell = kube, settings, tell
+        self.checks = DependencyChecks(kube, probes)
+        self._homes: dict[str, Home] = {
+            "KubeRay": KubeRayHome(kube, probes, self.checks, settings),
+            "External": ExternalHome(kube, probes, self.checks, settings),
+        }
+        self._reported: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self._locks: defaultdict[GroupKey, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def reconcile(self, key: GroupKey, live: Live) -> None:
+        """Look at a group once and do what may be done. Raises KubeError; a repeat is harmless."""
+        async with self._locks[key]:
+            began = time.monotonic()
+            outcome = "failed"
+            try:
+                await self._reconcile(key, live)
+                outcome = "done"
+            finally:
+                telemetry.RECONCILES.labels(outcome).inc()
+                telemetry.RECONCILE_SECONDS.observe(time.monotonic() - began)
+
+    async def _reconcile(self, key: GroupKey, live: Live) -> None:
+        namespace, mode, cluster = key
+        home = self._homes[mode]
+        bodies = {body["metadata"]["name"]: body for body in live.members(*key)}
+        members = [self._member(body) for body in bodies.values()]
+        alive = [one for one in members if not one.deleting]
+        await self._ensure_api_keys(namespace, cluster, alive, bodies)
+        seen = await observe(namespace, cluster, alive, live, home, self.checks)
+        group_plan = plan(members, seen.observed, cluster=cluster, now=datetime.now(UTC))
+        await self._forget_jobs(namespace, alive, seen, live)
+        written: list[str] = []
+        for action in group_plan.actions:
+            written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
+            telemetry.ACTIONS.labels(type(action).__name__).inc()
+        for line in written:
+            logger.info("%s/%s: %s", namespace, cluster, line)
+        for one in alive:
+            await self._report(namespace, one, bodies[one.name], group_plan.statuses[one.name], written)
+
+    def _member(self, body: Object) -> Member:
+        """The member, with the status that was last written of it where the watch has not shown that yet."""
+        version, status = self._reported.get(_place(body), ("", {}))
+        fresh = version == body["metadata"].get("resourceVersion")
+        return member({**body, "status": status} if fresh else body, self._settings)
+
+    async def _ensure_api_keys(
+        self, namespace: str, cluster: str, members: list[Member], bodies: Mapping[str, Object]
+    ) -> None:
+        for one in members:
+            if one.spec is None or one.spec.access.keys_secret_ref is not None:
+                continue
+            name = names.api_keys_secret(one.name)
+            if await self.checks.secret(namespace, name) is None:
+                await self._kube.create(children.new_api_keys(namespace, cluster, bodies[one.name]))
+                telemetry.WRITES.labels("create", "Secret").inc()
+                self.checks.forget_secret(namespace, name)
+
+    async def _forget_jobs(self, namespace: str, members: list[Member], seen: Seen, live: Live) -> None:
+        """Delete jobs that are of no use any more: those of former inputs, and failed ones, which then run again."""
+        for one in members:
+            inputs = seen.migration_inputs.get(one.name)
+            current = names.job(one.name, "migrate", inputs) if inputs else ""
+            done = job_state(live.job(namespace, current))[0] == "done"
+            for job in live.jobs_of(namespace, one.name):
+                name = job["metadata"]["name"]
+                former = done and name != current and name.startswith(f"{one.name}-migrate-")
+                if former or _failed_long_ago(job):
+                    await self._kube.delete("Job", namespace, name)
+                    telemetry.WRITES.labels("delete", "Job").inc()
+
+    async def _report(
+        self, namespace: str, one: Member, body: Object, status: Status, written: list[str]
+    ) -> None:
+        for condition in status.conditions:
+            value = {"True": 1, "False": 0}.get(condition.status, -1)
+            telemetry.CONDITIONS.labels(namespace, one.name, condition.type).set(value)
+        document = status_document(status)
+        if document != status_document(one.status):
+            await self._kube.write_status(namespace, one.name, document)
+            telemetry.WRITES.labels("status", "VisualIndex").inc()
+            self._reported[_place(body)] = (body["metadata"].get("resourceVersion", ""), document)
+        announce(self._tell, body, one, status, written)
+
+
+def status_document(status: Status) -> dict[str, Any]:
+    """The status as the API server keeps it."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _failed_long_ago(job: Object) -> bool:
+    state, _ = job_state(job)
+    if state != "failed":
+        return False
+    times = [
+        c.get("lastTransitionTime")
+        for c in job["status"].get("conditions") or []
+        if c.get("type") == "Failed"
+    ]
+    if not times or not times[0]:
+        return True
+    return datetime.now(UTC) - datetime.fromisoformat(times[0].replace("Z", "+00:00")) > _FAILED_JOB_KEPT
+
+
+def _place(body: Object) -> tuple[str, str]:
+    return body["metadata"]["namespace"], body["metadata"]["name"]
