@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from visualindex.spec import Spec
@@ -11,24 +12,31 @@ from visualindex_operator.pods import pod_security, restricted
 from visualindex_operator.settings import Settings
 
 Manifest = dict[str, Any]
-_JOB_DEADLINE_S = 600
+_MIGRATION_DEADLINE_S = 600
 _JOB_ATTEMPTS = 3
 
 
 def credentials(
-    namespace: str, cluster: str, owners: Sequence[Mapping[str, Any]], entries: Mapping[str, str]
+    namespace: str,
+    cluster: str,
+    owners: Sequence[Mapping[str, Any]],
+    entries: Mapping[str, str],
+    added_at: datetime | None,
 ) -> Manifest:
-    """The Secret that pods mount: the secrets of all indexes of a cluster. `entries` are base64 texts by file name."""
-    return _owned(
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": _metadata(namespace, names.credentials_secret(cluster), cluster),
-            "type": "Opaque",
-            "data": dict(sorted(entries.items())),
-        },
-        owners,
-    )
+    """The Secret that pods mount: the secrets of all indexes of a cluster, as base64 texts by file name.
+
+    `added_at` is the time when an entry came that was not there before; None where only old ones went.
+    """
+    metadata = _metadata(namespace, names.credentials_secret(cluster), cluster)
+    if added_at is not None:
+        metadata["annotations"] = {names.ADDED_AT: added_at.isoformat()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {**metadata, "ownerReferences": [names.owner(owner) for owner in owners]},
+        "type": "Opaque",
+        "data": dict(sorted(entries.items())),
+    }
 
 
 def new_api_keys(namespace: str, cluster: str, owner: Mapping[str, Any]) -> Manifest:
@@ -111,6 +119,7 @@ def migrate_job(
         ["sh", "-c", command],
         _database_environment(spec),
         settings,
+        _MIGRATION_DEADLINE_S,
         (volume, mount),
     )
 
@@ -126,7 +135,7 @@ def erase_job(
     environment = [*_database_environment(spec), *_storage_environment(spec)]
     inputs = owner["metadata"]["uid"]
     metadata = _metadata(namespace, names.job(index, "erase", inputs), cluster, index, "erase")
-    return _job(metadata, owner, spec, command, environment, settings)
+    return _job(metadata, owner, spec, command, environment, settings, spec.deletion_timeout_seconds + 60)
 
 
 def _job(
@@ -136,6 +145,7 @@ def _job(
     command: Sequence[str],
     environment: Sequence[Manifest],
     settings: Settings,
+    deadline_s: int,
     volume: tuple[Manifest, Manifest] | None = None,
 ) -> Manifest:
     ray = spec.ray
@@ -166,7 +176,7 @@ def _job(
         "metadata": metadata,
         "spec": {
             "backoffLimit": _JOB_ATTEMPTS,
-            "activeDeadlineSeconds": max(_JOB_DEADLINE_S, spec.deletion_timeout_seconds + 60),
+            "activeDeadlineSeconds": deadline_s,
             "template": {"metadata": {"labels": metadata["labels"]}, "spec": pod},
         },
     }
