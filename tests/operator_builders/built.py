@@ -45,9 +45,7 @@ def built(cluster: str = "shop", **indexes: Spec) -> Manifest:
     """The RayService of a cluster with these indexes."""
     action = serve(cluster, **indexes)
     credentials = {name: Credentials(f"postgresql://{name}", "access", "secret") for name in indexes}
-    return ray_service(
-        "search", cluster, action, [owner(name) for name in indexes], credentials, SETTINGS
-    )
+    return ray_service("search", cluster, action, [owner(name) for name in indexes], credentials, SETTINGS)
 
 
 def golden() -> dict[str, Manifest]:
