@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.operator_builders.built import built, spec
 
@@ -102,10 +102,12 @@ _JSON = st.recursive(
 
 
 @given(_JSON)
+@settings(deadline=None)
 def test_nothing_lacks_itself(value: Any) -> None:
     assert not lacks(value, deepcopy(value))
 
 
 @given(st.dictionaries(st.text(max_size=2), _JSON, max_size=3), st.text(min_size=3, max_size=4), _JSON)
+@settings(deadline=None)
 def test_an_addition_is_no_lack(wanted: dict[str, Any], key: str, value: Any) -> None:
     assert not lacks({**wanted, key: value}, wanted)
