@@ -57,8 +57,11 @@ class Wakes:
 @kopf.on.startup()
 async def start(memo: kopf.Memo, settings: kopf.OperatorSettings, **_: Any) -> None:
     """Opens the connections and sets kopf up."""
-    configure(settings)
     memo.settings = Settings.from_env()
+    configure(settings)
+    settings.scanning.disabled = bool(
+        memo.settings.namespaces
+    )  # a Role cannot list namespaces and definitions
     memo.kube = await ApiServer.connect()
     memo.probes = LiveProbes()
     memo.wakes = Wakes()
