@@ -67,13 +67,33 @@ clean: ## Remove the environment, caches and STATE with its service, database an
 	@if [ -x $(BIN)/visualindex ] && [ -d "$(STATE)" ]; then $(BIN)/visualindex down --state "$(STATE)"; fi
 	rm -rf $(VENV) "$(STATE)" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
+##@ Container image
+
+IMAGE ?= localhost/visualindex:dev
+VARIANT ?= cpu
+BASE ?=
+CLUSTER ?= ../shared/cluster
+export IMAGE VARIANT BASE
+
+.PHONY: image
+image: ## Build the image with buildah, docker or podman (IMAGE=localhost/visualindex:dev VARIANT=cpu BASE=python:3.12-slim)
+	@scripts/image.sh build
+
+.PHONY: sbom
+sbom: ## Write the image's packages as CycloneDX into dist/
+	@scripts/image.sh sbom
+
+.PHONY: image-load
+image-load: ## Give the image to the one-node cluster in CLUSTER
+	@scripts/image.sh load "$(CLUSTER)"
+
 ##@ Help
 
 .PHONY: help
 help: ## Show this
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What is installed is a file beside it, so that a second `make demo` installs nothing.
 

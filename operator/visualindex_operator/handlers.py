@@ -12,6 +12,7 @@ from visualindex_operator import names, telemetry
 from visualindex_operator.erasing import Erasure
 from visualindex_operator.kube import ApiServer, KubeError
 from visualindex_operator.live import Object
+from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, group_of, member
 from visualindex_operator.mirror import Mirror
 from visualindex_operator.probes import LiveProbes
@@ -163,7 +164,7 @@ async def watch(
             _failed(body, error, failures)
         except Exception as error:
             failures += 1
-            logger.exception("reconciling failed")
+            about(logger, body).exception("reconciling failed")
             _failed(body, error, failures)
         pause = memo.settings.resync_s if not failures else min(_SLOWEST_S, 2.0**failures)
         await memo.wakes.wait(key, pause)
@@ -171,7 +172,7 @@ async def watch(
 
 def _failed(body: kopf.Body, error: Exception, failures: int) -> None:
     """Tried again by itself, ever more slowly; told to people when it goes on."""
-    logger.warning("%s/%s: %s", body.metadata.namespace, body.metadata.name, error)
+    about(logger, body).warning("attempt %d failed: %s", failures, error)
     if failures in (3, 10) or failures % 60 == 0:
         tell(body, "Warning", EventReason.RECONCILE_FAILED, f"after {failures} attempts: {error}"[:1000])
 

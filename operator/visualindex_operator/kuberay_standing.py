@@ -33,7 +33,7 @@ class KubeRayStanding:
             shape=_shape(service),
             endpoint=_url(names.serve_service(cluster), namespace, names.SERVE_PORT),
             dashboard=_url(names.head_service(cluster), namespace, names.DASHBOARD_PORT),
-            kept=_mounted(mounted, [one.name for one in members]),
+            kept=_in_use(mounted, service, [one.name for one in members]),
         )
 
     async def _address(self, namespace: str, cluster: str, service: Mapping[str, Any] | None) -> str:
@@ -116,11 +116,17 @@ def _shape(service: Mapping[str, Any] | None) -> str:
     return str(annotations.get(names.SHAPE, "unknown"))
 
 
-def _mounted(data: SecretData, indexes: Sequence[str]) -> dict[str, Credentials]:
+def _in_use(
+    data: SecretData, service: Mapping[str, Any] | None, indexes: Sequence[str]
+) -> dict[str, Credentials]:
+    """The credentials that the cluster was last told to use, where the mounted Secret has them."""
+    deployed = deployed_applications(service) if service is not None else {}
     found: dict[str, Credentials] = {}
     for index in indexes:
-        dsn, access, secret = (decoded(data[name]) if name in data else None for name in entry_names(index))
-        if dsn is not None:
+        digest = deployed_credentials(deployed.get(gateway_application(index), {}))
+        names_ = entry_names(f"{index}.{digest[:12]}")
+        dsn, access, secret = (decoded(data[name]) if name in data else None for name in names_)
+        if digest and dsn is not None:
             found[index] = Credentials(dsn, access, secret)
     return found
 

@@ -20,6 +20,8 @@ APPROVE = "visualindex.dev/approve"
 DIGEST = "visualindex.dev/digest"
 """Digest of a manifest as it was applied: a field that is wanted no longer is missing nowhere, but changes this."""
 SHAPE = "visualindex.dev/shape"
+ADDED_AT = "visualindex.dev/added-at"
+"""On a credentials Secret: when an entry was last added."""
 
 SERVE_PORT, DASHBOARD_PORT, METRICS_PORT = 8000, 8265, 8080
 KEYS_FOLDER = "/etc/visualindex/keys"
