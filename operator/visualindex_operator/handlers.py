@@ -59,9 +59,9 @@ async def start(memo: kopf.Memo, settings: kopf.OperatorSettings, **_: Any) -> N
     """Opens the connections and sets kopf up."""
     memo.settings = Settings.from_env()
     configure(settings)
-    settings.scanning.disabled = bool(
-        memo.settings.namespaces
-    )  # a Role cannot list namespaces and definitions
+    # Looking for new types and namespaces takes rights on the whole cluster, which an operator of some namespaces lacks;
+    # kopf would repeat the refused requests for minutes before it goes on.
+    settings.scanning.disabled = bool(memo.settings.namespaces)
     memo.kube = await ApiServer.connect()
     memo.probes = LiveProbes()
     memo.wakes = Wakes()
