@@ -82,13 +82,13 @@ def test_the_definition_is_upgraded_and_outlives_the_release(
     assert again["status"] == "deployed"
 
 
-def test_peerings_and_their_definitions_come_with_the_first_install(
+def test_peerings_are_what_kopf_writes_its_signs_of_life_into(
     api_server: ApiServer, restricted: str, releases: helm.Config, private_chart: PrivateChart
 ) -> None:
+    private_chart.define_peerings(api_server)
     wanted = {**values(restricted, replicas=2), "peering": {"enabled": True}}
     releases.install(private_chart.path, RELEASE, wanted, namespace=restricted)
-    group = f"kopf.dev.{private_chart.suffix}"
-    peering = f"/apis/{group}/v1/namespaces/{restricted}/kopfpeerings/visualindex"
+    peering = f"/apis/{private_chart.peering_group}/v1/namespaces/{restricted}/kopfpeerings/visualindex"
     api_server.request("GET", peering).expect(200)
     # What kopf does to it: its own key of `status`, which the definition does not name.
     keepalive = {"status": {"someone": {"priority": 100, "lastseen": "2026-01-01T00:00:00Z"}}}
