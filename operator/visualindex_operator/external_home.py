@@ -30,8 +30,9 @@ from visualindex_operator.serve_api import ServeAPI
 from visualindex_operator.serve_converge import converge
 from visualindex_operator.serve_merge import OWNER
 from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable, NameTaken
-from visualindex_operator.serve_state import ServeState
+from visualindex_operator.serve_state import ApplicationState, ServeState
 from visualindex_operator.settings import Settings
+from visualindex_operator.trouble import trouble
 
 _MESSAGE = 500
 _REASONS = {
@@ -172,9 +173,7 @@ def _standing(state: ServeState, name: str, owner: str, answers: str | None) -> 
     states = [one.status for one in own.values()]
     complete = len(own) == len(found)
     settled = complete and all(status == "RUNNING" for status in states)
-    lines = [
-        f"{app} is {one.status}: {one.message[-200:]}" for app, one in own.items() if one.status != "RUNNING"
-    ]
+    lines = [_line(app, one) for app, one in own.items() if one.status != "RUNNING"]
     return Serving(
         exists=True,
         running=settled or (complete and answers is None),
@@ -185,6 +184,11 @@ def _standing(state: ServeState, name: str, owner: str, answers: str | None) -> 
         missing="; ".join(lines)[:_MESSAGE] if not settled else "",
         deployed=bool(own),
     )
+
+
+def _line(app: str, state: ApplicationState) -> str:
+    deployments = {name: (one.status, one.message) for name, one in state.deployments.items()}
+    return trouble(app, state.status, state.message, deployments)
 
 
 def _owner(config: Mapping[str, Any] | None) -> str:

@@ -15,6 +15,7 @@ from visualindex_operator.kube import Kube
 from visualindex_operator.live import Live
 from visualindex_operator.probes import Probes
 from visualindex_operator.rayservice import deployed_applications, deployed_credentials
+from visualindex_operator.trouble import trouble
 
 
 class KubeRayStanding:
@@ -102,9 +103,11 @@ def _message(states: Mapping[str, Mapping[str, Any]], here: bool, pending: Mappi
 
 
 def _line(name: str, state: Mapping[str, Any]) -> str:
-    status = state.get("status") or "not started"
-    message = " ".join(str(state.get("message", "")).split())[-400:]
-    return f"{name} is {status}{f': {message}' if message else ''}"
+    deployments = {
+        deployment: (str(one.get("status", "")), str(one.get("message", "")))
+        for deployment, one in (state.get("serveDeploymentStatuses") or {}).items()
+    }
+    return trouble(name, str(state.get("status", "")), str(state.get("message", "")), deployments)
 
 
 def _missing(states: Mapping[str, Mapping[str, Any]], pending: Mapping[str, Any]) -> str:
