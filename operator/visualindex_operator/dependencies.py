@@ -30,6 +30,7 @@ class Checked:
     metadata: Check
     storage: Check
     keys: Check
+    redis: Check
     credentials: Credentials | None = None
     keys_digest: str = ""
     inspection: Inspection | None = None
@@ -54,13 +55,14 @@ class DependencyChecks:
         dsn, keys, pair = await asyncio.gather(
             self._dsn(namespace, spec), self._keys(namespace, index, spec), self._s3(namespace, spec)
         )
-        (metadata, inspection), storage = await asyncio.gather(
-            self._database(index, dsn), self._storage(spec, pair)
+        (metadata, inspection), storage, redis = await asyncio.gather(
+            self._database(index, dsn), self._storage(spec, pair), self._redis(namespace, spec)
         )
         return Checked(
             metadata=metadata,
             storage=storage,
             keys=keys.check if isinstance(keys, Missing) else Check(True, Reason.CONNECTED),
+            redis=redis,
             credentials=_complete(dsn, pair),
             keys_digest="" if isinstance(keys, Missing) else names.digest(dict(keys)),
             inspection=inspection,
@@ -148,6 +150,27 @@ class DependencyChecks:
         if isinstance(found, str):
             return Check(False, Reason.UNREACHABLE, found), None
         return Check(True, Reason.CONNECTED, "the database answers"), found
+
+    async def _redis(self, namespace: str, spec: Spec) -> Check:
+        redis = spec.ray.redis
+        if redis is None or spec.ray.mode == "External":
+            return Check(True, Reason.NOT_CONFIGURED)
+        password: str | Missing | None = None
+        if redis.password_secret_ref is not None:
+            password = await self.value(
+                namespace, redis.password_secret_ref, "spec.ray.redis.passwordSecretRef"
+            )
+        if isinstance(password, Missing):
+            return password.check
+
+        async def ask() -> str | None:
+            return await self._probes.redis(redis.address, password)
+
+        key = ("redis", redis.address, password)
+        problem = await self._remembered.get(
+            key, ask, good_s=_STORE_S, bad_s=_BAD_S, bad=lambda answer: answer is not None
+        )
+        return Check(True, Reason.CONNECTED) if problem is None else Check(False, Reason.UNREACHABLE, problem)
 
     async def _storage(self, spec: Spec, pair: tuple[str | None, str | None] | Missing) -> Check:
         if isinstance(pair, Missing):

@@ -80,6 +80,7 @@ def _dependencies(
         metadata=checked.metadata,
         storage=checked.storage,
         keys=checked.keys,
+        redis=checked.redis,
         credentials=checked.credentials.digest() if checked.credentials else "",
         migration=state,
         migration_message=message,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import httpx
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from visualindex.catalog.inspection import Inspection, inspect
 from visualindex.credentials import Credentials
@@ -28,6 +30,9 @@ class Probes(Protocol):
 
     async def store(self, storage: StorageSpec, credentials: Credentials) -> str | None:
         """None when the object store works, else why not, in one line."""
+
+    async def redis(self, address: str, password: str | None) -> str | None:
+        """None when the Redis of a Ray head answers, else why not, in one line."""
 
     async def answers(self, url: str) -> str | None:
         """None when the index behind `url` answers searches, else why not, in one line."""
@@ -63,6 +68,23 @@ class LiveProbes:
             return problem.detail
         except TimeoutError:
             return f"the object store did not answer within {_TIMEOUT_S * 2:.0f} s"
+        return None
+
+    async def redis(self, address: str, password: str | None) -> str | None:
+        """See `Probes`."""
+        host, _, port = address.rpartition(":")
+        connection = Redis(
+            host=host,
+            port=int(port),
+            password=password,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+        )
+        try:
+            async with connection:
+                await connection.ping()
+        except (RedisError, OSError) as error:
+            return f"the Redis at {address} does not answer: {error or type(error).__name__}"
         return None
 
     async def answers(self, url: str) -> str | None:

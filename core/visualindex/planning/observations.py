@@ -48,6 +48,8 @@ class Dependencies:
     migration: MigrationState = "absent"
     """Of the job that brings this database to this release, for these credentials and keys."""
     migration_message: str = ""
+    redis: Check = Check(True, "NotConfigured")
+    """Of the Redis that keeps the state of the Ray head, where there is one."""
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,8 @@ def _dependencies(dependencies: Dependencies, wanted: Spec) -> tuple[bool, Spec 
     """Whether an index may (re)start now, and the spec to migrate for when that is what is missing."""
     there = dependencies.metadata.ok and dependencies.keys.ok
     migrate = wanted if there and dependencies.migration == "absent" else None
-    return there and dependencies.storage.ok and dependencies.migration == "done", migrate
+    others = dependencies.storage.ok and dependencies.redis.ok
+    return there and others and dependencies.migration == "done", migrate
 
 
 def _reachable(applied: Spec, wanted: Spec, images: int | None) -> tuple[Spec, bool]:
@@ -342,6 +343,9 @@ def _not_served(decision: _Decision, as_seen: Condition) -> Condition:
         return condition("ServingReady", False, Reason.SUSPENDED, "spec.suspend is true; the data is kept")
     if as_seen.status == "True" or decision.seen.serving.reason:
         return as_seen
+    redis = decision.seen.dependencies.redis
+    if not redis.ok:
+        return condition("ServingReady", False, redis.reason, redis.message)
     return condition(
         "ServingReady", False, Reason.DEPENDENCY_MISSING, "waits for the database and the object store"
     )
@@ -358,6 +362,8 @@ def _degraded(decision: _Decision, decisions: Sequence[_Decision], needed: Seque
         if missing:
             message = f"{missing[0].type}: {missing[0].message}"
             return condition("Degraded", True, Reason.DEPENDENCY_MISSING, message)
+        if not seen.dependencies.redis.ok:
+            return condition("Degraded", True, Reason.DEPENDENCY_MISSING, seen.dependencies.redis.message)
         if seen.serving.missing:
             return condition("Degraded", True, Reason.PARTS_MISSING, seen.serving.missing)
     differing = _differing_settings(decision, decisions)
