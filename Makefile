@@ -50,6 +50,11 @@ bench: $(VENV)/.develops ## Measure the service beside the bare pipeline (ARGS=-
 chaos: $(VENV)/.develops ## Kill parts of a running service and count what was lost (ARGS=--short)
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
+.PHONY: chart
+chart: $(VENV)/.develops ## Write what the chart repeats: the CRD, and its values as a table
+	cp crds/visualindexes.visualindex.dev.yaml charts/visualindex/files/
+	$(BIN)/python scripts/chart_values.py
+
 .PHONY: constraints
 constraints: $(VENV)/.develops ## Choose the pinned versions anew
 	printf 'hatchling\neditables\npip\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.11 \
