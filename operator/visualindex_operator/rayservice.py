@@ -12,10 +12,14 @@ from visualindex.planning.shape import ClusterShape, Group
 from visualindex.serve_config import ROLES, applications, cluster_config
 from visualindex.spec.models import RedisSpec
 from visualindex_operator import names
-from visualindex_operator.pods import ray_pod
+from visualindex_operator.pods import container_security, merged, ray_pod
 from visualindex_operator.settings import Settings
 
 _OBJECT_STORE_BYTES = 256 * 1024**2
+_AUTOSCALING = {
+    "enableInTreeAutoscaling": True,
+    "autoscalerOptions": {"version": "v2", "securityContext": container_security()},
+}
 
 
 def ray_service(
@@ -82,13 +86,19 @@ def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str,
         "rayVersion": settings.ray_version,
         "authOptions": {"mode": "token"},
         **_fault_tolerance(shape.ray.redis),
-        **({"enableInTreeAutoscaling": True} if autoscaled else {}),
+        **(_AUTOSCALING if autoscaled else {}),
         "headGroupSpec": {
             "rayStartParams": {**_start_parameters(shape.head), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
-            "template": ray_pod(cluster, shape, shape.head, pull_policy),
+            "template": _head(cluster, shape, pull_policy, autoscaled=autoscaled),
         },
         "workerGroupSpecs": workers,
     }
+
+
+def _head(cluster: str, shape: ClusterShape, pull_policy: str, *, autoscaled: bool) -> dict[str, Any]:
+    """The head's pod. Ray's autoscaler runs in it and asks the API server for pods: only then it has a token for that."""
+    template = ray_pod(cluster, shape, shape.head, pull_policy)
+    return merged(template, {"spec": {"automountServiceAccountToken": True}}) if autoscaled else template
 
 
 def _workers(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) -> dict[str, Any]:
