@@ -93,6 +93,7 @@ def disruption_budget(
             "metadata": _metadata(namespace, f"{cluster}-{part}", cluster),
             "spec": {
                 "minAvailable": max(0, pods - 1),
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
                 "selector": {"matchLabels": {names.CLUSTER_LABEL: cluster, names.PART_LABEL: part}},
             },
         },

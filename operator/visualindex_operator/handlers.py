@@ -40,15 +40,15 @@ class Wakes:
     """Tells the daemons of a group that something about it changed."""
 
     def __init__(self) -> None:
-        self._events: defaultdict[GroupKey, asyncio.Event] = defaultdict(asyncio.Event)
+        self._events: defaultdict[tuple[str, str], asyncio.Event] = defaultdict(asyncio.Event)
 
-    def wake(self, key: GroupKey) -> None:
-        """Have the group looked at now."""
-        self._events[key].set()
+    def wake(self, namespace: str, label: str) -> None:
+        """Have the group whose children carry this cluster label looked at now."""
+        self._events[namespace, label].set()
 
     async def wait(self, key: GroupKey, seconds: float) -> None:
         """Returns at the next wake, or after `seconds`."""
-        event = self._events[key]
+        event = self._events[key[0], names.cluster_label(key[2])]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), seconds)
         event.clear()
@@ -57,8 +57,11 @@ class Wakes:
 @kopf.on.startup()
 async def start(memo: kopf.Memo, settings: kopf.OperatorSettings, **_: Any) -> None:
     """Opens the connections and sets kopf up."""
-    configure(settings)
     memo.settings = Settings.from_env()
+    configure(settings)
+    # Looking for new types and namespaces takes rights on the whole cluster, which an operator of some namespaces lacks;
+    # kopf would repeat the refused requests for minutes before it goes on.
+    settings.scanning.disabled = bool(memo.settings.namespaces)
     memo.kube = await ApiServer.connect()
     memo.probes = LiveProbes()
     memo.wakes = Wakes()
@@ -124,7 +127,8 @@ def disruption_budgets(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Objec
 @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
 def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """A resource changed: its group is looked at now."""
-    memo.wakes.wake(group_of(body))
+    namespace, _, cluster = group_of(body)
+    memo.wakes.wake(namespace, names.cluster_label(cluster))
 
 
 @kopf.on.event("ray.io", "v1", "rayservices", labels=_OURS)
@@ -133,7 +137,7 @@ def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
 @kopf.on.event("policy", "v1", "poddisruptionbudgets", labels=_OURS)
 def child_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """A child changed: its group is looked at now."""
-    memo.wakes.wake((_place(body)[0], "KubeRay", body.metadata.labels[names.CLUSTER_LABEL]))
+    memo.wakes.wake(_place(body)[0], body.metadata.labels[names.CLUSTER_LABEL])
 
 
 def _place(body: kopf.Body) -> tuple[str, str]:

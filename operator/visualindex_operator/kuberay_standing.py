@@ -1,5 +1,6 @@
 """How a group stands on a cluster of ours: its RayService, what it says of its applications, and what they answer."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,8 +29,9 @@ class KubeRayStanding:
         service = live.ray_service(namespace, cluster)
         mounted = await self._checks.secret(namespace, names.credentials_secret(cluster)) or {}
         base = await self._address(namespace, cluster, service)
+        found = await asyncio.gather(*(self._serving(one, cluster, base, service) for one in members))
         return Standing(
-            serving={one.name: await self._serving(one, cluster, base, service) for one in members},
+            serving={one.name: serving for one, serving in zip(members, found, strict=True)},
             shape=_shape(service),
             endpoint=_url(names.serve_service(cluster), namespace, names.SERVE_PORT),
             dashboard=_url(names.head_service(cluster), namespace, names.DASHBOARD_PORT),

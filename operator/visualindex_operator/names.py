@@ -52,6 +52,11 @@ def job(index: str, purpose: str, inputs: Any) -> str:
     return f"{index}-{purpose}-{digest(inputs)[:8]}"
 
 
+def cluster_label(cluster: str) -> str:
+    """The value of CLUSTER_LABEL: a RayService's name, or a short form of the address of an external cluster."""
+    return cluster if "/" not in cluster else f"external-{digest(cluster)[:12]}"
+
+
 def labels(cluster: str, index: str | None = None, part: str | None = None) -> dict[str, str]:
     """The labels by which children are found again."""
     own = {
