@@ -19,6 +19,8 @@ from visualindex.planning.plan import (
 )
 from visualindex.serve_config import applications, gateway_application, index_application
 from visualindex.spec.models import ExternalRaySpec
+from visualindex_operator import application_lines
+from visualindex_operator.application_lines import Deployment
 from visualindex_operator.cluster_locks import ClusterLocks
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.homes import Seen, Standing
@@ -30,7 +32,7 @@ from visualindex_operator.serve_api import ServeAPI
 from visualindex_operator.serve_converge import converge
 from visualindex_operator.serve_merge import OWNER
 from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable, NameTaken
-from visualindex_operator.serve_state import ServeState
+from visualindex_operator.serve_state import ApplicationState, ServeState
 from visualindex_operator.settings import Settings
 
 _MESSAGE = 500
@@ -172,9 +174,7 @@ def _standing(state: ServeState, name: str, owner: str, answers: str | None) -> 
     states = [one.status for one in own.values()]
     complete = len(own) == len(found)
     settled = complete and all(status == "RUNNING" for status in states)
-    lines = [
-        f"{app} is {one.status}: {one.message[-200:]}" for app, one in own.items() if one.status != "RUNNING"
-    ]
+    lines = [_line(app, one) for app, one in own.items() if one.status != "RUNNING"]
     return Serving(
         exists=True,
         running=settled or (complete and answers is None),
@@ -185,6 +185,13 @@ def _standing(state: ServeState, name: str, owner: str, answers: str | None) -> 
         missing="; ".join(lines)[:_MESSAGE] if not settled else "",
         deployed=bool(own),
     )
+
+
+def _line(name: str, state: ApplicationState) -> str:
+    deployments = {
+        deployment: Deployment(one.status, one.message) for deployment, one in state.deployments.items()
+    }
+    return application_lines.line(name, state.status, state.message, deployments)
 
 
 def _owner(config: Mapping[str, Any] | None) -> str:
