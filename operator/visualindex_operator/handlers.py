@@ -127,8 +127,8 @@ def disruption_budgets(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Objec
 @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
 def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """A resource changed: its group is looked at now."""
-    namespace, _, cluster = group_of(body)
-    memo.wakes.wake(namespace, names.cluster_label(cluster))
+    where = group_of(body)
+    memo.wakes.wake(where[0], names.cluster_label(where[2]))
 
 
 @kopf.on.event("ray.io", "v1", "rayservices", labels=_OURS)

@@ -62,7 +62,7 @@ def labels(cluster: str, index: str | None = None, part: str | None = None) -> d
     own = {
         "app.kubernetes.io/name": "visualindex",
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
-        CLUSTER_LABEL: cluster,
+        CLUSTER_LABEL: cluster_label(cluster),
     }
     return {**own, **({INDEX_LABEL: index} if index else {}), **({PART_LABEL: part} if part else {})}
 
