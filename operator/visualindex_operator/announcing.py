@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member
 from visualindex.spec.status import Condition, Status
 from visualindex_operator.reasons import EventReason
@@ -20,6 +21,14 @@ _BECAME: dict[tuple[str, str], tuple[str, EventReason]] = {
     ("Paused", "True"): ("Normal", EventReason.PAUSED),
     ("Paused", "False"): ("Normal", EventReason.RESUMED),
 }
+_SILENT: tuple[str, EventReason | None] = ("", None)
+_BECAUSE: dict[tuple[str, str], tuple[str, EventReason | None]] = {
+    ("Ready", Reason.SUSPENDED): ("Normal", EventReason.SUSPENDED),
+    ("Ready", Reason.INVALID_SPEC): ("Warning", EventReason.INVALID_SPEC),
+    ("MetadataReady", Reason.MIGRATING): _SILENT,
+    ("MetadataReady", Reason.MIGRATION_FAILED): ("Warning", EventReason.MIGRATION_FAILED),
+}
+"""What is told otherwise than the condition alone would have it: a migration under way, for one, is no failure."""
 
 
 def announce(tell: Announce, body: Any, member: Member, status: Status, written: Sequence[str]) -> None:
@@ -44,10 +53,16 @@ def _changed(member: Member, status: Status) -> bool:
 
 
 def _announce_condition(tell: Announce, body: Any, before: Condition | None, now: Condition) -> None:
-    if before is not None and before.status == now.status:
+    if before is not None and _event(before) == _event(now):
         return
     if before is None and (now.type, now.status) in (("Paused", "False"), ("Ready", "False")):
         return
-    kind, reason = _BECAME.get((now.type, now.status), ("", EventReason.READY))
-    if kind:
+    kind, reason = _event(now)
+    if reason is not None:
         tell(body, kind, reason, f"{now.reason}: {now.message}"[:1000])
+
+
+def _event(condition: Condition) -> tuple[str, EventReason | None]:
+    """The event that tells of a condition; no reason where none does."""
+    became = _BECAME.get((condition.type, condition.status), _SILENT)
+    return _BECAUSE.get((condition.type, condition.reason), became)

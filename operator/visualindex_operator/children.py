@@ -12,7 +12,7 @@ from visualindex_operator.pods import pod_security, restricted
 from visualindex_operator.settings import Settings
 
 Manifest = dict[str, Any]
-_JOB_DEADLINE_S = 600
+_MIGRATION_DEADLINE_S = 600
 _JOB_ATTEMPTS = 3
 
 
@@ -120,6 +120,7 @@ def migrate_job(
         ["sh", "-c", command],
         _database_environment(spec),
         settings,
+        _MIGRATION_DEADLINE_S,
         (volume, mount),
     )
 
@@ -135,7 +136,7 @@ def erase_job(
     environment = [*_database_environment(spec), *_storage_environment(spec)]
     inputs = owner["metadata"]["uid"]
     metadata = _metadata(namespace, names.job(index, "erase", inputs), cluster, index, "erase")
-    return _job(metadata, owner, spec, command, environment, settings)
+    return _job(metadata, owner, spec, command, environment, settings, spec.deletion_timeout_seconds + 60)
 
 
 def _job(
@@ -145,6 +146,7 @@ def _job(
     command: Sequence[str],
     environment: Sequence[Manifest],
     settings: Settings,
+    deadline_s: int,
     volume: tuple[Manifest, Manifest] | None = None,
 ) -> Manifest:
     ray = spec.ray
@@ -175,7 +177,7 @@ def _job(
         "metadata": metadata,
         "spec": {
             "backoffLimit": _JOB_ATTEMPTS,
-            "activeDeadlineSeconds": max(_JOB_DEADLINE_S, spec.deletion_timeout_seconds + 60),
+            "activeDeadlineSeconds": deadline_s,
             "template": {"metadata": {"labels": metadata["labels"]}, "spec": pod},
         },
     }

@@ -13,6 +13,15 @@ def lacks(live: Any, wanted: Any) -> bool:
         if not isinstance(live, list) or len(live) != len(wanted):
             return bool(wanted) or bool(live)
         return any(lacks(one, other) for one, other in zip(live, wanted, strict=True))
-    if isinstance(wanted, (int, float)) and not isinstance(wanted, bool):
-        return str(live) != str(wanted)
-    return bool(live != wanted) and not (wanted in ({}, None, "") and not live)
+    if _is_number(wanted):
+        return bool(live != wanted) if _is_number(live) else str(live) != str(wanted)
+    if wanted in (
+        None,
+        "",
+    ):  # the API server leaves out what is empty, but not an empty mapping: that is a statement
+        return bool(live)
+    return bool(live != wanted)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

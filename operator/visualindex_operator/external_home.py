@@ -19,8 +19,6 @@ from visualindex.planning.plan import (
 )
 from visualindex.serve_config import applications, gateway_application, index_application
 from visualindex.spec.models import ExternalRaySpec
-from visualindex_operator import application_lines
-from visualindex_operator.application_lines import Deployment
 from visualindex_operator.cluster_locks import ClusterLocks
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.homes import Seen, Standing
@@ -34,6 +32,7 @@ from visualindex_operator.serve_merge import OWNER
 from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable, NameTaken
 from visualindex_operator.serve_state import ApplicationState, ServeState
 from visualindex_operator.settings import Settings
+from visualindex_operator.trouble import trouble
 
 _MESSAGE = 500
 _REASONS = {
@@ -187,11 +186,9 @@ def _standing(state: ServeState, name: str, owner: str, answers: str | None) -> 
     )
 
 
-def _line(name: str, state: ApplicationState) -> str:
-    deployments = {
-        deployment: Deployment(one.status, one.message) for deployment, one in state.deployments.items()
-    }
-    return application_lines.line(name, state.status, state.message, deployments)
+def _line(app: str, state: ApplicationState) -> str:
+    deployments = {name: (one.status, one.message) for name, one in state.deployments.items()}
+    return trouble(app, state.status, state.message, deployments)
 
 
 def _owner(config: Mapping[str, Any] | None) -> str:

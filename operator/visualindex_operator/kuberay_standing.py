@@ -9,14 +9,14 @@ from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member, Serving
 from visualindex.planning.plan import route_prefix
 from visualindex.serve_config import gateway_application, index_application
-from visualindex_operator import application_lines, names
-from visualindex_operator.application_lines import Deployment
+from visualindex_operator import names
 from visualindex_operator.dependencies import DependencyChecks, SecretData, decoded
 from visualindex_operator.homes import Standing
 from visualindex_operator.kube import Kube
 from visualindex_operator.live import Live
 from visualindex_operator.probes import Probes
 from visualindex_operator.rayservice import deployed_applications, deployed_credentials
+from visualindex_operator.trouble import trouble
 
 _KUBERAY_IS_MISSING = Serving(
     reason=Reason.KUBERAY_MISSING,
@@ -118,12 +118,10 @@ def _message(states: Mapping[str, Mapping[str, Any]], here: bool, pending: Mappi
 
 def _line(name: str, state: Mapping[str, Any]) -> str:
     deployments = {
-        deployment: Deployment(str(one.get("status", "")), str(one.get("message", "")))
+        deployment: (str(one.get("status", "")), str(one.get("message", "")))
         for deployment, one in (state.get("serveDeploymentStatuses") or {}).items()
     }
-    return application_lines.line(
-        name, str(state.get("status", "")), str(state.get("message", "")), deployments
-    )
+    return trouble(name, str(state.get("status", "")), str(state.get("message", "")), deployments)
 
 
 def _missing(states: Mapping[str, Mapping[str, Any]], pending: Mapping[str, Any]) -> str:

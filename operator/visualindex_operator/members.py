@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from visualindex.planning.observations import Member
 from visualindex.planning.shape import resolved
 from visualindex.spec import SpecError, parse_spec
@@ -20,7 +22,7 @@ GroupKey = tuple[str, str, str]
 def group_of(body: Body) -> GroupKey:
     """The group a resource belongs to: those that share its cluster."""
     metadata = body["metadata"]
-    ray = body.get("spec", {}).get("ray") or {}
+    ray = (body.get("spec") or {}).get("ray") or {}
     if ray.get("mode") == "External":
         address = str((ray.get("external") or {}).get("address", ""))
         return (metadata["namespace"], "External", address.rstrip("/"))
@@ -41,8 +43,17 @@ def member(body: Body, settings: Settings) -> Member:
         paused=annotations.get(names.PAUSED, "").lower() in ("true", "yes", "1", "on"),
         approved=annotations.get(names.APPROVE, ""),
         deleting="deletionTimestamp" in metadata,
-        status=Status.model_validate(body.get("status") or {}),
+        status=_status(body.get("status") or {}),
     )
+
+
+def _status(written: Mapping[str, Any]) -> Status:
+    """The status; of one that this release cannot read, because a newer one wrote it, what it says is being served."""
+    try:
+        return Status.model_validate(written)
+    except ValidationError:
+        applied = written.get("applied")
+        return Status(applied=_plain(applied) if isinstance(applied, Mapping) else None)
 
 
 def _spec(body: Body) -> tuple[Spec | None, str]:

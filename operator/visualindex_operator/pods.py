@@ -14,6 +14,8 @@ _PROXY = "/opt/visualindex/bin/visualindex-haproxy"
 STATE_FOLDER = "/var/lib/visualindex"
 _BY_NAME = ("containers", "initContainers", "volumes", "env", "volumeMounts", "ports", "imagePullSecrets")
 _NAMES = {"volumeMounts": "mountPath", "ports": "containerPort"}
+_WHOLE = ("env", "volumes")
+"""Items of these say one thing or another: half of each, a value beside a reference, would be refused."""
 
 
 def restricted(image: str, pull_policy: str) -> dict[str, Any]:
@@ -150,11 +152,12 @@ def merged(base: Any, override: Any, key: str = "") -> Any:
             for name in {**base, **override}
         }
     if isinstance(base, list) and isinstance(override, list) and key in _BY_NAME:
-        return _merged_by_name(base, override, _NAMES.get(key, "name"))
+        return _merged_by_name(base, override, _NAMES.get(key, "name"), whole=key in _WHOLE)
     return override
 
 
-def _merged_by_name(base: Sequence[Any], override: Sequence[Any], name: str) -> list[Any]:
+def _merged_by_name(base: Sequence[Any], override: Sequence[Any], name: str, *, whole: bool) -> list[Any]:
     changes = {item.get(name): item for item in override}
-    kept = [merged(item, changes.pop(item.get(name), {})) for item in base]
+    changed = [(item, changes.pop(item.get(name), {})) for item in base]
+    kept = [change if whole and change else merged(item, change) for item, change in changed]
     return [*kept, *changes.values()]

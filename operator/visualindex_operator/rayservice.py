@@ -106,7 +106,7 @@ def _workers(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) 
         "groupName": group.name,
         "replicas": group.replicas,
         "minReplicas": group.replicas,
-        "maxReplicas": group.max_replicas or group.replicas,
+        "maxReplicas": max(group.max_replicas or 0, group.replicas),
         "rayStartParams": _start_parameters(group),
         "template": ray_pod(cluster, shape, group, pull_policy),
     }

@@ -14,7 +14,7 @@ from visualindex.serve_config import ENCODER, GATEWAY, shard_deployment
 from visualindex.spec import EncoderSpec
 from visualindex_serving.config import read_specs
 from visualindex_serving.encoder_deployment import EncoderReplica
-from visualindex_serving.gateway import Gateway, create_app
+from visualindex_serving.gateway import STARTUP, Gateway, create_app
 from visualindex_serving.shard_deployment import Shard
 
 _EVERY: dict[str, Any] = {
@@ -47,7 +47,7 @@ def build_gateway(args: dict[str, Any]) -> Application:
     resources = read_specs(args["indexes"])
 
     def builder() -> FastAPI:  # Serve tells builders from applications by their being functions
-        return create_app(args["indexes"])
+        return create_app(args["indexes"], startup=STARTUP)
 
     limit = max(r.spec.gateway.max_concurrent_requests for r in resources)
     deployment: Any = serve.deployment(

@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -69,24 +70,44 @@ _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
 ConnectShard = Callable[[Place], ShardCall]
 
 
+@dataclass
+class Startup:
+    """Why the parts of this process's gateway could not be opened; None while nothing is wrong."""
+
+    failure: Exception | None = None
+
+
+STARTUP = Startup()
+"""Of the process: Serve runs one gateway in each."""
+
+
 class Gateway:
     """Serve's view of the gateway; the ASGI application does the work."""
 
     def check_health(self) -> None:
-        """The process answers; a part that is missing shows in /readyz, and restarting the gateway would not mend it."""
+        """The process answers; a part that is missing shows in /readyz, and restarting the gateway would not mend it.
+
+        Raises what kept it from starting: of an exception in the application's own start, Serve tells only that there
+        was one.
+        """
+        if STARTUP.failure is not None:
+            raise STARTUP.failure
 
 
-def create_app(documents: list[dict[str, Any]], connect: ConnectShard | None = None) -> FastAPI:
+def create_app(
+    documents: list[dict[str, Any]], connect: ConnectShard | None = None, startup: Startup | None = None
+) -> FastAPI:
     """The ASGI application for a list of VisualIndex documents; its lifespan opens and closes all parts.
 
-    `connect(place)` gives the way to ask a shard: over the network unless a caller has the shards in its process.
+    `connect(place)` gives the way to ask a shard: over the network unless a caller has the shards in its process. A
+    failure to open a part is raised, or noted in `startup` where one is given.
     """
     resources = read_specs(documents)
     app = FastAPI(
         title="VisualIndex",
         version=__version__,
         description="Visual search: a picture in, the items that look like it out.",
-        lifespan=_lifespan(resources, connect),
+        lifespan=_lifespan(resources, connect, startup),
         redirect_slashes=False,
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
@@ -111,11 +132,19 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard | None = N
     return app
 
 
-def _lifespan(resources: list[VisualIndex], connect: ConnectShard | None) -> Callable[[FastAPI], Any]:
+def _lifespan(
+    resources: list[VisualIndex], connect: ConnectShard | None, startup: Startup | None
+) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.service = await open_service(resources, await Runtime.from_env(), connect, stack)
+            try:
+                app.state.service = await open_service(resources, await Runtime.from_env(), connect, stack)
+            except Exception as error:
+                if startup is None:
+                    raise
+                logger.exception("the gateway cannot start")
+                startup.failure = error
             yield
 
     return lifespan

@@ -68,6 +68,7 @@ def test_only_what_kubernetes_alone_forbids_passes_the_models(path: Path) -> Non
     kubernetes_alone = {
         "access-open",
         "encoder-cuda-without-gpus",
+        "encoder-in-gateways-with-gpus",
         "index-memory-below-64mi",
         "index-memory-in-bytes-below-64mi",
         "postgres-password-in-keywords",

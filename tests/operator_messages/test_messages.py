@@ -17,7 +17,6 @@ from visualindex.planning.observations import GroupObserved, Member, Serving
 from visualindex.planning.plan import Serve, Served
 from visualindex.planning.shape import cluster_shape, resolved
 from visualindex.spec import Spec
-from visualindex_operator.application_lines import Deployment, line
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.homes import Seen, Standing
 from visualindex_operator.kube import ApiServer
@@ -25,33 +24,24 @@ from visualindex_operator.kuberay_home import KubeRayHome
 from visualindex_operator.live import Object
 from visualindex_operator.probes import LiveProbes
 from visualindex_operator.settings import Settings
+from visualindex_operator.trouble import trouble
 
 
 def test_a_failed_application_is_told_by_what_failed_in_it() -> None:
-    failed = Deployment("DEPLOY_FAILED", "Traceback …\n  FileNotFoundError: no weights at s3://models/x")
-    told = line(
-        "index-shop",
+    failed = (
         "DEPLOY_FAILED",
-        "Failed to update the deployments ['encoder'].",
-        {"encoder": failed, "shard-0": Deployment("HEALTHY", "fine")},
+        "Traceback …\n  secret = 'geheim'\nFileNotFoundError: no weights at s3://models/x",
     )
-    assert (
-        told
-        == "index-shop is DEPLOY_FAILED (encoder: Traceback … FileNotFoundError: no weights at s3://models/x)"
+    deployments = {"encoder": failed, "shard-0": ("HEALTHY", "fine")}
+    told = trouble(
+        "index-shop", "DEPLOY_FAILED", "Failed to update the deployments ['encoder'].", deployments
     )
+    assert told == "index-shop is DEPLOY_FAILED: encoder: FileNotFoundError: no weights at s3://models/x"
 
 
 def test_without_a_deployment_to_blame_rays_own_words_are_told() -> None:
-    assert line("gateway-shop", "DEPLOYING", "building", {}) == "gateway-shop is DEPLOYING (building)"
-    assert (
-        line("gateway-shop", "", "", {"gateway": Deployment("UPDATING", "")}) == "gateway-shop is not started"
-    )
-
-
-def test_of_a_long_text_the_end_is_told() -> None:
-    told = line("index-shop", "UNHEALTHY", "frame " * 500 + "ValueError: the cause", {})
-    assert told.endswith("ValueError: the cause)")
-    assert len(told) < 500
+    assert trouble("gateway-shop", "DEPLOYING", "building", {}) == "gateway-shop is DEPLOYING: building"
+    assert trouble("gateway-shop", "", "", {"gateway": ("UPDATING", "")}) == "gateway-shop is not started"
 
 
 @pytest.fixture

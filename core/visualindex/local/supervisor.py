@@ -18,11 +18,13 @@ import httpx
 from visualindex.catalog import EmbeddedPostgres, migrate
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.footprint import gateway_replicas, local_cpus
+from visualindex.local.planned import next_steps, what_is_missing
 from visualindex.local.ports import pick, require_free
 from visualindex.local.preflight import refuse_unrunnable
 from visualindex.local.processes import kill_stack, with_children
 from visualindex.local.ray_head import METRICS_PORT, RayHead
 from visualindex.local.state import MARK, STATE_VARIABLE, Running, StateDir
+from visualindex.planning.plan import Serve
 from visualindex.serve_config import serve_config, serve_environment
 from visualindex.spec import VisualIndex
 
@@ -129,9 +131,22 @@ class Supervisor:
     def _start(self) -> None:
         require_free(self._options.port, self._options.host)
         dsn = self._start_postgres()
-        asyncio.run(migrate(dsn))
-        self._start_ray_patiently(dsn)
+        self._start_as_planned(dsn)
         self._publish(dsn)
+
+    def _start_as_planned(self, dsn: str) -> None:
+        """Ask the planner what may happen, and do that, until the service runs."""
+        migrated = False
+        while self._ray is None:
+            told = asyncio.run(next_steps(self._resources, dsn, migrated=migrated))
+            if not told.actions:
+                raise ProblemError(ProblemType.UNAVAILABLE, what_is_missing(told))
+            for action in told.actions:
+                if isinstance(action, Serve):
+                    self._start_ray_patiently(dsn)
+                elif not migrated:  # once for all indexes: they share the database
+                    asyncio.run(migrate(dsn))
+                    migrated = True
 
     def _publish(self, dsn: str) -> None:
         """Tell the other commands what runs here."""

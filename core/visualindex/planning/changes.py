@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from visualindex.planning.shape import ClusterShape, cluster_shape
@@ -13,6 +14,7 @@ from visualindex.spec.status import ChangeKind, Footprint, Plan
 
 _ENCODER_IDENTITY = ("family", "model", "checkpoint", "dimension", "projection")
 _MOST_LINES = 20
+_START_LATER = "nothing starts while spec.suspend is true"
 
 
 def same_encoder(one: Spec, other: Spec) -> bool:
@@ -41,7 +43,7 @@ def describe_change(applied: Spec, wanted: Spec, images: int | None, name: str) 
         id=_identifier(applied, wanted),
         change=kind,
         state="Proceeding",
-        summary=_shortened([*_consequences(kind, applied, wanted, images), *lines]),
+        summary=_shortened([*_consequences(kind, wanted, images), *lines]),
         before=footprints[0],
         during=footprints[1],
         after=footprints[2],
@@ -55,7 +57,7 @@ def describe_creation(wanted: Spec, name: str) -> Plan:
         id=_identifier(wanted, wanted),
         change="Create",
         state="Proceeding",
-        summary=["the service starts for the first time"],
+        summary=[_START_LATER if wanted.suspend else "the service starts for the first time"],
         during=after,
         after=after,
     )
@@ -68,7 +70,7 @@ def _kind(
         return "Suspend" if wanted.suspend else "Resume"
     if images != 0 and not same_encoder(applied, wanted):
         return "Reindex"
-    if before.identity() == after.identity():
+    if wanted.suspend or before.identity() == after.identity():
         return "InPlace"
     return "Recreate" if wanted.ray.upgrade == "Recreate" else "NewCluster"
 
@@ -83,22 +85,26 @@ def _footprints(
         return before, before if kind == "Suspend" else after, after
     if kind == "NewCluster":
         return before, sum_of(before, after), after
-    return before, max(before, after, key=lambda footprint: footprint.pods), after
+    return before, _combined(before, after, max), after
 
 
 def sum_of(one: Footprint, other: Footprint) -> Footprint:
     """Both together: what two clusters side by side take."""
-    millis = _millis(one.cpus) + _millis(other.cpus)
+    return _combined(one, other, operator.add)
+
+
+def _combined(one: Footprint, other: Footprint, combine: Callable[[int, int], int]) -> Footprint:
+    millis = combine(_millis(one.cpus), _millis(other.cpus))
     return Footprint(
-        pods=one.pods + other.pods,
-        replicas=one.replicas + other.replicas,
+        pods=combine(one.pods, other.pods),
+        replicas=combine(one.replicas, other.replicas),
         cpus=f"{millis}m" if millis % 1000 else str(millis // 1000),
-        memory=format_bytes(_bytes(one.memory) + _bytes(other.memory)),
-        gpus=one.gpus + other.gpus,
+        memory=format_bytes(combine(_bytes(one.memory), _bytes(other.memory))),
+        gpus=combine(one.gpus, other.gpus),
     )
 
 
-def _consequences(kind: ChangeKind, applied: Spec, wanted: Spec, images: int | None) -> Iterator[str]:
+def _consequences(kind: ChangeKind, wanted: Spec, images: int | None) -> Iterator[str]:
     if kind == "Reindex":
         count = "all images" if images is None else f"{images:,} images"
         yield f"{count} must be encoded again; until then the old encoder serves"
@@ -108,8 +114,8 @@ def _consequences(kind: ChangeKind, applied: Spec, wanted: Spec, images: int | N
         yield "the cluster ends and starts again: searches fail for a minute or more"
     if kind == "Suspend":
         yield "everything that runs ends; data stays"
-    if kind == "InPlace" and applied.index.replicas == wanted.index.replicas:
-        yield "within the running cluster"
+    if kind == "InPlace":
+        yield _START_LATER if wanted.suspend else "within the running cluster"
 
 
 def _shape(spec: Spec, name: str) -> ClusterShape:

@@ -5,7 +5,7 @@ A pure function of what was read. It is asked again and again; between two calls
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from visualindex.planning.conditions import Reason, condition
 from visualindex.planning.observations import Dependencies, GroupObserved, Member, MemberObserved
 from visualindex.planning.shape import ClusterShape, cluster_shape
 from visualindex.spec import Spec, VisualIndex
-from visualindex.spec.models import ObjectMeta
+from visualindex.spec.models import ObjectMeta, RaySpec
 from visualindex.spec.status import Condition, Endpoints, Plan, Status
 
 
@@ -69,6 +69,7 @@ class EndCluster:
 
 
 Action = Migrate | Serve | StopServing | EndCluster
+_WAITS = "waits for what the index depends on: see the conditions MetadataReady and StorageReady"
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,11 @@ def plan(members: Sequence[Member], observed: GroupObserved, *, cluster: str, no
         if d.serve is not None
     )
     migrations = [Migrate(d.member.name, d.migrate) for d in decisions if d.migrate is not None]
-    serving = _serving(decisions, served, observed)
-    ending = any(isinstance(action, EndCluster) for action in serving)
+    held = any(_serves_unknown(d) for d in decisions)
+    serving = () if held else _serving(decisions, served, observed)
+    postponed = held or any(isinstance(action, EndCluster) for action in serving)
     statuses = {
-        d.member.name: _status(d, decisions, observed, cluster, now, ending=ending) for d in decisions
+        d.member.name: _status(d, decisions, observed, cluster, now, postponed=postponed) for d in decisions
     }
     return GroupPlan((*migrations, *serving), statuses)
 
@@ -144,36 +146,49 @@ def _decide(member: Member, seen: MemberObserved) -> _Decision:
     kept = _Decision(member, seen, serve=_unless_suspended(applied), applied=applied)
     if wanted is None or member.paused:
         return kept
-    may_start, migrate = _dependencies(seen.dependencies, wanted)
+    there, migrate = _dependencies(seen.dependencies, wanted)
+    prepared = replace(kept, migrate=migrate)
+    may_proceed = there or wanted.suspend  # what ends needs nothing
     if applied is None:
-        if not may_start:
-            return _Decision(member, seen, migrate=migrate, change=describe_creation(wanted, member.name))
-        creation = describe_creation(wanted, member.name)
-        return _Decision(member, seen, _unless_suspended(wanted), wanted, True, creation, creation)
-    target, reindex = _reachable(applied, wanted, seen.images)
-    change = describe_change(applied, wanted, seen.images, member.name)
-    carried = describe_change(applied, target, seen.images, member.name) if reindex else change
-    gated, recreate = _gated(member, carried, change, target)
-    if carried is not None and (gated is None or gated.state != "Proceeding"):
-        return _Decision(
-            member,
-            seen,
-            kept.serve,
-            applied,
-            may_start,
-            _told(change, gated, reindex),
-            gated,
-            migrate,
-            reindex,
-        )
-    if not may_start:
-        return _Decision(
-            member, seen, kept.serve, applied, False, _told(change, gated, reindex), gated, migrate, reindex
-        )
-    told = _told(change, gated, reindex)
-    return _Decision(
-        member, seen, _unless_suspended(target), target, True, told, gated, migrate, reindex, recreate
+        return _first_start(prepared, wanted, may_proceed)
+    return _changed(prepared, applied, wanted, there, may_proceed)
+
+
+def _first_start(kept: _Decision, wanted: Spec, may_proceed: bool) -> _Decision:
+    creation = describe_creation(wanted, kept.member.name)
+    if not may_proceed:
+        return replace(kept, change=_pending(creation, _WAITS))
+    return replace(
+        kept,
+        serve=_unless_suspended(wanted),
+        applied=wanted,
+        renewed=True,
+        change=creation,
+        gated=creation,
     )
+
+
+def _changed(kept: _Decision, applied: Spec, wanted: Spec, there: bool, may_proceed: bool) -> _Decision:
+    member, images = kept.member, kept.seen.images
+    target, reindex = _reachable(applied, wanted, images)
+    change = _of_generation(member, describe_change(applied, wanted, images, member.name))
+    carried = describe_change(applied, target, images, member.name) if reindex else change
+    gated, recreate = _gated(member, carried, change, target)
+    told = _told(change, gated, reindex, may_proceed)
+    decided = replace(kept, change=told, gated=gated, reindex=reindex)
+    if not may_proceed or (gated is not None and gated.state != "Proceeding"):
+        return replace(decided, renewed=there and _same_sources(applied, wanted))
+    return replace(decided, serve=_unless_suspended(target), applied=target, renewed=True, recreate=recreate)
+
+
+def _of_generation(member: Member, change: Plan | None) -> Plan | None:
+    """An approval counts once: the same change, made again after it was taken back, is another."""
+    return None if change is None else change.model_copy(update={"id": f"{change.id}-{member.generation}"})
+
+
+def _same_sources(applied: Spec, wanted: Spec) -> bool:
+    """Whether the secrets found for `wanted` are those of `applied` too: a change that waits must not bring its own."""
+    return applied.postgres == wanted.postgres and applied.storage == wanted.storage
 
 
 def _unless_suspended(spec: Spec | None) -> Spec | None:
@@ -202,7 +217,7 @@ def _gated(
         return None, False
     if carried.change in ("Suspend", "Resume"):
         return carried, False
-    approved = member.approved in (carried.id, change.id)
+    approved = member.approved == change.id
     budget = target.ray.gpu_budget
     too_many = carried.change == "NewCluster" and budget is not None and carried.during.gpus > budget
     if too_many and not approved:
@@ -213,12 +228,21 @@ def _gated(
     return carried, too_many or carried.change == "Recreate"
 
 
-def _told(change: Plan | None, gated: Plan | None, reindex: bool) -> Plan | None:
+def _told(change: Plan | None, gated: Plan | None, reindex: bool, may_proceed: bool) -> Plan | None:
+    """What a person is told: of a change that is carried out in part, that part first and then what is left."""
     if change is None:
         return None
-    if gated is not None and gated.state != "Proceeding":
+    if gated is None:
+        return _pending(change)
+    if gated.state != "Proceeding":
         return change.model_copy(update={"state": gated.state})
-    return change.model_copy(update={"state": "Waiting"}) if reindex else change
+    if not may_proceed:
+        return _pending(change, _WAITS)
+    return gated if reindex else change
+
+
+def _pending(change: Plan, *lines: str) -> Plan:
+    return change.model_copy(update={"state": "Pending", "summary": [*lines, *change.summary]})
 
 
 def _serving(
@@ -236,6 +260,11 @@ def _serving(
     return (Serve(served, shape),)
 
 
+def _serves_unknown(decision: _Decision) -> bool:
+    """It is served, by a spec that nobody remembers: until it may be served by the present one, nothing is touched."""
+    return decision.applied is None and decision.seen.serving.deployed
+
+
 def _status(
     decision: _Decision,
     decisions: Sequence[_Decision],
@@ -243,10 +272,10 @@ def _status(
     cluster: str,
     now: datetime,
     *,
-    ending: bool,
+    postponed: bool,
 ) -> Status:
     member, seen, old = decision.member, decision.seen, decision.member.status
-    applied = applied_spec(old) if ending else decision.applied
+    applied = applied_spec(old) if postponed else decision.applied
     found = _conditions(decision, decisions)
     spec = applied or member.spec
     return Status(
@@ -279,8 +308,10 @@ def _plan_told(decision: _Decision, old: Status) -> Plan | None:
     """The change that waits or is under way: one that was begun is told until the cluster has settled."""
     if decision.change is not None:
         return decision.change
+    serving = decision.seen.serving
+    settled = serving.settled if decision.serve is not None else not serving.deployed
     under_way = old.plan is not None and old.plan.state == "Proceeding"
-    return old.plan if under_way and not decision.seen.serving.settled else None
+    return old.plan if under_way and not settled else None
 
 
 def _conditions(decision: _Decision, decisions: Sequence[_Decision]) -> list[Condition]:
@@ -337,20 +368,25 @@ def _degraded(decision: _Decision, decisions: Sequence[_Decision], needed: Seque
 
 
 def _differing_settings(decision: _Decision, decisions: Sequence[_Decision]) -> str:
-    leader = decisions[0]
-    if leader is decision or decision.member.spec is None or leader.member.spec is None:
+    leader = next((d for d in decisions if d.serve is not None), decisions[0])
+    own, first = decision.member.spec, leader.serve or leader.member.spec
+    if leader is decision or own is None or first is None:
         return ""
-    own, first = _ray_settings(decision.member.spec), _ray_settings(leader.member.spec)
-    keys = sorted(key for key in {*own, *first} if own.get(key) != first.get(key))
+    keys = _stated_otherwise(own.ray, first.ray)
     if not keys:
         return ""
     return f"the cluster is as {leader.member.name} states it; ray.{', ray.'.join(keys)} of this resource are not used"
 
 
-def _ray_settings(spec: Spec) -> dict[str, Any]:
-    return spec.ray.model_dump(
-        mode="json", by_alias=True, exclude_unset=True, exclude={"cluster", "image", "redis"}
-    )
+_NOT_OF_THE_CLUSTER = {"cluster", "image", "redis", "upgrade", "gpu_budget"}
+"""Settings that count for each index, or that the operator completes: those say nothing about what was stated."""
+
+
+def _stated_otherwise(own: RaySpec, first: RaySpec) -> list[str]:
+    """The sections in which `own` states something else than its defaults and than `first`."""
+    stated = own.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_NOT_OF_THE_CLUSTER)
+    mine, held = (ray.model_dump(mode="json", by_alias=True) for ray in (own, first))
+    return sorted(key for key in stated if mine[key] != held[key])
 
 
 def _paused(member: Member) -> Condition:

@@ -7,6 +7,7 @@ of the same kind: that is a change within a running cluster, while another size 
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,6 +37,7 @@ NODE_MEMORY = 768 * MIB
 _GATEWAYS_PER_POD = 2
 _MEMORY_STEP = 256 * MIB  # a small change of a limit is no reason for other pods
 _HEAD_CPU_MILLIS = 300
+_FEW_INDEXES = 4
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class ClusterShape:
 
     def identity(self) -> str:
         """Changes exactly when running pods cannot be kept: counts and tolerations may change without."""
+        if self.ray.mode == "External":  # no pods of ours
+            return "external"
         groups = [_lasting(group) for group in (self.head, *self.groups)]
         ray = self.ray.model_dump(
             mode="json", exclude={"head", "workers", "gpu_workers", "gpu_budget", "upgrade", "cluster"}
@@ -168,38 +172,56 @@ def _gateway_pod(specs: Sequence[Spec]) -> Group:
     largest = max(gateway_memory(s) + (encoder_memory(s) if _encodes_on_cpu_workers(s) else 0) for s in specs)
     memory = NODE_MEMORY + _GATEWAYS_PER_POD * largest
     cpus = _GATEWAYS_PER_POD * (GATEWAY_CPUS + encoders * ENCODER_CPUS)
-    return Group(
-        "gateway", 1, int(cpus * 1000), memory, math.ceil(cpus * len(specs)) + 1, roles=("gateway", "encoder")
-    )
+    return Group("gateway", 1, int(cpus * 1000), memory, _logical(cpus, specs), roles=("gateway", "encoder"))
 
 
 def _shard_pod(specs: Sequence[Spec], shards_on_a_pod: Any) -> Group:
     """A pod with room for `shards_on_a_pod` shards of the largest index."""
     memory = max(shards_on_a_pod(s) * shard_memory(s) for s in specs)
     cpus = max(shards_on_a_pod(s) for s in specs) * SHARD_CPUS
-    logical = math.ceil(cpus * len(specs)) + 1
-    return Group("shard", 1, int(cpus * 1000), NODE_MEMORY + memory, logical, roles=("shard",))
+    return Group("shard", 1, int(cpus * 1000), NODE_MEMORY + memory, _logical(cpus, specs), roles=("shard",))
+
+
+def _logical(cpus: float, specs: Sequence[Spec]) -> int:
+    """What Ray may hand out of a pod: room for all indexes, for 4, 16, 64 of them, so that few that join change the pods."""
+    room = _FEW_INDEXES
+    while room < len(specs):
+        room *= _FEW_INDEXES
+    return math.ceil(cpus * room) + 1
 
 
 def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
-    wanted = sum(gpus_of(spec) for spec in specs)
-    if not wanted:
+    encoders = _encoders_by_gpus(specs)
+    if not encoders:
         return None
-    per_pod = ray.gpu_workers.gpus_per_pod
-    smallest = min(spec.encoder.num_gpus for spec in specs if _uses_gpu(spec))
-    encoders = max(1, int(per_pod / smallest))
+    per_pod = max(ray.gpu_workers.gpus_per_pod, math.ceil(max(encoders)))
+    most = max(_fitting(per_pod, gpus) for gpus in encoders)
     group = Group(
         name="gpu",
-        replicas=math.ceil(wanted / per_pod),
-        cpu_millis=encoders * 1000,
-        memory=NODE_MEMORY + encoders * max(encoder_memory(s) for s in specs if _uses_gpu(s)),
-        logical_cpus=encoders + 1,
+        replicas=sum(math.ceil(count / _fitting(per_pod, gpus)) for gpus, count in encoders.items()),
+        cpu_millis=most * 1000,
+        memory=NODE_MEMORY + most * max(encoder_memory(s) for s in specs if _uses_gpu(s)),
+        logical_cpus=most + 1,
         pod=ray.gpu_workers,
         gpus=per_pod,
         gpu_resource=ray.gpu_workers.resource,
         roles=("encoder",),
     )
     return _sized(group)
+
+
+def _encoders_by_gpus(specs: Sequence[Spec]) -> Counter[float]:
+    """How many encoder replicas there are of each size in GPUs."""
+    sizes: Counter[float] = Counter()
+    for spec in specs:
+        if _uses_gpu(spec):
+            sizes[spec.encoder.num_gpus] += encoder_replicas(spec)
+    return sizes
+
+
+def _fitting(per_pod: int, gpus: float) -> int:
+    """Encoders of that size on one pod. Ray splits a GPU, but gives nobody the rests of two."""
+    return per_pod // int(gpus) if gpus >= 1 else per_pod * int(1 / gpus + 1e-9)
 
 
 def _copies(spec: Spec) -> int:

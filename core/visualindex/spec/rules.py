@@ -108,6 +108,13 @@ ON_KUBERNETES: dict[str, tuple[Rule, ...]] = {
             "encoder.device: cuda needs a GPU: set encoder.numGpus (0.5 shares one), or device: auto",
             ".encoder.numGpus",
         ),
+        Rule(
+            "!has(self.ray) || !has(self.encoder) || self.ray.mode == 'External' || "
+            "self.encoder.placement != 'gateway' || self.encoder.numGpus == 0.0",
+            "encoder.placement: gateway runs the encoder on workers without GPUs: remove encoder.numGpus, or use placement: "
+            "auto",
+            ".encoder.placement",
+        ),
     ),
     "spec.access.mode": (
         Rule(

@@ -66,8 +66,9 @@ class Plan(StatusModel):
         description="`InPlace`: within the running cluster. `NewCluster`: a second cluster, then a switch. `Recreate`: the "
         "cluster ends and starts again, an outage. `Reindex`: all images must be encoded again."
     )
-    state: Literal["Waiting", "Blocked", "Proceeding"] = Field(
-        description="`Waiting` for approval, `Blocked` by the GPU budget, or `Proceeding`."
+    state: Literal["Waiting", "Blocked", "Pending", "Proceeding"] = Field(
+        description="`Waiting` for approval, `Blocked` by the GPU budget, `Pending` until a dependency is there or all "
+        "images are encoded again, or `Proceeding`."
     )
     summary: list[str] = Field(default=[], description="What changes, one line each.")
     before: Footprint = Field(default=Footprint(), description="What the index takes now.")

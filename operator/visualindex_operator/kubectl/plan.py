@@ -49,7 +49,7 @@ def approve(
 
     index = ask(lambda cluster: read_index(cluster, name), context, namespace)
     found = status_of(index).plan
-    if found is None or found.state == "Proceeding":
+    if found is None or found.state in ("Pending", "Proceeding"):
         typer.echo(f"nothing of {name} waits for approval")
         return
     _print(found)

@@ -34,6 +34,8 @@ def approval(plan: Plan, name: str, namespace: str) -> str:
     """How far the change is, with the command that approves it where it waits."""
     if plan.state == "Proceeding":
         return f"Change {plan.id} is being carried out."
+    if plan.state == "Pending":
+        return f"Change {plan.id} needs no approval; it waits for what its summary and the conditions name."
     why = "waits for approval" if plan.state == "Waiting" else "is blocked by the GPU budget"
     return f"Change {plan.id} {why}: kubectl visualindex approve {name} -n {namespace}"
 
