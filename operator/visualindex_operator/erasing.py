@@ -57,7 +57,11 @@ class Erasure:
             why = (
                 message or f"not done within {spec.deletion_timeout_seconds} s (spec.deletionTimeoutSeconds)"
             )
-            remedy = f"delete the rest with: visualindex database erase --index {body['metadata']['name']}"
+            index = body["metadata"]["name"]
+            remedy = (
+                "delete the rest from a pod of this image, with VISUALINDEX_POSTGRES_DSN, VISUALINDEX_S3_ACCESS_KEY and "
+                f"VISUALINDEX_S3_SECRET_KEY set: visualindex database erase --index {index} --spec FILE --yes"
+            )
             tell("Warning", EventReason.DATA_LEFT_BEHIND, f"{why}; {remedy}")
             return
         if state == "absent":

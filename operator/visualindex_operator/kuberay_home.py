@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from visualindex.credentials import Credentials
@@ -12,7 +13,7 @@ from visualindex_operator import children, names, telemetry
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.drift import lacks
 from visualindex_operator.homes import Seen, Standing
-from visualindex_operator.kube import Kube
+from visualindex_operator.kube import Kube, KubeError
 from visualindex_operator.kuberay_standing import KubeRayStanding
 from visualindex_operator.live import Live, Object
 from visualindex_operator.migrating import ensure_migration
@@ -76,7 +77,18 @@ class KubeRayHome:
         )
         written += await self._ensure_budgets(namespace, cluster, action, owners, live)
         service = ray_service(namespace, cluster, action, owners, given, self._settings)
-        return [*written, *await self._ensure(service, live.ray_service(namespace, cluster))]
+        return [*written, *await self._ensure_ray_service(service, live.ray_service(namespace, cluster))]
+
+    async def _ensure_ray_service(self, manifest: dict[str, Any], present: Object | None) -> list[str]:
+        try:
+            written = await self._ensure(manifest, present)
+        except KubeError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            self._standing.kuberay_is_missing = True
+            return []
+        self._standing.kuberay_is_missing = False
+        return written
 
     async def _ensure_credentials(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visualindex.credentials import Credentials, entry_names
+from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member, Serving
 from visualindex.planning.plan import route_prefix
 from visualindex.serve_config import gateway_application, index_application
@@ -17,6 +18,15 @@ from visualindex_operator.probes import Probes
 from visualindex_operator.rayservice import deployed_applications, deployed_credentials
 from visualindex_operator.trouble import trouble
 
+_KUBERAY_IS_MISSING = Serving(
+    reason=Reason.KUBERAY_MISSING,
+    message="the API server does not know RayServices: install KubeRay's operator, 1.6 or newer, with its CRDs",
+)
+_NO_CLUSTER = Serving(message="there is no Ray cluster yet")
+_NOTHING_TOLD = (
+    "Ray has told nothing of the applications yet: kubectl visualindex status says what its pods wait for"
+)
+
 
 class KubeRayStanding:
     """Looks at RayServices."""
@@ -24,6 +34,8 @@ class KubeRayStanding:
     def __init__(self, kube: Kube, probes: Probes, checks: DependencyChecks) -> None:
         self._kube, self._probes, self._checks = kube, probes, checks
         self._addresses: dict[tuple[str, str], str] = {}
+        self.kuberay_is_missing = False
+        """Whether the API server did not know RayServices when one was last applied."""
 
     async def look(self, namespace: str, cluster: str, members: Sequence[Member], live: Live) -> Standing:
         """See `Home`."""
@@ -57,7 +69,7 @@ class KubeRayStanding:
         self, member: Member, cluster: str, base: str, service: Mapping[str, Any] | None
     ) -> Serving:
         if service is None:
-            return Serving(message="there is no Ray cluster yet")
+            return _KUBERAY_IS_MISSING if self.kuberay_is_missing else _NO_CLUSTER
         deployed = deployed_applications(service)
         own = [index_application(member.name), gateway_application(member.name)]
         here = all(name in deployed for name in own)
@@ -96,6 +108,8 @@ def _serving(
 def _message(states: Mapping[str, Mapping[str, Any]], here: bool, pending: Mapping[str, Any]) -> str:
     if not here:
         return "the cluster has not been told of the index yet"
+    if not any(states.values()):
+        return _NOTHING_TOLD
     lines = [_line(name, state) for name, state in states.items() if state.get("status") != "RUNNING"]
     if pending.get("rayClusterName"):
         lines.append(f"cluster {pending['rayClusterName']} is being prepared")

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from visualindex.catalog.inspection import Inspection, inspect
+from visualindex.catalog.reaching import reach
 from visualindex.credentials import Credentials
 from visualindex.errors import ProblemError
 from visualindex.objectstore import open_store
@@ -53,7 +54,7 @@ class LiveProbes:
         try:
             return await inspect(dsn, index, timeout_s=_TIMEOUT_S)
         except ProblemError as problem:
-            return problem.detail
+            return await _unreachable(dsn) or problem.detail
 
     async def store(self, storage: StorageSpec, credentials: Credentials) -> str | None:
         """See `Probes`."""
@@ -90,6 +91,24 @@ class LiveProbes:
     async def answers(self, url: str) -> str | None:
         """See `Probes`."""
         return await answers(url, self._http)
+
+
+async def _unreachable(dsn: str) -> str | None:
+    """Why the database cannot be reached and what helps, for whoever runs it; None when it can.
+
+    Without this a condition would say what is for callers of the API, and quote a connection string that cannot be read.
+    """
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await reach(dsn)
+    except ProblemError as problem:
+        return problem.detail
+    except TimeoutError:
+        return (
+            f"the database does not answer within {_TIMEOUT_S:.0f} s: check that it runs, the host and port, and that "
+            "policies and firewalls let the operator through"
+        )
+    return None
 
 
 class Remembered:

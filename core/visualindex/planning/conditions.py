@@ -69,7 +69,7 @@ def metadata_ready(observed: MemberObserved) -> Condition:
     if dependencies.migration == "failed":
         return condition("MetadataReady", False, Reason.MIGRATION_FAILED, dependencies.migration_message)
     if dependencies.migration != "done":
-        message = "the database is being brought to this release's schema"
+        message = "a Job brings the database to this release's schema and registers the API keys"
         return condition("MetadataReady", False, Reason.MIGRATING, message)
     return _of_check("MetadataReady", dependencies.metadata)
 

@@ -340,7 +340,8 @@ def _ready(decision: _Decision, needed: Sequence[Condition]) -> Condition:
 
 def _not_served(decision: _Decision, as_seen: Condition) -> Condition:
     if _suspended(decision):
-        return condition("ServingReady", False, Reason.SUSPENDED, "spec.suspend is true; the data is kept")
+        message = "spec.suspend is true: the data is kept, and served again when it is false"
+        return condition("ServingReady", False, Reason.SUSPENDED, message)
     if as_seen.status == "True" or decision.seen.serving.reason:
         return as_seen
     redis = decision.seen.dependencies.redis
@@ -403,6 +404,9 @@ def _paused(member: Member) -> Condition:
 
 def _reindex_required(decision: _Decision) -> Condition:
     if decision.reindex:
-        message = "the spec names another encoder than the stored vectors come from; the old one serves until a reindex"
+        message = (
+            "the spec names another encoder than the stored vectors come from, and the old one goes on serving: take the "
+            "change back, or fill an index of another name with the new one"
+        )
         return condition("ReindexRequired", True, Reason.ENCODER_CHANGED, message)
     return condition("ReindexRequired", False, Reason.SAME_ENCODER)
