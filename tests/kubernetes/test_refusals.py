@@ -71,6 +71,7 @@ def test_only_what_kubernetes_alone_forbids_passes_the_models(path: Path) -> Non
         "encoder-in-gateways-with-gpus",
         "index-memory-below-64mi",
         "index-memory-in-bytes-below-64mi",
+        "name-is-a-path",
         "postgres-password-in-keywords",
         "postgres-password-in-query",
         "postgres-password-in-url",

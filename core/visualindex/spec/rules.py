@@ -101,6 +101,15 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
 }
 
 ON_KUBERNETES: dict[str, tuple[Rule, ...]] = {
+    "": (
+        Rule(
+            "!has(self.spec) || !has(self.spec.ray) || !has(self.spec.ray.cluster) || "
+            "self.spec.ray.cluster == self.metadata.name || "
+            "!(self.metadata.name in ['api', 'assets', 'docs', 'healthz', 'internal', 'metrics', 'readyz', 'static'])",
+            "metadata.name is a path of the HTTP API, under which an index that joins a cluster would answer: use another "
+            "name, or a cluster of its own",
+        ),
+    ),
     "spec": (
         Rule(
             "!has(self.ray) || !has(self.encoder) || self.ray.mode == 'External' || "
