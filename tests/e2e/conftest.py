@@ -10,7 +10,6 @@ from typing import Any
 import helm_python as helm
 import pytest
 import yaml
-
 from benchmarks.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]

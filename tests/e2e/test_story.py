@@ -10,9 +10,8 @@ from pathlib import Path
 import helm_python as helm
 import httpx
 import pytest
-from tests.e2e.conftest import CHART, INDEX, RELEASE, Story, example, values
-
 from benchmarks.cluster import condition, is_whole, until
+from tests.e2e.conftest import CHART, INDEX, RELEASE, Story, example, values
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 PICTURES, SHORT_PICTURES = 820, 200
