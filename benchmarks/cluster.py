@@ -57,6 +57,14 @@ class Cluster:
         data = (found or {}).get("data") or {}
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
+    def write_secret(self, name: str, texts: dict[str, str]) -> None:
+        """A Secret with these texts, whatever it held before."""
+        metadata = {"name": name, "namespace": self.namespace}
+        document = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": texts}
+        self.kubectl(
+            "apply", "--server-side", "--force-conflicts", "--filename", "-", stdin=json.dumps(document)
+        )
+
     def execute(self, pod: str, container: str, script: str) -> str:
         """What a shell script prints in a container."""
         return self.kubectl("exec", pod, "--container", container, "--", "sh", "-c", script)
