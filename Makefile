@@ -50,6 +50,10 @@ bench: $(VENV)/.develops ## Measure the service beside the bare pipeline (ARGS=-
 chaos: $(VENV)/.develops ## Kill parts of a running service and count what was lost (ARGS=--short)
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
+.PHONY: e2e
+e2e: $(VENV)/.develops ## Tell the whole story on a real cluster, faults included (ARGS=--short CLUSTER=../shared/cluster)
+	@CLUSTER="$(CLUSTER)" BASE="$(BASE)" scripts/e2e.sh $(ARGS)
+
 .PHONY: chart
 chart: $(VENV)/.develops ## Write what the chart repeats: the CRD, and its values as a table
 	cp crds/visualindexes.visualindex.dev.yaml charts/visualindex/files/

@@ -69,13 +69,14 @@ class Outcome:
 
 @dataclass
 class Traffic:
-    """Searches and writes against `url`, so many a second; `outcomes` grows while it runs."""
+    """Searches and writes against `url`, so many a second (none of a kind at 0); `outcomes` grows while it runs."""
 
     url: str
     ledger: Ledger
     seed: int
     searches_per_s: float = 10.0
     writes_per_s: float = 4.0
+    headers: dict[str, str] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     _running: set["asyncio.Task[None]"] = field(default_factory=set)
     _generators: list["asyncio.Task[None]"] = field(default_factory=list)
@@ -88,10 +89,12 @@ class Traffic:
     async def __aenter__(self) -> "Traffic":
         """Begin."""
         limits = httpx.Limits(max_connections=256, max_keepalive_connections=16)
-        self._client = httpx.AsyncClient(base_url=self.url, limits=limits, trust_env=False)
+        self._client = httpx.AsyncClient(
+            base_url=self.url, headers=self.headers, limits=limits, trust_env=False
+        )
+        sending = ((self.searches_per_s, self._search), (self.writes_per_s, self._write))
         self._generators = [
-            asyncio.create_task(self._every(1 / self.searches_per_s, self._search)),
-            asyncio.create_task(self._every(1 / self.writes_per_s, self._write)),
+            asyncio.create_task(self._every(1 / rate, send)) for rate, send in sending if rate > 0
         ]
         return self
 

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 IMAGE=${IMAGE:-localhost/visualindex:dev}
 VARIANT=${VARIANT:-cpu}
 SBOM=${SBOM:-dist/visualindex-$VARIANT.cdx.json}
+FILE=${FILE:-Dockerfile} TARGET=${TARGET:-runtime} CONTEXT=${CONTEXT:-.} # of `build`, for other images than the product's
 CERTIFICATES=${CERTIFICATES:-$(python3 -m pip config list 2>/dev/null | sed -n "s/^.*\.cert='\(.*\)'$/\1/p" | tail -1)}
 
 # Root inside a container has no right to what buildah's other ways need.
@@ -61,8 +62,8 @@ build() { # target image_or_output [option...]
   if [ -n "${BASE:-}" ]; then options+=(--build-arg "BASE=$BASE"); fi
   for name in pip.conf apt.conf ca.crt; do options+=(--secret "id=$name,src=$secrets/$name"); done
   case $tool in
-    buildah) buildah bud --layers "${options[@]}" "$@" . ;;
-    *) DOCKER_BUILDKIT=1 "$tool" build "${options[@]}" "$@" . ;;
+    buildah) buildah bud --layers "${options[@]}" "$@" "$CONTEXT" ;;
+    *) DOCKER_BUILDKIT=1 "$tool" build "${options[@]}" "$@" "$CONTEXT" ;;
   esac
 }
 
@@ -79,7 +80,7 @@ version() { sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml; }
 revision() { git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown; }
 
 case ${1:-build} in
-  build) build runtime -t "$IMAGE" ;;
+  build) build "$TARGET" -t "$IMAGE" --file "$FILE" ;;
   sbom)
     mkdir -p "$(dirname "$SBOM")"
     work=$(mktemp -d -p "$(dirname "$SBOM")")

@@ -75,8 +75,11 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
     await memo.kube.close()
 
 
-def configure(settings: kopf.OperatorSettings) -> None:
+def configure(settings: kopf.OperatorSettings, own: Settings) -> None:
     """kopf's settings: its notes under our own names, watches that heal, events that are only ours."""
+    # In named namespaces it has no right to list namespaces and definitions: asking all the same takes a minute of
+    # refusals at each start.
+    settings.scanning.disabled = bool(own.namespaces)
     settings.persistence.finalizer = names.FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(

@@ -13,6 +13,7 @@ FINALIZER = "visualindex.dev/cleanup"
 
 CLUSTER_LABEL = "visualindex.dev/cluster"
 INDEX_LABEL = "visualindex.dev/index"
+NAME_LABEL = "app.kubernetes.io/name"
 PART_LABEL = "app.kubernetes.io/component"
 
 PAUSED = "visualindex.dev/paused"
@@ -60,7 +61,7 @@ def cluster_label(cluster: str) -> str:
 def labels(cluster: str, index: str | None = None, part: str | None = None) -> dict[str, str]:
     """The labels by which children are found again."""
     own = {
-        "app.kubernetes.io/name": "visualindex",
+        NAME_LABEL: "visualindex",
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
         CLUSTER_LABEL: cluster_label(cluster),
     }

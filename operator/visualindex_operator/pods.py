@@ -50,7 +50,7 @@ def pod_security() -> dict[str, Any]:
 def ray_pod(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) -> dict[str, Any]:
     """The pod template of one group."""
     template = {
-        "metadata": {"labels": names.labels(cluster, part=group.name)},
+        "metadata": {"labels": _labels(cluster, group)},
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -65,6 +65,12 @@ def ray_pod(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) -
     }
     whole: dict[str, Any] = merged(template, group.pod.template or {})
     return whole
+
+
+def _labels(cluster: str, group: Group) -> dict[str, str]:
+    """Without the name of the product: KubeRay's Service for a RayService's head asks for pods of its own name."""
+    labels = names.labels(cluster, part=group.name)
+    return {key: value for key, value in labels.items() if key != names.NAME_LABEL}
 
 
 def _container(shape: ClusterShape, group: Group, pull_policy: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from visualindex_operator.kubectl.replica_logs import LISTING, Part, ReplicaLog,
 from visualindex_operator.kubectl.surroundings import cluster_of, pods_of
 
 RAY_CONTAINER = "ray"
-_OPERATOR_LABELS = "app.kubernetes.io/name=visualindex,app.kubernetes.io/component=operator"
+_OPERATOR_LABELS = "app.kubernetes.io/name=visualindex-operator,app.kubernetes.io/component=operator"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,323 @@
+"""From `helm install` to the last picture deleted, in order, on a real cluster: each step stands on the ones before."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import helm_python as helm
+import httpx
+import pytest
+from benchmarks.cluster import KubectlError, condition, is_whole, until
+from benchmarks.cluster_faults import FAULTS, HEADER, SHORT, Scene, line, strike
+from benchmarks.steady import searches, told
+from tests.e2e.conftest import ACCESS, CHART, INDEX, RELEASE, Story, example, long, values
+from tests.e2e.servers import Database, ObjectStore
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+PICTURES, SHORT_PICTURES = 820, 200
+
+
+def search(story: Story, picture: bytes, key: str | None = None) -> httpx.Response:
+    """One search by picture."""
+    headers = {"Authorization": f"Bearer {key or story.cluster.key(INDEX)}"}
+    form = {"files": {"image": ("picture", picture)}, "data": {"limit": "5"}}
+    return httpx.post(
+        f"{story.cluster.url(INDEX)}/api/search", headers=headers, timeout=10, trust_env=False, **form
+    )
+
+
+@contextmanager
+def under_load(story: Story, what: str, allowed: int = 0) -> Iterator[None]:
+    """Searches all the while, told and counted: at most `allowed` of them fail, those in flight where a pod was lost."""
+    with searches(story.cluster.url(INDEX), story.cluster.key(INDEX)) as outcomes:
+        yield
+    failed = sum(not one.ok for one in outcomes)
+    late = sum(one.late for one in outcomes)
+    story.say(f"{what}: {len(outcomes)} searches, failed {told(outcomes)}, late {late}")
+    assert failed <= allowed, told(outcomes)
+
+
+def wait_until_whole(story: Story, name: str = INDEX, limit_s: float = 300) -> float:
+    """Seconds until the index is ready as its spec says now; what it said last where it is not."""
+    try:
+        return until(lambda: story.cluster.whole(name), f"{name} is ready", limit_s)
+    except TimeoutError as exc:
+        found = story.cluster.get("visualindex", name) or {}
+        raise TimeoutError(f"{exc}: {json.dumps(found.get('status'), indent=1)[:4000]}") from exc
+
+
+def test_the_chart_installs_into_a_restricted_namespace(story: Story, releases: helm.Config) -> None:
+    installed = story.cluster.get("crd", "visualindexes.visualindex.dev")
+    story.seen["installs_definition"] = installed is None
+    began = time.monotonic()
+    releases.install(
+        CHART, RELEASE, values(story), namespace=story.cluster.namespace, wait="watcher", timeout=240
+    )
+    story.say(f"chart installed, pods ready: {time.monotonic() - began:.1f} s")
+
+
+def test_an_applied_example_becomes_ready(story: Story) -> None:
+    servers = story.cluster.secret("visualindex-dev")
+    story.cluster.write_secret(ACCESS, {key: servers[key] for key in ("dsn", "accessKey", "secretKey")})
+    story.cluster.apply(example())
+    seconds = wait_until_whole(story)
+    story.say(f"applied example Ready: {seconds:.1f} s")
+
+
+def test_a_real_collection_is_ingested(story: Story) -> None:
+    visualindex = str(Path(sys.executable).with_name("visualindex"))
+    given = os.environ.get("VISUALINDEX_E2E_FURNITURE")
+    folder = Path(given) if given else story.pictures
+    if not given:
+        subprocess.run([visualindex, "collections", "fetch", "furniture", str(folder)], check=True)
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    count = SHORT_PICTURES if story.short else PICTURES
+    items = [{**item, "path": str(folder / item["path"])} for item in map(json.loads, lines[:count])]
+    manifest = story.pictures / "some.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, items)))
+    environment = {
+        **os.environ,
+        "VISUALINDEX_URL": story.cluster.url(INDEX),
+        "VISUALINDEX_API_KEY": story.cluster.key(INDEX),
+    }
+    began = time.monotonic()
+    done = subprocess.run(
+        [visualindex, "ingest", str(manifest), "--json"],
+        env=environment, capture_output=True, text=True, check=False, cwd=story.pictures,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    story.say(f"{count} pictures ingested: {time.monotonic() - began:.1f} s")
+    story.seen.update(items=items, count=count)
+
+
+def test_a_search_by_picture_finds_the_picture_itself_first(story: Story) -> None:
+    for item in story.seen["items"][:: len(story.seen["items"]) // 10]:
+        answer = search(story, Path(item["path"]).read_bytes())
+        assert answer.status_code == 200, answer.text
+        best = [hit for hit in answer.json()["hits"] if hit["score"] > 0.999]
+        assert item["key"] in [hit["key"] for hit in best]
+
+
+def test_a_wrong_key_is_refused(story: Story) -> None:
+    answer = search(story, Path(story.seen["items"][0]["path"]).read_bytes(), key="vi_wrong")
+    assert answer.status_code == 401
+
+
+def test_the_status_counts_the_pictures(story: Story) -> None:
+    def counted() -> bool:
+        found = story.cluster.get("visualindex", INDEX) or {}
+        return bool(found["status"].get("images") == story.seen["count"])
+
+    story.say(f"status.images is right after {until(counted, 'status.images', 90):.1f} s")
+
+
+def test_ray_takes_no_orders_without_its_token(story: Story) -> None:
+    dashboard = f"http://{story.cluster.address(f'{INDEX}-head-svc')}:8265"
+    job = httpx.post(f"{dashboard}/api/jobs/", json={"entrypoint": "id"}, timeout=10, trust_env=False)
+    config = httpx.put(
+        f"{dashboard}/api/serve/applications/", json={"applications": []}, timeout=10, trust_env=False
+    )
+    assert (job.status_code, config.status_code) == (401, 401)
+    assert is_whole(story.cluster.get("visualindex", INDEX) or {})
+    assert condition(story.cluster.get("visualindex", INDEX) or {}, "Degraded").get("status") == "False"
+
+
+def test_replicas_are_added_beside_the_pods_that_are_there(story: Story) -> None:
+    before = story.cluster.ready(INDEX, "worker") | story.cluster.ready(INDEX, "head")
+    with under_load(story, "one replica of everything becomes two"):
+        change = {"profile": "standard", "ray": {"workers": {"replicas": 2}}}
+        story.cluster.patch("visualindex", INDEX, {"spec": change})
+        seconds = wait_until_whole(story)
+    after = story.cluster.ready(INDEX, "worker") | story.cluster.ready(INDEX, "head")
+    assert (len(after), before.items() <= after.items()) == (3, True)
+    story.say(f"second worker and replicas: {seconds:.1f} s")
+
+
+def test_applying_a_manifest_again_changes_nothing(story: Story) -> None:
+    document = example()
+    document["spec"]["profile"] = "standard"
+    document["spec"]["ray"]["workers"]["replicas"] = 2
+    story.cluster.apply(document)
+    wait_until_whole(story)
+
+    def versions() -> list[str]:
+        kinds = (("visualindex", INDEX), ("rayservice", INDEX), ("secret", f"{INDEX}-credentials"))
+        found = [story.cluster.get(*one) or {} for one in kinds]
+        return [
+            found[0]["metadata"]["resourceVersion"],
+            *(str(one["metadata"].get("generation")) for one in found),
+        ]
+
+    before = versions()
+    for _ in range(20):
+        story.cluster.apply(document)
+    assert versions() == before
+
+
+def test_faults_are_survived(story: Story) -> None:
+    scene = Scene(story.cluster, INDEX, workers=2)
+    story.say(HEADER)
+    rows = []
+    for fault in FAULTS:
+        if not story.short or fault.name in SHORT:
+            rows.append(strike(scene, fault))
+            story.say(line(rows[-1]))
+    assert [row.fault for row in rows if row.whole_s is None] == []
+
+
+@long
+def test_secrets_are_rotated_under_load(story: Story) -> None:
+    database = Database(story.cluster)
+    store = ObjectStore(story.cluster)
+    before = story.cluster.get("rayservice", INDEX) or {}
+    with under_load(story, "secrets rotated"):
+        dsn = database.change_password()
+        access, secret = store.new_keys()
+        story.cluster.write_secret(ACCESS, {"dsn": dsn, "accessKey": access, "secretKey": secret})
+
+        def moved() -> bool:
+            now = story.cluster.get("rayservice", INDEX) or {}
+            return bool(now["spec"]["serveConfigV2"] != before["spec"]["serveConfigV2"])
+
+        waited = until(moved, "the new secrets are given to the applications", 300)
+        seconds = waited + wait_until_whole(story)
+    assert [pod["metadata"]["uid"] for pod in story.cluster.pods(INDEX, "worker")]
+    story.say(f"secrets rotated: {seconds:.1f} s")
+
+
+@long
+def test_the_release_is_upgraded_and_rolled_back_while_the_index_serves(
+    story: Story, releases: helm.Config
+) -> None:
+    before = story.cluster.ready(INDEX, "worker")
+    with under_load(story, "helm upgrade and rollback"):
+        changed = values(story, logLevel="debug")
+        releases.upgrade(
+            CHART, RELEASE, changed, namespace=story.cluster.namespace, wait="watcher", timeout=180
+        )
+        wait_until_whole(story)
+        releases.rollback(RELEASE, version=1, wait="watcher", timeout=180)
+        wait_until_whole(story)
+    assert story.cluster.ready(INDEX, "worker") == before
+
+
+def test_a_paused_index_is_left_as_it_is(story: Story) -> None:
+    policy = f"{INDEX}-ray"
+    annotate(story, "true")
+    until(lambda: holds(story, "Paused"), "the pause is reported", 30)
+    story.cluster.kubectl("delete", "networkpolicy", policy)
+    with pytest.raises(TimeoutError):
+        until(lambda: story.cluster.get("networkpolicy", policy) is not None, "a repair", 8)
+    annotate(story, None)
+    until(lambda: story.cluster.get("networkpolicy", policy) is not None, "a repair", 30)
+    wait_until_whole(story)
+
+
+def annotate(story: Story, paused: str | None) -> None:
+    change = {"metadata": {"annotations": {"visualindex.dev/paused": paused}}}
+    story.cluster.patch("visualindex", INDEX, change)
+
+
+def holds(story: Story, kind: str) -> bool:
+    found = story.cluster.get("visualindex", INDEX) or {}
+    return bool(condition(found, kind).get("status") == "True")
+
+
+@long
+def test_two_indexes_share_a_cluster_and_a_broken_third_harms_neither(story: Story) -> None:
+    for name, more in (
+        ("lamps", {}),
+        ("broken", {"encoder": {"family": "timm", "model": "resnet50", "checkpoint": "/nowhere.pt"}}),
+    ):
+        document = example()
+        document["metadata"]["name"] = name
+        document["spec"]["ray"] = {"cluster": INDEX}
+        document["spec"].update(more)
+        story.cluster.apply(document)
+        if name == "lamps":
+            began = time.monotonic()
+            wait_until_whole(story, "lamps", 600)
+            story.say(f"second index on the same cluster: {time.monotonic() - began:.1f} s")
+    until(lambda: told_of(story, "broken"), "the broken index says that it is broken", 180)
+    wait_until_whole(story)
+    wait_until_whole(story, "lamps")
+    key = story.cluster.key("lamps")
+    answer = httpx.post(
+        f"{story.cluster.url('lamps', INDEX)}/api/search",
+        headers={"Authorization": f"Bearer {key}"},
+        files={"image": ("picture", Path(story.seen["items"][0]["path"]).read_bytes())},
+        timeout=10,
+        trust_env=False,
+    )
+    assert (answer.status_code, answer.json()["hits"]) == (200, [])
+    for name in ("broken", "lamps"):
+        story.cluster.kubectl("delete", "visualindex", name, "--timeout=180s")
+    wait_until_whole(story, limit_s=600)
+
+
+def told_of(story: Story, name: str) -> bool:
+    found = story.cluster.get("visualindex", name) or {}
+    return bool(condition(found, "Ready").get("status") == "False") and bool(
+        condition(found, "ServingReady").get("reason")
+    )
+
+
+def finds_all(story: Story) -> bool:
+    """Whether the pictures that were ingested are there again."""
+    found = story.cluster.get("visualindex", INDEX) or {}
+    answer = search(story, Path(story.seen["items"][0]["path"]).read_bytes())
+    return bool(
+        found["status"].get("images") == story.seen["count"]
+        and answer.status_code == 200
+        and story.seen["items"][0]["key"] in [hit["key"] for hit in answer.json()["hits"]]
+    )
+
+
+@long
+def test_a_suspended_index_runs_nothing_and_keeps_its_pictures(story: Story) -> None:
+    story.cluster.patch("visualindex", INDEX, {"spec": {"suspend": True}})
+    until(lambda: not story.cluster.pods(INDEX, "worker"), "the pods are gone", 180)
+    story.cluster.patch("visualindex", INDEX, {"spec": {"suspend": False}})
+    story.say(f"resumed: {wait_until_whole(story):.1f} s")
+    until(lambda: finds_all(story), "the pictures are found", 60)
+
+
+def test_what_is_deleted_with_retain_is_found_again(story: Story) -> None:
+    story.cluster.kubectl("delete", "visualindex", INDEX, "--timeout=180s")
+    until(lambda: story.cluster.get("rayservice", INDEX) is None, "the RayService is gone", 180)
+    document = example()
+    document["spec"]["deletionPolicy"] = "Delete"
+    story.cluster.apply(document)
+    story.say(f"applied again, Ready: {wait_until_whole(story):.1f} s")
+    until(lambda: finds_all(story), "the pictures are found", 60)
+
+
+def test_deleting_with_delete_leaves_no_object_and_no_row(story: Story) -> None:
+    database, store = Database(story.cluster), ObjectStore(story.cluster)
+    assert (database.images() > 0, store.objects() > 0) == (True, True)
+    began = time.monotonic()
+    story.cluster.kubectl("delete", "visualindex", INDEX, "--timeout=300s")
+    story.say(f"deleted with its data: {time.monotonic() - began:.1f} s")
+    assert (database.images(), store.objects()) == (0, 0)
+
+
+def test_the_operator_needs_little_memory(story: Story) -> None:
+    """What the container may not do without: the file cache of its image counts for its pod, and goes when asked for."""
+    script = "grep -hE '^VmRSS' /proc/1/status"
+    [pod] = story.cluster.items("pods", **{"app.kubernetes.io/component": "operator"})
+    text = story.cluster.execute(pod["metadata"]["name"], "operator", script)
+    mebibytes = int(text.split()[1]) / 1024
+    story.say(f"operator pod: {mebibytes:.0f} MiB resident")
+    assert mebibytes < 250
+
+
+def test_uninstalling_keeps_the_definition(story: Story, releases: helm.Config) -> None:
+    releases.uninstall(RELEASE, wait="watcher", timeout=120)
+    assert story.cluster.get("crd", "visualindexes.visualindex.dev") is not None
+    with pytest.raises(KubectlError):
+        story.cluster.kubectl("get", "deployment", "visualindex-operator")
