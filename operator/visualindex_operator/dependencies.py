@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from visualindex.spec import Spec
 from visualindex.spec.models import SecretKeyRef
 from visualindex_operator import names
 from visualindex_operator.kube import Kube
-from visualindex_operator.probes import Probes, Remembered
+from visualindex_operator.probes import Clock, Probes, Remembered
 
 _SECRET_S = 8.0
 _GOOD_S, _BAD_S = 15.0, 4.0
@@ -44,9 +45,9 @@ class Missing:
 class DependencyChecks:
     """Reads Secrets and asks databases and stores, each no more often than it can have changed."""
 
-    def __init__(self, kube: Kube, probes: Probes) -> None:
+    def __init__(self, kube: Kube, probes: Probes, clock: Clock = time.monotonic) -> None:
         self._kube, self._probes = kube, probes
-        self._remembered = Remembered()
+        self._remembered = Remembered(clock)
 
     async def check(self, namespace: str, index: str, spec: Spec) -> Checked:
         """Everything about one index. Raises KubeError when the API server does not tell."""

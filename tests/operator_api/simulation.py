@@ -1,0 +1,139 @@
+"""A simulation of the controllers that this API server lacks: KubeRay, the Job controller and garbage collection.
+
+Nothing happens by itself: `step` lets each of them look once, and says whether any of them wrote. What they write has the
+form that the real ones were seen to write; no pod runs, no application is deployed.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from tests.operator_api.namespace import CHILDREN, Namespace, Object
+
+_NOW = "2026-11-24T12:00:00Z"
+_DONE = {
+    "startTime": _NOW,
+    "completionTime": _NOW,
+    "succeeded": 1,
+    "conditions": [
+        {"type": kind, "status": "True", "lastProbeTime": _NOW, "lastTransitionTime": _NOW}
+        for kind in ("SuccessCriteriaMet", "Complete")
+    ],
+}
+
+
+@dataclass
+class Controllers:
+    """The controllers of one namespace."""
+
+    namespace: Namespace
+    addresses: set[str] = field(default_factory=set)
+    """Addresses behind which a cluster answers."""
+    clusters: dict[str, str] = field(default_factory=dict)
+    """RayService → what its Ray cluster was made from."""
+    jobs_done: list[str] = field(default_factory=list)
+
+    async def step(self) -> bool:
+        """Let each controller look once."""
+        owners, services, jobs = await self.namespace.every("VisualIndex", "RayService", "Job")
+        wrote = [await self._ray(service) for service in services]
+        wrote += [await self._run(job) for job in jobs]
+        uids = {one["metadata"]["uid"] for one in (*owners, *services)}
+        wrote += [await self._collect(kind, uids) for kind in (*CHILDREN, "Service")]
+        return any(wrote)
+
+    async def _ray(self, service: Object) -> bool:
+        """KubeRay: a new Ray cluster is pending first, and becomes the active one at the next look."""
+        name, wanted = service["metadata"]["name"], _cluster_of(service)
+        generation = service["metadata"]["generation"]
+        status = service.get("status") or {}
+        if self.clusters.get(name) != wanted:
+            self.clusters[name] = wanted
+            pending = {"rayClusterName": f"{name}-pending"}
+            return await self._say(service, {**status, "pendingServiceStatus": pending})
+        active = {
+            "rayClusterName": f"{name}-active",
+            "applicationStatuses": {app: {"status": "RUNNING"} for app in _applications(service)},
+        }
+        exposed = await self._expose(service)
+        settled = {"activeServiceStatus": active, "observedGeneration": generation}
+        return await self._say(service, {**settled, "pendingServiceStatus": None}) or exposed
+
+    async def _say(self, service: Object, status: Object) -> bool:
+        wanted = {key: value for key, value in status.items() if value is not None}
+        if (service.get("status") or {}) == wanted:
+            return False
+        change = {"status": None if not wanted else {**dict.fromkeys(service.get("status") or {}), **status}}
+        apps = ((service.get("status") or {}).get("activeServiceStatus") or {}).get("applicationStatuses", {})
+        told = (status.get("activeServiceStatus") or {}).get("applicationStatuses", {})
+        for gone in apps.keys() - told.keys():
+            change["status"]["activeServiceStatus"]["applicationStatuses"][gone] = None
+        await self.namespace.merge("RayService", service["metadata"]["name"], change, "/status")
+        return True
+
+    async def _expose(self, service: Object) -> bool:
+        name = f"{service['metadata']['name']}-serve-svc"
+        present = [s for s in await self.namespace.all("Service") if s["metadata"]["name"] == name]
+        if present and present[0]["metadata"]["ownerReferences"][0]["uid"] == service["metadata"]["uid"]:
+            self.addresses.add(present[0]["spec"]["clusterIP"])
+            return False
+        if present:
+            await self._remove("Service", present[0])
+        made = await self.namespace.create("Service", _service(name, service))
+        self.addresses.add(made["spec"]["clusterIP"])
+        return True
+
+    async def _run(self, job: Object) -> bool:
+        """The Job controller and a pod that succeeds."""
+        if (job.get("status") or {}).get("succeeded"):
+            return False
+        name = job["metadata"]["name"]
+        await self.namespace.merge("Job", name, {"status": {"startTime": _NOW}}, "/status")
+        await self.namespace.merge("Job", name, {"status": _DONE}, "/status")
+        self.jobs_done.append(name)
+        return True
+
+    async def _collect(self, kind: str, uids: set[str]) -> bool:
+        """Garbage collection: what has no owner left goes."""
+        gone = [
+            one
+            for one in await self.namespace.all(kind)
+            if (owners := one["metadata"].get("ownerReferences"))
+            and not any(owner["uid"] in uids for owner in owners)
+        ]
+        for one in gone:
+            await self._remove(kind, one)
+        return bool(gone)
+
+    async def _remove(self, kind: str, one: Object) -> None:
+        await self.namespace.delete(kind, one["metadata"]["name"])
+        self.addresses.discard(one.get("spec", {}).get("clusterIP", ""))
+        if kind == "RayService":
+            self.clusters.pop(one["metadata"]["name"], None)
+
+
+def _cluster_of(service: Object) -> str:
+    """What KubeRay makes another cluster for; counts of pods are no reason."""
+    config = yaml.safe_dump(service["spec"]["rayClusterConfig"])
+    lines = [line for line in config.splitlines() if "eplicas:" not in line]
+    return service["metadata"]["uid"] + "\n".join(lines)
+
+
+def _applications(service: Object) -> list[str]:
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    return [app["name"] for app in config["applications"]]
+
+
+def _service(name: str, owner: Object) -> dict[str, Any]:
+    reference = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "ownerReferences": [reference]},
+        "spec": {"ports": [{"name": "serve", "port": 8000}]},
+    }
