@@ -29,10 +29,8 @@ def simulated(defined: ApiServer) -> ApiServer:
     if present.status == 200 and label not in present.body["metadata"].get("labels", {}):
         pytest.skip("a KubeRay is installed in this cluster: it would act besides the simulation")
     defined.request("PATCH", path, definition, content_type=APPLY, fieldManager="tests", force="true")
-    deadline = time.monotonic() + 60
-    while defined.request("GET", "/apis/ray.io/v1/rayservices").status != 200:
-        assert time.monotonic() < deadline, "the API server did not serve RayServices within 60 s"
-        time.sleep(0.05)
+    for listed in ("ray.io/v1/rayservices", "visualindex.dev/v1alpha1/visualindexes"):
+        _wait_until_listed(defined, listed)
     return defined
 
 
@@ -49,3 +47,10 @@ async def api(simulated: ApiServer) -> AsyncIterator[client.ApiClient]:
 def new_namespace(api: client.ApiClient) -> NewNamespace:
     """Makes namespaces, as many as a test wants. The API server's own end takes them with it."""
     return lambda: Namespace(api, f"op-{secrets.token_hex(5)}").make()
+
+
+def _wait_until_listed(server: ApiServer, resources: str) -> None:
+    deadline = time.monotonic() + 60
+    while server.request("GET", f"/apis/{resources}").status != 200:
+        assert time.monotonic() < deadline, f"the API server did not list {resources} within 60 s"
+        time.sleep(0.05)

@@ -27,7 +27,9 @@ class Fault(Enum):
 
 
 ANSWERED = {Fault.CONFLICT: 409, Fault.BUSY: 429, Fault.ERROR: 500}
-REFUSALS = (Fault.CONFLICT, Fault.BUSY, Fault.ERROR, Fault.TIMEOUT, Fault.RESET)
+REFUSALS = (Fault.BUSY, Fault.ERROR, Fault.TIMEOUT, Fault.RESET)
+AT_WRITES = (Fault.CONFLICT, Fault.ANSWER_LOST, Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+AT_READS = (*REFUSALS, Fault.CONFLICT, Fault.KILLED_BEFORE)
 
 
 @dataclass(frozen=True)

@@ -54,25 +54,25 @@ class OperatorInHand:
         """Look, and let the controllers look, until nobody has anything to write."""
         for _ in range(rounds):
             before = len(self.client.writes())
-            failed = not await self.look()
-            stepped = await self.controllers.step()
+            live = await Snapshot.of(self.namespace)
+            failed = not await self.look(live)
+            stepped = await self.controllers.step(live.objects)
             if not failed and not stepped and len(self.client.writes()) == before:
                 return
         raise AssertionError(f"still writing after {rounds} looks: {self.client.writes()[-10:]}; {self.failures}")
 
-    async def look(self) -> bool:
+    async def look(self, live: Snapshot) -> bool:
         """One look at every group; False when something went wrong, and a look later has to put it right."""
         self._now += _SECONDS_PER_LOOK
         try:
-            return await self._look()
+            return await self._look(live)
         except Killed:
             self._start()
         except KubeError as error:
             self.failures.append(str(error))
         return False
 
-    async def _look(self) -> bool:
-        live = await Snapshot.of(self.namespace)
+    async def _look(self, live: Snapshot) -> bool:
         for body in live.objects["VisualIndex"]:
             await self._hold(body)
         for key in live.groups():

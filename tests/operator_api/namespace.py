@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,10 @@ CHILDREN = ("RayService", "Job", "NetworkPolicy", "PodDisruptionBudget", "Secret
 
 class Refused(Exception):
     """The API server refused what the test asked for."""
+
+
+class Gone(Refused):
+    """What was to be changed is not there."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ class Namespace:
         return await self.call("PATCH", path, body, APPLY, fieldManager=manager, force="true")
 
     async def delete(self, kind: str, name: str) -> None:
-        await self.call("DELETE", self._path(kind, name), {"propagationPolicy": "Background"})
+        """Deletes an object; one that has gone already may."""
+        with suppress(Gone):
+            await self.call("DELETE", self._path(kind, name), {"propagationPolicy": "Background"})
 
     async def make(self) -> "Namespace":
         """Create the namespace itself."""
@@ -79,6 +86,8 @@ class Namespace:
         )  # fmt: skip
         response = await self.api.call_api(*request)
         found: Object = json.loads(await response.read())
+        if response.status == 404:
+            raise Gone(f"{method} {path}: {found.get('message')}")
         if response.status >= 300:
             raise Refused(f"{method} {path}: {response.status} {found.get('message')}")
         return found

@@ -4,6 +4,8 @@ Nothing happens by itself: `step` lets each of them look once, and says whether 
 form that the real ones were seen to write; no pod runs, no application is deployed.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,16 +35,18 @@ class Controllers:
     """RayService → what its Ray cluster was made from."""
     jobs_done: list[str] = field(default_factory=list)
 
-    async def step(self) -> bool:
-        """Let each controller look once."""
-        owners, services, jobs = await self.namespace.every("VisualIndex", "RayService", "Job")
-        wrote = [await self._ray(service) for service in services]
-        wrote += [await self._run(job) for job in jobs]
-        uids = {one["metadata"]["uid"] for one in (*owners, *services)}
-        wrote += [await self._collect(kind, uids) for kind in (*CHILDREN, "Service")]
+    async def step(self, seen: Mapping[str, list[Object]]) -> bool:
+        """Let each controller act on what was seen, by kind; what has gone or was changed since is left for the next time."""
+        uids = {one["metadata"]["uid"] for kind in ("VisualIndex", "RayService") for one in seen[kind]}
+        self.addresses.clear()
+        self.addresses.update(one["spec"]["clusterIP"] for one in seen["Service"])
+        wrote = [await self._collect(kind, seen[kind], uids) for kind in (*CHILDREN, "Service")]
+        services = {one["metadata"]["name"]: one for one in seen["Service"]}
+        wrote += [await self._ray(service, services) for service in seen["RayService"] if _owned(service, uids)]
+        wrote += [await self._run(job) for job in seen["Job"] if _owned(job, uids)]
         return any(wrote)
 
-    async def _ray(self, service: Object) -> bool:
+    async def _ray(self, service: Object, services: Mapping[str, Object]) -> bool:
         """KubeRay: a new Ray cluster is pending first, and becomes the active one at the next look."""
         name, wanted = service["metadata"]["name"], _cluster_of(service)
         generation = service["metadata"]["generation"]
@@ -55,7 +59,7 @@ class Controllers:
             "rayClusterName": f"{name}-active",
             "applicationStatuses": {app: {"status": "RUNNING"} for app in _applications(service)},
         }
-        exposed = await self._expose(service)
+        exposed = await self._expose(service, services)
         settled = {"activeServiceStatus": active, "observedGeneration": generation}
         return await self._say(service, {**settled, "pendingServiceStatus": None}) or exposed
 
@@ -71,16 +75,11 @@ class Controllers:
         await self.namespace.merge("RayService", service["metadata"]["name"], change, "/status")
         return True
 
-    async def _expose(self, service: Object) -> bool:
+    async def _expose(self, service: Object, services: Mapping[str, Object]) -> bool:
         name = f"{service['metadata']['name']}-serve-svc"
-        present = [s for s in await self.namespace.all("Service") if s["metadata"]["name"] == name]
-        if present and present[0]["metadata"]["ownerReferences"][0]["uid"] == service["metadata"]["uid"]:
-            self.addresses.add(present[0]["spec"]["clusterIP"])
+        if name in services:
             return False
-        if present:
-            await self._remove("Service", present[0])
-        made = await self.namespace.create("Service", _service(name, service))
-        self.addresses.add(made["spec"]["clusterIP"])
+        await self.namespace.create("Service", _service(name, service))
         return True
 
     async def _run(self, job: Object) -> bool:
@@ -93,34 +92,30 @@ class Controllers:
         self.jobs_done.append(name)
         return True
 
-    async def _collect(self, kind: str, uids: set[str]) -> bool:
+    async def _collect(self, kind: str, present: Sequence[Object], uids: set[str]) -> bool:
         """Garbage collection: what has no owner left goes."""
-        gone = [
-            one
-            for one in await self.namespace.all(kind)
-            if (owners := one["metadata"].get("ownerReferences"))
-            and not any(owner["uid"] in uids for owner in owners)
-        ]
+        gone = [one for one in present if not _owned(one, uids)]
         for one in gone:
-            await self._remove(kind, one)
+            await self.namespace.delete(kind, one["metadata"]["name"])
+            if kind == "RayService":
+                self.clusters.pop(one["metadata"]["name"], None)
         return bool(gone)
 
-    async def _remove(self, kind: str, one: Object) -> None:
-        await self.namespace.delete(kind, one["metadata"]["name"])
-        self.addresses.discard(one.get("spec", {}).get("clusterIP", ""))
-        if kind == "RayService":
-            self.clusters.pop(one["metadata"]["name"], None)
+
+def _owned(one: Object, uids: set[str]) -> bool:
+    owners = one["metadata"].get("ownerReferences")
+    return not owners or any(owner["uid"] in uids for owner in owners)
 
 
 def _cluster_of(service: Object) -> str:
     """What KubeRay makes another cluster for; counts of pods are no reason."""
-    config = yaml.safe_dump(service["spec"]["rayClusterConfig"])
-    lines = [line for line in config.splitlines() if "eplicas:" not in line]
+    config = json.dumps(service["spec"]["rayClusterConfig"], indent=1)
+    lines = [line for line in config.splitlines() if "eplicas" not in line]
     return service["metadata"]["uid"] + "\n".join(lines)
 
 
 def _applications(service: Object) -> list[str]:
-    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    config = yaml.load(service["spec"]["serveConfigV2"], yaml.CSafeLoader)
     return [app["name"] for app in config["applications"]]
 
 

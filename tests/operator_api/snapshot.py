@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.operator_api.namespace import Namespace, Object
+from tests.operator_api.namespace import CHILDREN, Namespace, Object
 
 from visualindex_operator import names
 from visualindex_operator.members import GroupKey, group_of
 
-_KINDS = ("VisualIndex", "RayService", "Job", "NetworkPolicy", "PodDisruptionBudget")
+KINDS = ("VisualIndex", *CHILDREN, "Service")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Snapshot:
 
     @classmethod
     async def of(cls, namespace: Namespace) -> "Snapshot":
-        found = await namespace.every(*_KINDS)
-        return cls(dict(zip(_KINDS, found, strict=True)))
+        found = await namespace.every(*KINDS)
+        return cls(dict(zip(KINDS, found, strict=True)))
 
     def groups(self) -> list[GroupKey]:
         return sorted({group_of(body) for body in self.objects["VisualIndex"]})
