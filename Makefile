@@ -50,6 +50,11 @@ bench: $(VENV)/.develops ## Measure the service beside the bare pipeline (ARGS=-
 chaos: $(VENV)/.develops ## Kill parts of a running service and count what was lost (ARGS=--short)
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
+.PHONY: chart
+chart: $(VENV)/.develops ## Write what the chart repeats: the CRD, and its values as a table
+	cp crds/visualindexes.visualindex.dev.yaml charts/visualindex/files/
+	$(BIN)/python scripts/chart_values.py
+
 .PHONY: constraints
 constraints: $(VENV)/.develops ## Choose the pinned versions anew
 	printf 'hatchling\neditables\npip\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --universal --python-version 3.11 \
@@ -62,13 +67,33 @@ clean: ## Remove the environment, caches and STATE with its service, database an
 	@if [ -x $(BIN)/visualindex ] && [ -d "$(STATE)" ]; then $(BIN)/visualindex down --state "$(STATE)"; fi
 	rm -rf $(VENV) "$(STATE)" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
+##@ Container image
+
+IMAGE ?= localhost/visualindex:dev
+VARIANT ?= cpu
+BASE ?=
+CLUSTER ?= ../shared/cluster
+export IMAGE VARIANT BASE
+
+.PHONY: image
+image: ## Build the image with buildah, docker or podman (IMAGE=localhost/visualindex:dev VARIANT=cpu BASE=python:3.12-slim)
+	@scripts/image.sh build
+
+.PHONY: sbom
+sbom: ## Write the image's packages as CycloneDX into dist/
+	@scripts/image.sh sbom
+
+.PHONY: image-load
+image-load: ## Give the image to the one-node cluster in CLUSTER
+	@scripts/image.sh load "$(CLUSTER)"
+
 ##@ Help
 
 .PHONY: help
 help: ## Show this
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What is installed is a file beside it, so that a second `make demo` installs nothing.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -135,9 +136,13 @@ def list_indexes_call() -> Call[list[IndexView]]:
     return Call("GET", "/api/indexes", TypeAdapter(list[IndexView]).validate_json)
 
 
-def file_call(path: str) -> Call[bytes]:
-    """GET of a path that a response named: a thumbnail, an original."""
-    return Call("GET", path, bytes)
+def file_call(url: str, path: str) -> Call[bytes]:
+    """GET of a path that a response of the service at `url` named: a thumbnail, an original.
+
+    A service below a path names that path too, unless something in front of it takes it away.
+    """
+    base = urlsplit(url).path
+    return Call("GET", path.removeprefix(base) if path.startswith(f"{base}/") else path, bytes)
 
 
 class Client:
@@ -199,7 +204,7 @@ class Client:
 
     def file(self, path: str) -> bytes:
         """The bytes behind a path of a response, such as a thumbnail."""
-        return self._send(file_call(path))
+        return self._send(file_call(self.url, path))
 
     def close(self) -> None:
         """Close the connections."""
@@ -286,7 +291,7 @@ class AsyncClient:
 
     async def file(self, path: str) -> bytes:
         """The bytes behind a path of a response, such as a thumbnail."""
-        return await self._send(file_call(path))
+        return await self._send(file_call(self.url, path))
 
     async def close(self) -> None:
         """Close the connections."""

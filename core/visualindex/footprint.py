@@ -10,6 +10,21 @@ SHARD_CPUS = 0.25
 """Logical CPUs a shard replica reserves."""
 ENCODER_CPUS = 0.5
 """Logical CPUs a replica of an encoder deployment reserves."""
+_MIB = 1024**2
+GATEWAY_BYTES = 256 * _MIB
+"""A gateway's process without encoder and pictures: 190 MiB resident under Ray, the rest is for requests."""
+SHARD_BYTES = 256 * _MIB
+"""A shard's process without vectors: 192 MiB resident under Ray."""
+ENCODER_BYTES = 192 * _MIB
+"""The process of an encoder deployment without its model."""
+LITE0_BYTES = 256 * _MIB
+"""EfficientNet-Lite0 in OpenVINO: 158 MiB resident after loading, more while batches are encoded."""
+TORCH_MODEL_BYTES = 3 * 1024 * _MIB
+"""torch and a model of some hundred million parameters: an estimate; say `ray.workers.memory` for a larger one."""
+DECODER_BYTES = 48 * _MIB
+"""A decoding process between pictures: 22 MiB of its own."""
+_DECODE_WORKERS = 2
+_BYTES_PER_PIXEL = 24  # as much as a decoder may take
 CONNECTIONS_PER_SHARD = 2
 """Database connections a shard replica may hold."""
 
@@ -67,3 +82,31 @@ def local_cpus(resources: list[VisualIndex]) -> float:
     """The logical CPUs that all replicas of a local service, with its one gateway for all, reserve together."""
     each = [cpus_of(resource.spec) for resource in resources]
     return max(c.gateways for c in each) + sum(c.shards + c.encoders for c in each)
+
+
+def decode_workers(spec: Spec) -> int:
+    """Decoding processes of a gateway on a cluster, whose nodes may have many more cores than a pod may use."""
+    return spec.gateway.decode_workers or _DECODE_WORKERS
+
+
+def gateway_memory(spec: Spec) -> int:
+    """Bytes a gateway replica may take: its process, encoder and decoders, and one largest picture and body on their way."""
+    encoder = _encoder_bytes(spec) if spec.encoder.in_gateway else 0
+    picture = spec.limits.image_pixels * _BYTES_PER_PIXEL + spec.limits.image_bytes * 4
+    return (
+        GATEWAY_BYTES + encoder + decode_workers(spec) * DECODER_BYTES + picture + spec.limits.request_bytes
+    )
+
+
+def shard_memory(spec: Spec) -> int:
+    """Bytes a shard replica may take: its budget, and the process around it."""
+    return SHARD_BYTES + spec.index.memory_per_shard
+
+
+def encoder_memory(spec: Spec) -> int:
+    """Bytes a replica of an encoder deployment may take, GPU memory not counted."""
+    return ENCODER_BYTES + _encoder_bytes(spec)
+
+
+def _encoder_bytes(spec: Spec) -> int:
+    return LITE0_BYTES if spec.encoder.family == "efficientnet-lite0" else TORCH_MODEL_BYTES

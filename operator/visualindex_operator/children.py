@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from visualindex.spec import Spec
@@ -16,19 +17,26 @@ _JOB_ATTEMPTS = 3
 
 
 def credentials(
-    namespace: str, cluster: str, owners: Sequence[Mapping[str, Any]], entries: Mapping[str, str]
+    namespace: str,
+    cluster: str,
+    owners: Sequence[Mapping[str, Any]],
+    entries: Mapping[str, str],
+    added_at: datetime | None,
 ) -> Manifest:
-    """The Secret that pods mount: the secrets of all indexes of a cluster. `entries` are base64 texts by file name."""
-    return _owned(
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": _metadata(namespace, names.credentials_secret(cluster), cluster),
-            "type": "Opaque",
-            "data": dict(sorted(entries.items())),
-        },
-        owners,
-    )
+    """The Secret that pods mount: the secrets of all indexes of a cluster, as base64 texts by file name.
+
+    `added_at` is the time when an entry came that was not there before; None where only old ones went.
+    """
+    metadata = _metadata(namespace, names.credentials_secret(cluster), cluster)
+    if added_at is not None:
+        metadata["annotations"] = {names.ADDED_AT: added_at.isoformat()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {**metadata, "ownerReferences": [names.owner(owner) for owner in owners]},
+        "type": "Opaque",
+        "data": dict(sorted(entries.items())),
+    }
 
 
 def new_api_keys(namespace: str, cluster: str, owner: Mapping[str, Any]) -> Manifest:
@@ -85,6 +93,7 @@ def disruption_budget(
             "metadata": _metadata(namespace, f"{cluster}-{part}", cluster),
             "spec": {
                 "minAvailable": max(0, pods - 1),
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
                 "selector": {"matchLabels": {names.CLUSTER_LABEL: cluster, names.PART_LABEL: part}},
             },
         },

@@ -1,5 +1,6 @@
 """What an index needs before it can serve: its Secrets, its database, its object store, and a migrated schema."""
 
+import asyncio
 import base64
 import binascii
 import time
@@ -51,17 +52,17 @@ class DependencyChecks:
 
     async def check(self, namespace: str, index: str, spec: Spec) -> Checked:
         """Everything about one index. Raises KubeError when the API server does not tell."""
-        dsn = await self._dsn(namespace, spec)
-        keys = await self._keys(namespace, index, spec)
-        pair = await self._s3(namespace, spec)
-        metadata, inspection = await self._database(index, dsn)
-        complete = isinstance(dsn, str) and isinstance(pair, tuple)
-        credentials = Credentials(dsn, *pair) if isinstance(dsn, str) and isinstance(pair, tuple) else None
+        dsn, keys, pair = await asyncio.gather(
+            self._dsn(namespace, spec), self._keys(namespace, index, spec), self._s3(namespace, spec)
+        )
+        (metadata, inspection), storage = await asyncio.gather(
+            self._database(index, dsn), self._storage(spec, pair)
+        )
         return Checked(
             metadata=metadata,
-            storage=await self._storage(spec, pair, credentials),
+            storage=storage,
             keys=keys.check if isinstance(keys, Missing) else Check(True, Reason.CONNECTED),
-            credentials=credentials if complete else None,
+            credentials=_complete(dsn, pair),
             keys_digest="" if isinstance(keys, Missing) else names.digest(dict(keys)),
             inspection=inspection,
         )
@@ -149,9 +150,7 @@ class DependencyChecks:
             return Check(False, Reason.UNREACHABLE, found), None
         return Check(True, Reason.CONNECTED, "the database answers"), found
 
-    async def _storage(
-        self, spec: Spec, pair: tuple[str | None, str | None] | Missing, credentials: Credentials | None
-    ) -> Check:
+    async def _storage(self, spec: Spec, pair: tuple[str | None, str | None] | Missing) -> Check:
         if isinstance(pair, Missing):
             return pair.check
         if spec.storage.s3 is None:
@@ -167,6 +166,12 @@ class DependencyChecks:
         if problem is not None:
             return Check(False, Reason.UNREACHABLE, problem)
         return Check(True, Reason.CONNECTED, "the object store takes writes")
+
+
+def _complete(dsn: str | Missing, pair: tuple[str | None, str | None] | Missing) -> Credentials | None:
+    if isinstance(dsn, Missing) or isinstance(pair, Missing):
+        return None
+    return Credentials(dsn, *pair)
 
 
 def _folder(spec: Spec) -> Check:

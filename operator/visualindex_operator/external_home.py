@@ -1,5 +1,6 @@
 """A Ray cluster that somebody else runs: our applications are merged into its Serve configuration."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -56,10 +57,10 @@ class ExternalHome:
         if external is None:
             return Standing({})
         state, refusal = await self._state(namespace, external)
-        serving = {
-            one.name: await self._serving(namespace, cluster, one, external, state, refusal)
-            for one in members
-        }
+        each = await asyncio.gather(
+            *(self._serving(namespace, cluster, one, external, state, refusal) for one in members)
+        )
+        serving = {one.name: standing for one, standing in zip(members, each, strict=True)}
         return Standing(serving, endpoint=external.serve_url.rstrip("/"), dashboard=external.address)
 
     async def _state(

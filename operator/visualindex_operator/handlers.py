@@ -12,6 +12,7 @@ from visualindex_operator import names, telemetry
 from visualindex_operator.erasing import Erasure
 from visualindex_operator.kube import ApiServer, KubeError
 from visualindex_operator.live import Object
+from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, group_of, member
 from visualindex_operator.mirror import Mirror
 from visualindex_operator.probes import LiveProbes
@@ -39,15 +40,15 @@ class Wakes:
     """Tells the daemons of a group that something about it changed."""
 
     def __init__(self) -> None:
-        self._events: defaultdict[GroupKey, asyncio.Event] = defaultdict(asyncio.Event)
+        self._events: defaultdict[tuple[str, str], asyncio.Event] = defaultdict(asyncio.Event)
 
-    def wake(self, key: GroupKey) -> None:
-        """Have the group looked at now."""
-        self._events[key].set()
+    def wake(self, namespace: str, label: str) -> None:
+        """Have the group whose children carry this cluster label looked at now."""
+        self._events[namespace, label].set()
 
     async def wait(self, key: GroupKey, seconds: float) -> None:
         """Returns at the next wake, or after `seconds`."""
-        event = self._events[key]
+        event = self._events[key[0], names.cluster_label(key[2])]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), seconds)
         event.clear()
@@ -56,8 +57,11 @@ class Wakes:
 @kopf.on.startup()
 async def start(memo: kopf.Memo, settings: kopf.OperatorSettings, **_: Any) -> None:
     """Opens the connections and sets kopf up."""
-    configure(settings)
     memo.settings = Settings.from_env()
+    configure(settings)
+    # Looking for new types and namespaces takes rights on the whole cluster, which an operator of some namespaces lacks;
+    # kopf would repeat the refused requests for minutes before it goes on.
+    settings.scanning.disabled = bool(memo.settings.namespaces)
     memo.kube = await ApiServer.connect()
     memo.probes = LiveProbes()
     memo.wakes = Wakes()
@@ -123,7 +127,8 @@ def disruption_budgets(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Objec
 @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
 def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """A resource changed: its group is looked at now."""
-    memo.wakes.wake(group_of(body))
+    where = group_of(body)
+    memo.wakes.wake(where[0], names.cluster_label(where[2]))
 
 
 @kopf.on.event("ray.io", "v1", "rayservices", labels=_OURS)
@@ -132,7 +137,7 @@ def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
 @kopf.on.event("policy", "v1", "poddisruptionbudgets", labels=_OURS)
 def child_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """A child changed: its group is looked at now."""
-    memo.wakes.wake((_place(body)[0], "KubeRay", body.metadata.labels[names.CLUSTER_LABEL]))
+    memo.wakes.wake(_place(body)[0], body.metadata.labels[names.CLUSTER_LABEL])
 
 
 def _place(body: kopf.Body) -> tuple[str, str]:
@@ -160,7 +165,7 @@ async def watch(
             _failed(body, error, failures)
         except Exception as error:
             failures += 1
-            logger.exception("reconciling failed")
+            about(logger, body).exception("reconciling failed")
             _failed(body, error, failures)
         pause = memo.settings.resync_s if not failures else min(_SLOWEST_S, 2.0**failures)
         await memo.wakes.wait(key, pause)
@@ -168,7 +173,7 @@ async def watch(
 
 def _failed(body: kopf.Body, error: Exception, failures: int) -> None:
     """Tried again by itself, ever more slowly; told to people when it goes on."""
-    logger.warning("%s/%s: %s", body.metadata.namespace, body.metadata.name, error)
+    about(logger, body).warning("attempt %d failed: %s", failures, error)
     if failures in (3, 10) or failures % 60 == 0:
         tell(body, "Warning", EventReason.RECONCILE_FAILED, f"after {failures} attempts: {error}"[:1000])
 

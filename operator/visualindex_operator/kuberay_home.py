@@ -2,12 +2,13 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from visualindex.credentials import Credentials
 from visualindex.planning.observations import Member
 from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopServing
-from visualindex_operator import children, telemetry
+from visualindex_operator import children, names, telemetry
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.drift import lacks
 from visualindex_operator.homes import Seen, Standing
@@ -16,8 +17,10 @@ from visualindex_operator.kuberay_standing import KubeRayStanding
 from visualindex_operator.live import Live, Object
 from visualindex_operator.migrating import ensure_migration
 from visualindex_operator.probes import Probes
-from visualindex_operator.rayservice import ray_service
+from visualindex_operator.rayservice import ray_service, versioned
 from visualindex_operator.settings import Settings
+
+_KUBELET_SYNC = timedelta(seconds=75)  # its period of 60 s and the time its cache is behind
 
 
 class KubeRayHome:
@@ -61,32 +64,53 @@ class KubeRayHome:
         live: Live,
     ) -> list[str]:
         owners = [bodies[one.name] for one in action.served]
-        credentials = {one.name: _credentials(one.name, one.renewed, seen) for one in action.served}
-        written = await self._ensure_credentials(namespace, cluster, owners, credentials)
+        wanted = {one.name: _credentials(one.name, one.renewed, seen) for one in action.served}
+        in_use = {name: one for name, one in seen.standing.kept.items() if name in wanted}
+        written = await self._ensure_credentials(namespace, cluster, owners, [wanted, in_use])
+        replaced = any(in_use.get(name, one) != one for name, one in wanted.items())
+        mounted = not replaced or await self._mounted(namespace, cluster)
+        given = {name: one if mounted else in_use.get(name, one) for name, one in wanted.items()}
         policy = children.network_policy(namespace, cluster, owners)
         written += await self._ensure(
             policy, live.child("NetworkPolicy", namespace, policy["metadata"]["name"])
         )
         written += await self._ensure_budgets(namespace, cluster, action, owners, live)
-        service = ray_service(namespace, cluster, action, owners, credentials, self._settings)
+        service = ray_service(namespace, cluster, action, owners, given, self._settings)
         return [*written, *await self._ensure(service, live.ray_service(namespace, cluster))]
 
     async def _ensure_credentials(
-        self, namespace: str, cluster: str, owners: Sequence[Object], credentials: Mapping[str, Credentials]
+        self,
+        namespace: str,
+        cluster: str,
+        owners: Sequence[Object],
+        versions: Sequence[Mapping[str, Credentials]],
     ) -> list[str]:
+        """The Secret that pods mount, with the credentials in use beside the new ones until nothing uses them."""
         entries = {
             key: base64.b64encode(value.encode()).decode()
-            for index, one in credentials.items()
-            for key, value in one.entries(index).items()
+            for version in versions
+            for index, one in version.items()
+            for key, value in one.entries(versioned(index, one)).items()
         }
-        manifest = children.credentials(namespace, cluster, owners, entries)
-        name = manifest["metadata"]["name"]
-        present = await self._checks.secret(namespace, name)
-        if present == entries:
+        present = await self._checks.secret(namespace, names.credentials_secret(cluster))
+        if present is not None and dict(present) == entries:
             return []
+        added = present is None or not entries.keys() <= present.keys()
+        manifest = children.credentials(
+            namespace, cluster, owners, entries, datetime.now(UTC) if added else None
+        )
         written = await self._apply(manifest)
-        self._checks.forget_secret(namespace, name)
+        self._checks.forget_secret(namespace, manifest["metadata"]["name"])
         return written
+
+    async def _mounted(self, namespace: str, cluster: str) -> bool:
+        """Whether the kubelets have had the time to bring what was last added to the Secret to the running pods.
+
+        Serve stops a replica before it starts the successor: one that had to wait for its files would be missed.
+        """
+        found = await self._kube.get("Secret", namespace, names.credentials_secret(cluster))
+        text = ((found or {}).get("metadata", {}).get("annotations") or {}).get(names.ADDED_AT)
+        return text is None or datetime.now(UTC) - datetime.fromisoformat(text) > _KUBELET_SYNC
 
     async def _ensure_budgets(
         self, namespace: str, cluster: str, action: Serve, owners: Sequence[Object], live: Live

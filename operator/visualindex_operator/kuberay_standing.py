@@ -1,5 +1,6 @@
 """How a group stands on a cluster of ours: its RayService, what it says of its applications, and what they answer."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,12 +29,13 @@ class KubeRayStanding:
         service = live.ray_service(namespace, cluster)
         mounted = await self._checks.secret(namespace, names.credentials_secret(cluster)) or {}
         base = await self._address(namespace, cluster, service)
+        found = await asyncio.gather(*(self._serving(one, cluster, base, service) for one in members))
         return Standing(
-            serving={one.name: await self._serving(one, cluster, base, service) for one in members},
+            serving={one.name: serving for one, serving in zip(members, found, strict=True)},
             shape=_shape(service),
             endpoint=_url(names.serve_service(cluster), namespace, names.SERVE_PORT),
             dashboard=_url(names.head_service(cluster), namespace, names.DASHBOARD_PORT),
-            kept=_mounted(mounted, [one.name for one in members]),
+            kept=_in_use(mounted, service, [one.name for one in members]),
         )
 
     async def _address(self, namespace: str, cluster: str, service: Mapping[str, Any] | None) -> str:
@@ -116,11 +118,17 @@ def _shape(service: Mapping[str, Any] | None) -> str:
     return str(annotations.get(names.SHAPE, "unknown"))
 
 
-def _mounted(data: SecretData, indexes: Sequence[str]) -> dict[str, Credentials]:
+def _in_use(
+    data: SecretData, service: Mapping[str, Any] | None, indexes: Sequence[str]
+) -> dict[str, Credentials]:
+    """The credentials that the cluster was last told to use, where the mounted Secret has them."""
+    deployed = deployed_applications(service) if service is not None else {}
     found: dict[str, Credentials] = {}
     for index in indexes:
-        dsn, access, secret = (decoded(data[name]) if name in data else None for name in entry_names(index))
-        if dsn is not None:
+        digest = deployed_credentials(deployed.get(gateway_application(index), {}))
+        names_ = entry_names(f"{index}.{digest[:12]}")
+        dsn, access, secret = (decoded(data[name]) if name in data else None for name in names_)
+        if digest and dsn is not None:
             found[index] = Credentials(dsn, access, secret)
     return found
 

@@ -1,12 +1,12 @@
 """`visualindex-operator`: runs the operator until it is told to stop."""
 
-import logging
 from typing import Annotated, Literal
 
 import kopf
 import typer
 from prometheus_client import start_http_server
 
+from visualindex_operator.logs import quieten
 from visualindex_operator.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The VisualIndex operator.")
@@ -42,7 +42,8 @@ def run(
         log_format=kopf.LogFormat.JSON if log_format == "json" else kopf.LogFormat.FULL,
         log_refkey="resource",
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if log_level != "debug":
+        quieten()
     start_http_server(settings.metrics_port)
     kopf.run(
         clusterwide=not settings.namespaces,

@@ -52,7 +52,11 @@ class Mirror:
         """See `Live`."""
         index = self._index(kind)
         found = [next(iter(index[key])) for key in index if key[0] == namespace]
-        return [one for one in found if one["metadata"]["labels"].get(names.CLUSTER_LABEL) == cluster]
+        return [
+            one
+            for one in found
+            if one["metadata"]["labels"].get(names.CLUSTER_LABEL) == names.cluster_label(cluster)
+        ]
 
     def _index(self, kind: str) -> Index:
         return {"NetworkPolicy": self.network_policies, "PodDisruptionBudget": self.disruption_budgets}[kind]

@@ -20,6 +20,8 @@ APPROVE = "visualindex.dev/approve"
 DIGEST = "visualindex.dev/digest"
 """Digest of a manifest as it was applied: a field that is wanted no longer is missing nowhere, but changes this."""
 SHAPE = "visualindex.dev/shape"
+ADDED_AT = "visualindex.dev/added-at"
+"""On a credentials Secret: when an entry was last added."""
 
 SERVE_PORT, DASHBOARD_PORT, METRICS_PORT = 8000, 8265, 8080
 KEYS_FOLDER = "/etc/visualindex/keys"
@@ -50,12 +52,17 @@ def job(index: str, purpose: str, inputs: Any) -> str:
     return f"{index}-{purpose}-{digest(inputs)[:8]}"
 
 
+def cluster_label(cluster: str) -> str:
+    """The value of CLUSTER_LABEL: a RayService's name, or a short form of the address of an external cluster."""
+    return cluster if "/" not in cluster else f"external-{digest(cluster)[:12]}"
+
+
 def labels(cluster: str, index: str | None = None, part: str | None = None) -> dict[str, str]:
     """The labels by which children are found again."""
     own = {
         "app.kubernetes.io/name": "visualindex",
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
-        CLUSTER_LABEL: cluster,
+        CLUSTER_LABEL: cluster_label(cluster),
     }
     return {**own, **({INDEX_LABEL: index} if index else {}), **({PART_LABEL: part} if part else {})}
 

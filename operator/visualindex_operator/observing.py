@@ -1,5 +1,6 @@
 """Gathering what the planner has to know of a group: dependencies, jobs, and how its applications stand."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,17 +29,18 @@ async def observe(
     namespace: str, cluster: str, members: Sequence[Member], live: Live, home: Home, checks: DependencyChecks
 ) -> Seen:
     """Everything about a group, as it is now. Raises KubeError when the API server does not tell."""
-    standing = await home.look(namespace, cluster, members, live)
+    standing, outcomes = await asyncio.gather(
+        home.look(namespace, cluster, members, live),
+        asyncio.gather(*(_checked(namespace, one, checks) for one in members)),
+    )
     seen: dict[str, MemberObserved] = {}
     fresh: dict[str, Credentials] = {}
     inputs: dict[str, Any] = {}
-    for one in members:
-        spec = one.spec or applied_spec(one.status)
+    for one, (spec, checked) in zip(members, outcomes, strict=True):
         serving = standing.serving.get(one.name, Serving())
-        if spec is None:
+        if spec is None or checked is None:
             seen[one.name] = MemberObserved(Dependencies(_NOTHING, _NOTHING, _NOTHING), serving)
             continue
-        checked = await checks.check(namespace, one.name, spec)
         if checked.credentials is not None:
             fresh[one.name] = checked.credentials
         inputs[one.name] = migration_inputs(spec, checked)
@@ -55,6 +57,13 @@ async def observe(
         dashboard=standing.dashboard,
     )
     return Seen(observed, standing, fresh, inputs)
+
+
+async def _checked(
+    namespace: str, one: Member, checks: DependencyChecks
+) -> tuple[Spec | None, Checked | None]:
+    spec = one.spec or applied_spec(one.status)
+    return spec, None if spec is None else await checks.check(namespace, one.name, spec)
 
 
 def migration_inputs(spec: Spec, checked: Checked) -> dict[str, str]:

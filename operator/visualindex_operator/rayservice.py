@@ -12,10 +12,14 @@ from visualindex.planning.shape import ClusterShape, Group
 from visualindex.serve_config import ROLES, applications, cluster_config
 from visualindex.spec.models import RedisSpec
 from visualindex_operator import names
-from visualindex_operator.pods import ray_pod
+from visualindex_operator.pods import container_security, merged, ray_pod
 from visualindex_operator.settings import Settings
 
 _OBJECT_STORE_BYTES = 256 * 1024**2
+_AUTOSCALING = {
+    "enableInTreeAutoscaling": True,
+    "autoscalerOptions": {"version": "v2", "securityContext": container_security()},
+}
 
 
 def ray_service(
@@ -58,11 +62,20 @@ def serve_config(
         for application in applications(
             one.resource,
             route_prefix=one.route_prefix,
-            environment=files_environment(one.name, credentials[one.name]),
+            environment=_files(one.name, credentials[one.name]),
             workers=shape.workers,
         )
     ]
     return yaml.safe_dump(cluster_config(found), sort_keys=True, width=1000)
+
+
+def _files(index: str, credentials: Credentials) -> dict[str, str]:
+    return files_environment(versioned(index, credentials), credentials)
+
+
+def versioned(index: str, credentials: Credentials) -> str:
+    """The name of one version of an index's credentials: old and new ones lie side by side while replicas are replaced."""
+    return f"{index}.{credentials.digest()[:12]}"
 
 
 def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str, Any]:
@@ -73,13 +86,19 @@ def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str,
         "rayVersion": settings.ray_version,
         "authOptions": {"mode": "token"},
         **_fault_tolerance(shape.ray.redis),
-        **({"enableInTreeAutoscaling": True} if autoscaled else {}),
+        **(_AUTOSCALING if autoscaled else {}),
         "headGroupSpec": {
             "rayStartParams": {**_start_parameters(shape.head), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
-            "template": ray_pod(cluster, shape, shape.head, pull_policy),
+            "template": _head(cluster, shape, pull_policy, autoscaled=autoscaled),
         },
         "workerGroupSpecs": workers,
     }
+
+
+def _head(cluster: str, shape: ClusterShape, pull_policy: str, *, autoscaled: bool) -> dict[str, Any]:
+    """The head's pod. Ray's autoscaler runs in it and asks the API server for pods: only then it has a token for that."""
+    template = ray_pod(cluster, shape, shape.head, pull_policy)
+    return merged(template, {"spec": {"automountServiceAccountToken": True}}) if autoscaled else template
 
 
 def _workers(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from visualindex_operator.homes import Home, Seen
 from visualindex_operator.kube import Kube
 from visualindex_operator.kuberay_home import KubeRayHome
 from visualindex_operator.live import Live, Object
+from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, member
 from visualindex_operator.observing import job_state, observe
 from visualindex_operator.probes import Clock, Probes
@@ -75,8 +76,10 @@ class Reconciler:
         for action in group_plan.actions:
             written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
             telemetry.ACTIONS.labels(type(action).__name__).inc()
-        for line in written:
-            logger.info("%s/%s: %s", namespace, cluster, line)
+        if alive:
+            log = about(logger, bodies[alive[0].name])
+            for line in written:
+                log.info(line)
         for one in alive:
             await self._report(namespace, one, bodies[one.name], group_plan.statuses[one.name], written)
 

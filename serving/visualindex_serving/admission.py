@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.mounting import path_of
 from visualindex_serving.problems import problem_response
 
 _ALWAYS = ("/healthz", "/readyz", "/livez", "/metrics")
@@ -48,12 +49,12 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+        if scope["type"] != "http" or (path := path_of(scope)) in _ALWAYS:
             await self._app(scope, receive, send)
             return
-        allowed = self._search_limit if scope["path"] == _SEARCH else self._body_limit
+        allowed = self._search_limit if path == _SEARCH else self._body_limit
         declared = _declared(scope)
-        places = self._thumbnails if scope["path"].startswith(_THUMBNAILS) else self._requests
+        places = self._thumbnails if path.startswith(_THUMBNAILS) else self._requests
         refusal = self._refusal(declared, allowed, places)
         if refusal is not None:
             await problem_response(refusal)(scope, receive, send)

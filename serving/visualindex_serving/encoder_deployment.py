@@ -42,7 +42,7 @@ class EncoderReplica:
             if self._front is None:
                 spec = self._resource.spec.encoder
                 runtime = await Runtime.from_env()
-                encoder = await asyncio.to_thread(open_encoder, self._resource, runtime.cache_dir)
+                encoder = await asyncio.to_thread(open_encoder, self._resource, runtime)
                 self._about = AboutEncoder.of(encoder)
                 self._front = batcher(spec, encoder, queued=spec.max_batch_size * 4)
             return self._front

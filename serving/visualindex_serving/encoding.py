@@ -1,15 +1,19 @@
 """Where images are encoded: inside the gateway on CPU, in deployments of their own on GPU."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
+
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from visualindex.encoders import Encoder, load_encoder
 from visualindex.encoders.batching import DeadlineBatcher
+from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging import InputSpec
 from visualindex.spec import EncoderSpec, VisualIndex
+from visualindex_serving.config import Runtime
+from visualindex_serving.cores import cores
 from visualindex_serving.deadlines import monotonic
 from visualindex_serving.messages import Float32, UInt8
 from visualindex_serving.vision import EncodeOne
@@ -29,15 +33,14 @@ class AboutEncoder:
         return cls(encoder.fingerprint, encoder.dimension, encoder.input)
 
 
-def open_encoder(resource: VisualIndex, cache_dir: Path) -> Encoder:
+def open_encoder(resource: VisualIndex, runtime: Runtime) -> Encoder:
     """Load an index's encoder with a thread per core for a lone caller. Blocks; raises EncoderConfigError."""
     from visualindex.objectstore.download import (
         download,  # the client of buckets is slow to import and rarely needed
     )
 
-    return load_encoder(
-        resource.spec.encoder, cache_dir=cache_dir, threads=os.cpu_count() or 1, fetch=download
-    )
+    fetch = partial(download, s3=resource.spec.storage.s3, credentials=runtime.credentials)
+    return load_encoder(resource.spec.encoder, cache_dir=runtime.cache_dir, threads=cores(), fetch=fetch)
 
 
 def batcher(spec: EncoderSpec, encoder: Encoder, *, queued: int, sharers: int = 1) -> DeadlineBatcher:
@@ -58,6 +61,15 @@ def local_encode(front: DeadlineBatcher) -> EncodeOne:
         return await front.submit(pixels, monotonic(deadline), alone=alone)
 
     return encode
+
+
+async def about_remote(handle: Any) -> AboutEncoder:
+    """What the encoder deployment says of itself. Raises ProblemError UNAVAILABLE while Serve has none that runs."""
+    try:
+        about: AboutEncoder = await handle.about.remote()
+    except DeploymentUnavailableError as exc:
+        raise ProblemError(ProblemType.UNAVAILABLE, f"No encoder runs yet ({exc}).") from exc
+    return about
 
 
 def remote_encode(handle: Any) -> EncodeOne:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,16 +17,19 @@ from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, I
 from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
+from visualindex.footprint import decode_workers
 from visualindex.imaging import DecodePool
 from visualindex.objectstore import open_store
 from visualindex.serve_config import ENCODER, index_application
-from visualindex.spec import VisualIndex
+from visualindex.spec import Spec, VisualIndex
 from visualindex_serving import openapi, pages, problems
 from visualindex_serving.access import Authenticator
 from visualindex_serving.admission import Admission
 from visualindex_serving.config import Runtime, read_specs
+from visualindex_serving.cores import cores
 from visualindex_serving.encoding import (
     AboutEncoder,
+    about_remote,
     batcher,
     local_encode,
     open_encoder,
@@ -38,8 +40,10 @@ from visualindex_serving.heads import HeadAsGet
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.maintenance import Maintenance
 from visualindex_serving.metrics import Metrics
+from visualindex_serving.mounting import AsFolder
 from visualindex_serving.observed import Observed
 from visualindex_serving.origins import Origins
+from visualindex_serving.patience import once_there
 from visualindex_serving.records import Records
 from visualindex_serving.routes import batches, health, images, internal, metrics, searching, thumbnails
 from visualindex_serving.search_log import SearchLog
@@ -103,6 +107,7 @@ def create_app(documents: list[dict[str, Any]], connect: ConnectShard | None = N
     app.add_middleware(Origins)
     app.add_middleware(Observed)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(AsFolder)
     return app
 
 
@@ -121,9 +126,13 @@ async def open_service(
 ) -> Service:
     """Open every part of a gateway; `stack` closes them in reverse order."""
     connections = max(r.spec.postgres.max_connections for r in resources)
-    catalog = await Catalog.open(
-        runtime.credentials.dsn, max_connections=connections, application_name="visualindex-gateway"
+    opening = partial(
+        Catalog.open,
+        runtime.credentials.dsn,
+        max_connections=connections,
+        application_name="visualindex-gateway",
     )
+    catalog = await once_there("the database", opening)
     stack.push_async_callback(catalog.close)
     metrics = Metrics()
     log = SearchLog(catalog.log_searches, metrics.search_log_dropped.inc)
@@ -151,7 +160,7 @@ async def _open_index(
     spec = resource.spec
     about, encode = await _open_encoder(resource, runtime)
     await catalog.ensure_index(resource.name, about.fingerprint, about.dimension)
-    workers = spec.gateway.decode_workers or default_decode_workers()
+    workers = _decode_workers(spec, runtime)
     pool = DecodePool(workers, spec.limits)
     await pool.start()
     stack.push_async_callback(pool.close)
@@ -183,14 +192,17 @@ async def _open_index(
 async def _open_encoder(resource: VisualIndex, runtime: Runtime) -> tuple[AboutEncoder, EncodeOne]:
     spec = resource.spec
     if spec.encoder.in_gateway:
-        encoder = await asyncio.to_thread(open_encoder, resource, runtime.cache_dir)
+        encoder = await asyncio.to_thread(open_encoder, resource, runtime)
         queued = spec.gateway.max_concurrent_requests
         front = batcher(spec.encoder, encoder, queued=queued, sharers=runtime.gateways_here)
         return AboutEncoder.of(encoder), local_encode(front)
     handle = serve.get_deployment_handle(ENCODER, index_application(resource.name))
-    return await handle.about.remote(), remote_encode(handle)
+    about = await once_there("the encoder's deployment", partial(about_remote, handle))
+    return about, remote_encode(handle)
 
 
-def default_decode_workers() -> int:
-    """Decoding processes per gateway when the spec leaves it open: one per two cores."""
-    return max(1, (os.cpu_count() or 1) // 2)
+def _decode_workers(spec: Spec, runtime: Runtime) -> int:
+    """Decoding processes of a gateway: on a machine of its own, one per two cores where the spec leaves it open."""
+    if runtime.mode == "cluster":
+        return decode_workers(spec)
+    return spec.gateway.decode_workers or max(1, cores() // 2)

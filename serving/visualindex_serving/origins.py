@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.access import presented_key
+from visualindex_serving.mounting import path_of
 from visualindex_serving.problems import problem_response
 from visualindex_serving.service import Service
 
@@ -28,7 +29,7 @@ class Origins:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        refusal = _refusal(scope) if scope["type"] == "http" and scope["path"] not in _PROBES else None
+        refusal = _refusal(scope) if scope["type"] == "http" and path_of(scope) not in _PROBES else None
         await (self._app if refusal is None else problem_response(refusal))(scope, receive, send)
 
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.mounting import base_of
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,10 @@ def install(app: FastAPI) -> None:
 def _routing(request: Request, exc: HTTPException) -> ProblemError:
     path = request.url.path[:200]
     if exc.status_code == 404:
-        return ProblemError(ProblemType.NOT_FOUND, f"There is nothing at {path}; /docs lists the calls.")
+        return ProblemError(
+            ProblemType.NOT_FOUND,
+            f"There is nothing at {path}; {base_of(request.scope)}/docs lists the calls.",
+        )
     if exc.status_code == 405:
         allowed = (exc.headers or {}).get("Allow", "another method")
         detail = f"{path} does not take {request.method[:20]}; use {allowed}."

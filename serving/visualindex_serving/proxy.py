@@ -5,7 +5,7 @@ that it
 
 - points the proxy's own 502, 503 and 504, which Serve's template turns into an opaque 500, at problem documents with
   `Retry-After`;
-- answers 503 instead of 404 while it knows no routes yet: the gateway has the root, so nothing else can be missing;
+- answers 503 instead of 404 while it knows no routes yet, and a problem document for 404 once it does;
 - gives searches a server timeout of their own, so that a hanging gateway does not hold them;
 - keeps the proxy's statistics ports on loopback in local mode;
 - leaves a guardian behind that starts a stand-in at once should the proxy be killed, until Serve has noticed and
@@ -25,18 +25,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+_NOT_FOUND = 404
 _ERRORS = {
+    404: ("Not Found", "not-found", "No application of this cluster answers under this path."),
     502: ("Bad Gateway", "unavailable", "A part of the service went away during the request; try again."),
     503: ("Service Unavailable", "unavailable", "No gateway is available right now; try again."),
     504: ("Gateway Timeout", "deadline-exceeded", "The gateway did not answer before the deadline."),
 }
-_TITLE = "A part of the service is unavailable"
+_TITLES = {404: "No such resource"}
+_UNAVAILABLE = "A part of the service is unavailable"
 _ERRORFILE = re.compile(r"^(\s*errorfile\s+)(502|503|504)\s+\S+\s*$", re.MULTILINE)
 _BACKEND = re.compile(r"^(\s*)http-reuse always\s*$", re.MULTILINE)
 _ADMIN_SOCKET = re.compile(r"^\s*stats socket .*$", re.MULTILINE)
 _ROUTES = re.compile(r"^backend http-", re.MULTILINE)
 _BIND = re.compile(r"^(\s*bind\s+)\S+", re.MULTILINE)
 _NO_ROUTE = re.compile(r"^(\s*)http-request return status 404 .*$", re.MULTILINE)
+_A_SEARCH = "{ path_end /api/search } { be_name -m beg http-gateway }"
 _OWN_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 _STAND_IN_S = 120.0
 _STAND_INS = 20
@@ -48,14 +52,15 @@ def error_document(status: int) -> bytes:
     body = json.dumps(
         {
             "type": f"https://visualindex.dev/problems/{slug}",
-            "title": _TITLE,
+            "title": _TITLES.get(status, _UNAVAILABLE),
             "status": status,
             "detail": detail,
         }
     )
+    retry = "Retry-After: 1\r\n"
     head = (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
-        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\n"
+        f"{'' if status == _NOT_FOUND else retry}Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return (head + body).encode()
 
@@ -69,13 +74,20 @@ def rewritten(
 ) -> str:
     """Serve's configuration with our error files, the searches' timeout, and the given ports on loopback only."""
     config = _ERRORFILE.sub(lambda m: f"{m[1]}{m[2]} {errors_dir / f'{m[2]}.http'}", config)
-    config = _NO_ROUTE.sub(r"\g<1>http-request return status 503 default-errorfiles", config)
+    config = _NO_ROUTE.sub(_no_route(errors_dir, known=bool(_ROUTES.search(config))), config)
     if search_timeout_ms is not None:
-        rule = f"http-request set-timeout server {search_timeout_ms}ms if {{ path /api/search }}"
+        rule = f"http-request set-timeout server {search_timeout_ms}ms if {_A_SEARCH}"
         config = _BACKEND.sub(lambda m: f"{m[0]}\n{m[1]}{rule}", config)
     for port in loopback_ports:
         config = re.sub(rf"^(\s*bind\s+)\S*:{port}\b", rf"\g<1>127.0.0.1:{port}", config, flags=re.MULTILINE)
     return config
+
+
+def _no_route(errors_dir: Path, *, known: bool) -> str:
+    """What answers a path of no application: nothing there, or, as long as no route is known, nothing there yet."""
+    status = _NOT_FOUND if known else 503
+    file = rf"\g<1>errorfile {_NOT_FOUND} {errors_dir / f'{_NOT_FOUND}.http'}\n" if known else ""
+    return rf"{file}\g<1>http-request return status {status} default-errorfiles"
 
 
 def main() -> None:

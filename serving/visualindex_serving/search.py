@@ -89,8 +89,13 @@ class Found:
     timings: Timings
 
 
-async def search(service: IndexService, request: SearchRequest, upload: bytes | None, grant: Grant) -> Found:
-    """Run one search. Raises ProblemError for every refusal; no call outlives the deadline."""
+async def search(
+    service: IndexService, request: SearchRequest, upload: bytes | None, grant: Grant, base: str = ""
+) -> Found:
+    """Run one search; `base` stands before the paths in its answer.
+
+    Raises ProblemError for every refusal; no call outlives the deadline.
+    """
     start = time.perf_counter()
     limits = service.resource.spec.limits
     deadline = deadline_in(min(request.timeout_ms or limits.search_timeout_ms, limits.search_timeout_ms))
@@ -103,7 +108,7 @@ async def search(service: IndexService, request: SearchRequest, upload: bytes | 
     records, degraded = await _metadata(service, page, grant, deadline, timings)
     records = {i: record for i, record in records.items() if visible(grant.filter, record)}
     found = zip(page.ids, page.scores, strict=True)
-    hits = [hit for i, s in found for hit in _hit(service, i, s, records.get(i), whole=not degraded)]
+    hits = [hit for i, s in found for hit in _hit(service, i, s, records.get(i), base, whole=not degraded)]
     answer = {
         "query_id": uuid.uuid4(),
         "index": service.name,
@@ -351,7 +356,13 @@ async def _metadata(
 
 
 def _hit(
-    service: IndexService, image_id: uuid.UUID, score: float, record: ImageRecord | None, *, whole: bool
+    service: IndexService,
+    image_id: uuid.UUID,
+    score: float,
+    record: ImageRecord | None,
+    base: str,
+    *,
+    whole: bool,
 ) -> Iterable[dict[str, Any]]:
     """The fields of a Hit.
 
@@ -370,7 +381,7 @@ def _hit(
         "category": record.category,
         "url": record.url,
         "metadata": record.metadata,
-        "thumbnails": thumbnail_paths(service.name, record.content_digest.hex(), sizes),
+        "thumbnails": thumbnail_paths(service.name, record.content_digest.hex(), sizes, base),
     }
 
 

@@ -2,17 +2,17 @@
 
 import asyncio
 import secrets
-import time
+from functools import partial
 from typing import Any
 
 from visualindex.catalog import Catalog
+from visualindex.footprint import CONNECTIONS_PER_SHARD
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.messages import ShardAnswer, ShardQuery
+from visualindex_serving.patience import once_there
 from visualindex_serving.shard import ShardReplica, not_registered
 from visualindex_serving.shard_listener import ShardListener
 from visualindex_serving.shard_wire import Place, link_key
-
-_REGISTRATION_S = 300.0
 
 
 class Shard:
@@ -37,10 +37,14 @@ class Shard:
 
     async def _opened(self) -> ShardReplica:
         runtime = await Runtime.from_env()
-        self._catalog = await Catalog.open(
-            runtime.credentials.dsn, max_connections=2, application_name=f"visualindex-shard-{self._number}"
+        opening = partial(
+            Catalog.open,
+            runtime.credentials.dsn,
+            max_connections=CONNECTIONS_PER_SHARD,
+            application_name=f"visualindex-shard-{self._number}",
         )
-        fingerprint = await _registered(self._catalog, self._resource.name)
+        self._catalog = await once_there("the database", opening)
+        fingerprint = await registered(self._catalog, self._resource.name)
         key = link_key(await self._catalog.service_secret(secrets.token_bytes))
         place = Place(self._resource.name, self._number, self._resource.spec.index.shards, fingerprint)
         self._listener = ShardListener(self._search, place, key)
@@ -64,12 +68,13 @@ class Shard:
             await self._catalog.close()
 
 
-async def _registered(catalog: Catalog, index: str) -> str:
+async def registered(catalog: Catalog, index: str) -> str:
     """The fingerprint under which the index is registered; its gateway or encoder registers it at its own start."""
-    until = time.monotonic() + _REGISTRATION_S
-    while time.monotonic() < until:
+
+    async def look() -> str:
         record = await catalog.get_index(index)
-        if record is not None:
-            return record.fingerprint
-        await asyncio.sleep(0.1)
-    raise not_registered(index)
+        if record is None:
+            raise not_registered(index)
+        return record.fingerprint
+
+    return await once_there("the index's registration", look)

@@ -222,3 +222,11 @@ def test_a_lone_call_leaves_its_thread_where_it_may_run(lite0: Encoder, draw: Dr
     alone = lite0.encode(images, parallelism="latency").vectors
     assert os.sched_getaffinity(0) == before
     np.testing.assert_allclose(alone, lite0.encode(images, parallelism="throughput").vectors, atol=1e-5)
+
+
+def test_onnx_runtime_reports_nothing_about_this_machine(tmp_path: Path) -> None:
+    """Left to itself it makes up an identity of the machine in the home directory and sends events under it."""
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-c", "import visualindex.encoders.onnx_runtime"]
+    subprocess.run(command, env={**kept, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []

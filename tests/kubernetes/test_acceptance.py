@@ -12,7 +12,7 @@ from visualindex.spec.models import PodSpec, Spec
 
 GOOD = [
     (path.stem, document)
-    for path in sorted([*(HERE.parents[1] / "examples").glob("*.yaml"), *(HERE / "good").glob("*.yaml")])
+    for path in sorted([*(HERE.parents[1] / "examples").rglob("*.yaml"), *(HERE / "good").glob("*.yaml")])
     for document in documents(path)
 ]
 STORAGE = {"s3": {"endpoint": "minio:9000", "bucket": "one"}}

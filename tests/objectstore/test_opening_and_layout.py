@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from visualindex.credentials import Credentials
 from visualindex.errors import ProblemError
 from visualindex.objectstore import (
     LocalObjectStore,
@@ -18,12 +19,13 @@ from visualindex.objectstore.s3 import S3ObjectStore
 from visualindex.spec.models import S3Spec, StorageSpec
 
 DIGEST = hashlib.sha256(b"picture").digest()
+NONE = Credentials("")
 S3 = StorageSpec(s3=S3Spec(endpoint="127.0.0.1:9", bucket="any-bucket", secure=False))
 
 
 async def test_without_a_choice_the_default_folder_serves(tmp_path: Path) -> None:
     """An empty storage spec stores below the given default."""
-    store = open_store(StorageSpec(), default_folder=tmp_path / "default")
+    store = open_store(StorageSpec(), default_folder=tmp_path / "default", credentials=NONE)
     assert isinstance(store, LocalObjectStore)
     await store.put("a", b"1", content_type="image/png")
     assert list((tmp_path / "default" / "objects").iterdir())
@@ -32,22 +34,20 @@ async def test_without_a_choice_the_default_folder_serves(tmp_path: Path) -> Non
 
 async def test_a_named_folder_wins_over_the_default(tmp_path: Path) -> None:
     """`storage.folder` is where objects go, and the default folder is not even made."""
-    store = open_store(StorageSpec(folder=str(tmp_path / "named")), default_folder=tmp_path / "default")
+    store = open_store(
+        StorageSpec(folder=str(tmp_path / "named")), default_folder=tmp_path / "default", credentials=NONE
+    )
     await store.close()
     assert (tmp_path / "named" / "objects").is_dir()
     assert not (tmp_path / "default").exists()
 
 
-async def test_a_bucket_needs_credentials_in_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The message names the variable that is missing."""
-    monkeypatch.delenv("VISUALINDEX_S3_ACCESS_KEY", raising=False)
-    monkeypatch.setenv("VISUALINDEX_S3_SECRET_KEY", "secretsecret")
+async def test_a_bucket_needs_credentials(tmp_path: Path) -> None:
+    """The message names the variable that holds what is missing."""
     with pytest.raises(ProblemError, match="VISUALINDEX_S3_ACCESS_KEY is not set"):
-        open_store(S3, default_folder=tmp_path)
-    monkeypatch.setenv("VISUALINDEX_S3_ACCESS_KEY", "accesskey")
-    store = open_store(S3, default_folder=tmp_path)
+        open_store(S3, default_folder=tmp_path, credentials=Credentials("", None, "secretsecret"))
+    keys = Credentials("", "accesskey", "secretsecret")
+    store = open_store(S3, default_folder=tmp_path, credentials=keys)
     assert isinstance(store, S3ObjectStore)
     await store.close()
 

@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def config(directory: Path, port: int, *, routes: bool = True) -> Path:
+def config(directory: Path, port: int, *, routes: bool = True, prefix: str = "/") -> Path:
     lines = [
         "global",
         f"    stats socket {directory}/admin.sock mode 600 level admin expose-fd listeners",
@@ -40,7 +40,8 @@ def config(directory: Path, port: int, *, routes: bool = True) -> Path:
         *(f"    errorfile {status} {directory}/500.http" for status in (502, 503, 504)),
         "frontend http_frontend",
         f"    bind 127.0.0.1:{port}",
-        "    default_backend " + ("http-gateway" if routes else "default_backend"),
+        *([f"    use_backend http-gateway if {{ path_beg {prefix} }}"] if routes else []),
+        "    default_backend default_backend",
         "backend default_backend",
         '    http-request return status 404 content-type text/plain lf-string "not found"',
     ]
@@ -133,6 +134,42 @@ def test_a_proxy_without_routes_is_unavailable_not_empty(
     assert (found.status_code, found.headers["retry-after"]) == (503, "1")
 
 
+def test_a_path_of_no_application_is_not_found_once_routes_are_known(
+    managers: Callable[..., Manager], directory: Path
+) -> None:
+    port = free_port()
+    managers("-f", str(config(directory, port, prefix="/shop/")))
+    until(lambda: answer(port) is not None)
+    found = answer(port)
+    assert found is not None
+    assert found.status_code == 404
+    assert "retry-after" not in found.headers
+    assert found.json()["type"].endswith("/not-found")
+
+
+def test_searches_below_any_prefix_have_their_own_deadline_and_other_calls_have_not(
+    managers: Callable[..., Manager], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISUALINDEX_SEARCH_TIMEOUT_MS", "300")
+    port = free_port()
+    path = config(directory, port)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"server silent 127.0.0.1:{silent.getsockname()[1]}"
+        path.write_text(re.sub(r"server gone \S+", address, path.read_text()))
+        managers("-f", str(path))
+        until(lambda: (directory / "current.pid").exists() and listening(port))
+        for asked, seconds in (("/api/search", 0.3), ("/shop/api/search", 0.3), ("/api/images", 2.0)):
+            started = time.monotonic()
+            found = httpx.get(f"http://127.0.0.1:{port}{asked}", timeout=10, trust_env=False)
+            assert found.status_code == 504
+            assert seconds <= time.monotonic() - started < seconds + 1.5, asked
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_killed_proxy_is_stood_in_for_until_its_successor_knows_its_routes(
     managers: Callable[..., Manager], directory: Path
 ) -> None:
@@ -162,7 +199,11 @@ def test_the_rewriting_fits_the_template_of_the_installed_ray() -> None:
     assert {f"errorfile {s} /errors/{s}.http" for s in (502, 503, 504)} <= {
         line.strip() for line in done.splitlines()
     }
-    assert "http-request set-timeout server 3000ms if { path /api/search }" in done
+    rule = (
+        "http-request set-timeout server 3000ms if { path_end /api/search } { be_name -m beg http-gateway }"
+    )
+    assert rule in done
+    assert "return status 503 default-errorfiles" in done
     assert "return status 404" not in done
     assert "bind unix@/idle/idle-0.sock" in idling(done, Path("/idle"))
     assert re.search(r"^\s*stats socket ", template, re.MULTILINE)

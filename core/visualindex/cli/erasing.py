@@ -1,5 +1,6 @@
 """Erasing an index for good: its objects first, then its rows, so that a run that was interrupted can be repeated."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,11 @@ async def erase(
 ) -> Outcome:
     """Erases the index. ProblemError INVALID_REQUEST while replicas serve it, unless `force`."""
     from visualindex.catalog import Catalog, has_schema, reach
+    from visualindex.credentials import DSN_VARIABLE, from_environment
     from visualindex.objectstore import open_store
 
     ends_at = time.monotonic() + within_s if within_s is not None else float("inf")
+    credentials = await from_environment({**os.environ, DSN_VARIABLE: dsn})
     await reach(dsn)
     catalog = (
         await Catalog.open(dsn, max_connections=1, timeout_s=_BATCH_S) if await has_schema(dsn) else None
@@ -38,7 +41,7 @@ async def erase(
     try:
         if catalog and not force:
             await _refuse_served(catalog, index)
-        store = open_store(storage, default_folder=Path())
+        store = open_store(storage, default_folder=Path(), credentials=credentials)
         try:
             return await _erase(store, catalog, index, ends_at)
         finally:

@@ -15,9 +15,12 @@ from visualindex.footprint import (
     ENCODER_CPUS,
     GATEWAY_CPUS,
     SHARD_CPUS,
+    encoder_memory,
     encoder_replicas,
+    gateway_memory,
     gateway_replicas,
     gpus_of,
+    shard_memory,
     shard_replicas,
 )
 from visualindex.serve_config import ROLES, serve_environment
@@ -30,12 +33,8 @@ MIB = 1024**2
 HEAD_MEMORY = 2048 * MIB
 NODE_MEMORY = 768 * MIB
 """A worker's own processes: raylet, agents, proxy."""
-GATEWAY_MEMORY = 768 * MIB
-"""A gateway with the bundled encoder and two decoders."""
-ENCODER_MEMORY = 1536 * MIB
-SHARD_MEMORY = 256 * MIB
-"""A shard replica beside its budget for vectors."""
 _GATEWAYS_PER_POD = 2
+_MEMORY_STEP = 256 * MIB  # a small change of a limit is no reason for other pods
 _HEAD_CPU_MILLIS = 300
 
 
@@ -166,7 +165,8 @@ def _by_role(ray: RaySpec, specs: Sequence[Spec]) -> list[Group]:
 def _gateway_pod(specs: Sequence[Spec]) -> Group:
     """A pod with room for the gateways, and encoders on the CPU, of the largest index."""
     encoders = 1 if any(_encodes_on_cpu_workers(s) for s in specs) else 0
-    memory = NODE_MEMORY + _GATEWAYS_PER_POD * (GATEWAY_MEMORY + encoders * ENCODER_MEMORY)
+    largest = max(gateway_memory(s) + (encoder_memory(s) if _encodes_on_cpu_workers(s) else 0) for s in specs)
+    memory = NODE_MEMORY + _GATEWAYS_PER_POD * largest
     cpus = _GATEWAYS_PER_POD * (GATEWAY_CPUS + encoders * ENCODER_CPUS)
     return Group(
         "gateway", 1, int(cpus * 1000), memory, math.ceil(cpus * len(specs)) + 1, roles=("gateway", "encoder")
@@ -175,7 +175,7 @@ def _gateway_pod(specs: Sequence[Spec]) -> Group:
 
 def _shard_pod(specs: Sequence[Spec], shards_on_a_pod: Any) -> Group:
     """A pod with room for `shards_on_a_pod` shards of the largest index."""
-    memory = max(shards_on_a_pod(s) * (s.index.memory_per_shard + SHARD_MEMORY) for s in specs)
+    memory = max(shards_on_a_pod(s) * shard_memory(s) for s in specs)
     cpus = max(shards_on_a_pod(s) for s in specs) * SHARD_CPUS
     logical = math.ceil(cpus * len(specs)) + 1
     return Group("shard", 1, int(cpus * 1000), NODE_MEMORY + memory, logical, roles=("shard",))
@@ -192,7 +192,7 @@ def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
         name="gpu",
         replicas=math.ceil(wanted / per_pod),
         cpu_millis=encoders * 1000,
-        memory=NODE_MEMORY + encoders * 2 * ENCODER_MEMORY,
+        memory=NODE_MEMORY + encoders * max(encoder_memory(s) for s in specs if _uses_gpu(s)),
         logical_cpus=encoders + 1,
         pod=ray.gpu_workers,
         gpus=per_pod,
@@ -219,7 +219,8 @@ def _sized(group: Group) -> Group:
     """The group with the sizes that the spec states for its pods in place of the derived ones."""
     pod = group.pod
     millis = _millis(pod.cpu) if pod.cpu is not None else group.cpu_millis
-    return replace(group, cpu_millis=millis, memory=pod.memory or group.memory)
+    whole = math.ceil(group.memory / _MEMORY_STEP) * _MEMORY_STEP
+    return replace(group, cpu_millis=millis, memory=pod.memory or whole)
 
 
 def _millis(cpu: str) -> int:

@@ -184,7 +184,7 @@ class GatewaySpec(SpecModel):
         default=0,
         ge=0,
         le=256,
-        description="Image decoding processes per gateway; 0 takes one per two CPU cores.",
+        description="Image decoding processes per gateway; 0 takes one per two CPU cores, and 2 on a cluster.",
     )
 
 

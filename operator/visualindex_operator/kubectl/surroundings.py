@@ -96,7 +96,7 @@ async def surroundings(cluster: Cluster, name: str) -> Surroundings:
     """Everything about one index. What the caller may not read is left out and named."""
     index = await read_index(cluster, name)
     unreadable: list[str] = []
-    children = {names.CLUSTER_LABEL: cluster_of(index)}
+    children = {names.CLUSTER_LABEL: names.cluster_label(cluster_of(index))}
     own = {names.INDEX_LABEL: name}
     originated = {"ray.io/originated-from-cr-name": cluster_of(index)}
 

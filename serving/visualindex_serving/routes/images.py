@@ -27,6 +27,7 @@ from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.idempotency import request_key
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.ingest import Incoming, check_metadata, write_image
+from visualindex_serving.mounting import base_of
 from visualindex_serving.originals import read_original
 from visualindex_serving.problems import invalid
 from visualindex_serving.service import Service, service_of
@@ -145,7 +146,8 @@ async def list_images(
         return ImageList(images=[])
     listing = service.catalog.list_images(found.name, cursor=cursor, limit=limit, category=category)
     page = await within(_deadline(found), "listing images", listing)
-    return ImageList(images=[_view(found, r) for r in page.images], next_cursor=page.cursor)
+    base = base_of(request.scope)
+    return ImageList(images=[_view(found, r, base) for r in page.images], next_cursor=page.cursor)
 
 
 @router.get("/api/images/{image_id}", responses=openapi.problem_responses(ProblemType.IMAGE_NOT_FOUND))
@@ -162,7 +164,7 @@ async def get_image(request: Request, image_id: ImageId, index: IndexParameter =
         fingerprint=found.fingerprint,
         dimension=found.dimension,
     )
-    return _view(found, record).model_copy(update={"embedding": state})
+    return _view(found, record, base_of(request.scope)).model_copy(update={"embedding": state})
 
 
 @router.get(
@@ -248,7 +250,7 @@ def _deadline(index: IndexService) -> float:
     return deadline_in(index.resource.spec.limits.write_timeout_ms)
 
 
-def _view(index: IndexService, record: ImageRecord) -> ImageView:
+def _view(index: IndexService, record: ImageRecord, base: str) -> ImageView:
     digest = record.content_digest.hex()
     return ImageView(
         image_id=record.image_id,
@@ -263,5 +265,5 @@ def _view(index: IndexService, record: ImageRecord) -> ImageView:
         height=record.height,
         size_bytes=record.size_bytes,
         content_digest=digest,
-        thumbnails=thumbnail_paths(index.name, digest, index.resource.spec.storage.thumbnail_sizes),
+        thumbnails=thumbnail_paths(index.name, digest, index.resource.spec.storage.thumbnail_sizes, base),
     )

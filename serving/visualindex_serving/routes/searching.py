@@ -20,6 +20,7 @@ from visualindex_serving import openapi
 from visualindex_serving.bodies import read_body
 from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.idempotency import event_ids
+from visualindex_serving.mounting import base_of
 from visualindex_serving.problems import invalid
 from visualindex_serving.search import Found, search
 from visualindex_serving.service import Service, service_of
@@ -89,7 +90,7 @@ async def post_search(request: Request) -> Response:
     body = (await read_body(request)).gathered("query", _QUERY_FIELDS)
     asked = body.read(SearchRequest)
     index, grant = caller.index(asked.index, body.size)
-    found = await search(index, asked, body.upload(), grant)
+    found = await search(index, asked, body.upload(), grant, base_of(request.scope))
     _record(service, found, asked)
     headers = {"Server-Timing": found.timings.header(), "Cache-Control": "no-store"}
     return Response(orjson.dumps(found.answer), media_type="application/json", headers=headers)

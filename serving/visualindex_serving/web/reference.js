@@ -136,7 +136,7 @@ function show(api) {
 }
 
 try {
-  const response = await fetch("/openapi.json");
+  const response = await fetch("openapi.json");
   if (!response.ok) throw new Error(`HTTP ${response.status}`);
   show(await response.json());
 } catch (error) {

@@ -11,7 +11,7 @@ export const forgetKey = () => sessionStorage.removeItem(KEY);
 
 /** The indexes this visitor may search. */
 export async function listIndexes(signal) {
-  return (await call("/api/indexes", { signal })).json();
+  return (await call("api/indexes", { signal })).json();
 }
 
 /** The first page of what looks like a picture (a Blob). */
@@ -19,7 +19,7 @@ export async function searchPicture(picture, index, signal) {
   const body = new FormData();
   body.append("image", picture, picture.name ?? "picture");
   body.append("request", JSON.stringify({ index, limit: PAGE }));
-  return (await call("/api/search", { method: "POST", body, signal })).json();
+  return (await call("api/search", { method: "POST", body, signal })).json();
 }
 
 /** The first page of what looks like an indexed image. */
@@ -34,7 +34,7 @@ export function searchOn(cursor, index, signal) {
 
 async function searchJson(request, signal) {
   const headers = { "Content-Type": "application/json" };
-  return (await call("/api/search", { method: "POST", headers, body: JSON.stringify(request), signal })).json();
+  return (await call("api/search", { method: "POST", headers, body: JSON.stringify(request), signal })).json();
 }
 
 /** Show a thumbnail. With a key it is fetched, because an image's own request cannot carry the header. */

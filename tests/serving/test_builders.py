@@ -1,0 +1,46 @@
+"""The builders make the deployments that the Serve configuration has settings for, and the local head applies those."""
+
+from typing import Any
+
+import pytest
+from ray.serve._private.build_app import build_app
+
+from visualindex.serve_config import applications, serve_config
+from visualindex.spec import VisualIndex
+from visualindex_serving.app import build_gateway, build_index
+
+from .conftest import spec_document
+
+BUILDERS = {
+    "visualindex_serving.app:build_index": build_index,
+    "visualindex_serving.app:build_gateway": build_gateway,
+}
+SPECS: list[dict[str, Any]] = [
+    {},
+    {"index": {"shards": 3, "replicas": 2}, "gateway": {"replicas": 4}},
+    {"encoder": {"placement": "deployment", "replicas": 3}},
+]
+
+
+def built(application: dict[str, Any], **more: Any) -> dict[str, Any]:
+    made = BUILDERS[application["import_path"]]({**application["args"], **more})
+    return {d.name: d for d in build_app(made, name=application["name"]).deployments}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_settings_name_every_deployment_and_no_other(spec: dict[str, Any]) -> None:
+    resource = VisualIndex.model_validate(spec_document(**spec))
+    for application in applications(resource, route_prefix="/", environment={}, workers=2):
+        assert set(built(application)) == {d["name"] for d in application["deployments"]}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_local_head_gives_deployments_their_settings(spec: dict[str, Any]) -> None:
+    resource = VisualIndex.model_validate(spec_document(**spec))
+    for application in serve_config([resource], host="127.0.0.1", port=8000)["applications"]:
+        deployments = built(application, deployments=application["deployments"])
+        for settings in application["deployments"]:
+            one = deployments[settings["name"]]
+            assert one.num_replicas == settings["num_replicas"]
+            wanted = settings["ray_actor_options"]
+            assert {key: one.ray_actor_options[key] for key in wanted} == wanted
