@@ -4,13 +4,16 @@ Nothing happens by itself: `step` lets each of them look once, and says whether 
 form that the real ones were seen to write; no pod runs, no application is deployed.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from tests.operator_api.namespace import CHILDREN, Namespace, Object
+from tests.operator_api.namespace import CHILDREN, Gone, Namespace, Object
+from tests.operator_api.snapshot import Snapshot
 
 _NOW = "2026-11-24T12:00:00Z"
 _DONE = {
@@ -132,3 +135,23 @@ def _service(name: str, owner: Object) -> dict[str, Any]:
         "metadata": {"name": name, "ownerReferences": [reference]},
         "spec": {"ports": [{"name": "serve", "port": 8000}]},
     }
+
+
+@asynccontextmanager
+async def controllers_running(namespace: Namespace) -> AsyncIterator[Controllers]:
+    """The controllers look five times a second until the block ends."""
+    controllers = Controllers(namespace)
+
+    async def work() -> None:
+        while True:
+            with suppress(Gone):
+                await controllers.step((await Snapshot.of(namespace)).objects)
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(work())
+    try:
+        yield controllers
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
