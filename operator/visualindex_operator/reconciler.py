@@ -96,7 +96,7 @@ class Reconciler:
             if one.spec is None or one.spec.access.keys_secret_ref is not None:
                 continue
             name = names.api_keys_secret(one.name)
-            if await self.checks.secret(namespace, name) is None:
+            if await self.checks.secret(namespace, name, own=True) is None:
                 await self._kube.create(children.new_api_keys(namespace, cluster, bodies[one.name]))
                 telemetry.WRITES.labels("create", "Secret").inc()
                 self.checks.forget_secret(namespace, name)

@@ -9,7 +9,7 @@ from tests.operator_api.namespace import CHILDREN, Namespace
 _KINDS = ("VisualIndex", *CHILDREN, "Service")
 _RUN_OWN = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "lastTransitionTime", "generation")
 _CHOSEN = ("clusterIP", "clusterIPs", "controller-uid", "batch.kubernetes.io/controller-uid")
-_COUNTED = ("observedGeneration",)
+_COUNTED = ("observedGeneration", "visualindex.dev/added-at")
 
 
 async def end_state(namespace: Namespace) -> dict[str, Any]:

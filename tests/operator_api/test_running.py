@@ -47,10 +47,12 @@ async def test_the_same_manifest_again_causes_no_write(settled: Namespace, opera
     await settled.apply("VisualIndex", index(deletionPolicy="Delete"))
     await _apply_as_kubectl(settled)
     await quiet(lambda: versions(settled), 3)
+    print(json.dumps((await settled.get("VisualIndex", "shop"))["metadata"], indent=1))
     before, writes = await versions(settled), await operator.counted("visualindex_operator_writes_total")
     for _ in range(20):
         await settled.apply("VisualIndex", index(deletionPolicy="Delete"))
         await _apply_as_kubectl(settled)
+    print(json.dumps((await settled.get("VisualIndex", "shop"))["metadata"], indent=1))
     looks = await operator.counted("visualindex_operator_reconciles_total")
     await until(lambda: _looked(operator, looks + 2), 30, "the operator looked twice since")
     assert await versions(settled) == before
@@ -76,7 +78,6 @@ _EDITS: list[tuple[str, str, dict[str, Any]]] = [
     ("RayService", "shop", {"spec": {"rayClusterConfig": {"rayVersion": "1.0"}}}),
     ("NetworkPolicy", "shop-ray", {"spec": {"ingress": [{}]}}),
     ("PodDisruptionBudget", "shop-worker", {"spec": {"minAvailable": 7}}),
-    ("Secret", "shop-credentials", {"data": {"stray": "c3RyYXk="}}),
     *(
         (kind, name, edit)
         for kind, name in (
@@ -113,6 +114,17 @@ async def test_children_that_were_deleted_are_back_within_ten_seconds(settled: N
         await settled.delete(kind, uid)
         took[name] = await _until_as(settled, wanted, _REPAIRED_WITHIN_S, f"{kind} {name} was deleted")
     print(f"deleted children were back within {max(took.values()):.1f} s: {took}")
+
+
+async def test_what_others_add_to_a_child_stays_and_causes_no_write(
+    settled: Namespace, operator: OperatorProcess
+) -> None:
+    await settled.merge("Secret", "shop-credentials", {"data": {"stray": "c3RyYXk="}})
+    for kind, name in (("RayService", "shop"), ("NetworkPolicy", "shop-ray")):
+        await settled.merge(kind, name, {"metadata": {"labels": {"team": "search"}}})
+    before, looks = await versions(settled), await operator.counted("visualindex_operator_reconciles_total")
+    await until(lambda: _looked(operator, looks + 3), 40, "the operator looked three times since")
+    assert await versions(settled) == before
 
 
 async def _until_as(namespace: Namespace, wanted: dict[str, Any], seconds: float, what: str) -> float:
