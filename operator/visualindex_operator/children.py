@@ -3,7 +3,6 @@
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from visualindex.spec import Spec
@@ -21,22 +20,23 @@ def credentials(
     cluster: str,
     owners: Sequence[Mapping[str, Any]],
     entries: Mapping[str, str],
-    added_at: datetime | None,
+    added_at: str | None,
 ) -> Manifest:
     """The Secret that pods mount: the secrets of all indexes of a cluster, as base64 texts by file name.
 
-    `added_at` is the time when an entry came that was not there before; None where only old ones went.
+    `added_at` is when an entry last came that was not there before, where that is known.
     """
-    metadata = _metadata(namespace, names.credentials_secret(cluster), cluster)
-    if added_at is not None:
-        metadata["annotations"] = {names.ADDED_AT: added_at.isoformat()}
-    return {
+    manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {**metadata, "ownerReferences": [names.owner(owner) for owner in owners]},
+        "metadata": _metadata(namespace, names.credentials_secret(cluster), cluster),
         "type": "Opaque",
         "data": dict(sorted(entries.items())),
     }
+    sealed = _owned(manifest, owners)
+    if added_at is not None:
+        sealed["metadata"]["annotations"][names.ADDED_AT] = added_at
+    return sealed
 
 
 def new_api_keys(namespace: str, cluster: str, owner: Mapping[str, Any]) -> Manifest:

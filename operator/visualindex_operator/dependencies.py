@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ from visualindex.planning.observations import Check
 from visualindex.spec import Spec
 from visualindex.spec.models import SecretKeyRef
 from visualindex_operator import names
-from visualindex_operator.kube import Kube
-from visualindex_operator.probes import Probes, Remembered
+from visualindex_operator.kube import Kube, Manifest
+from visualindex_operator.probes import Clock, Probes, Remembered
 
 _SECRET_S = 8.0
+_OWN_SECRET_S = 4.0
 _GOOD_S, _BAD_S = 15.0, 4.0
 _STORE_S = 30.0
 
@@ -46,9 +48,9 @@ class Missing:
 class DependencyChecks:
     """Reads Secrets and asks databases and stores, each no more often than it can have changed."""
 
-    def __init__(self, kube: Kube, probes: Probes) -> None:
+    def __init__(self, kube: Kube, probes: Probes, clock: Clock = time.monotonic) -> None:
         self._kube, self._probes = kube, probes
-        self._remembered = Remembered()
+        self._remembered = Remembered(clock)
 
     async def check(self, namespace: str, index: str, spec: Spec) -> Checked:
         """Everything about one index. Raises KubeError when the API server does not tell."""
@@ -68,16 +70,23 @@ class DependencyChecks:
             inspection=inspection,
         )
 
-    async def secret(self, namespace: str, name: str) -> SecretData | None:
+    async def secret(self, namespace: str, name: str, *, own: bool = False) -> SecretData | None:
         """The data of a Secret, in base64; None when there is none."""
+        found = await self.whole_secret(namespace, name, own=own)
+        return None if found is None else dict(found.get("data") or {})
 
-        async def ask() -> SecretData | None:
-            found = await self._kube.get("Secret", namespace, name)
-            return None if found is None else dict(found.get("data") or {})
+    async def whole_secret(self, namespace: str, name: str, *, own: bool = False) -> Manifest | None:
+        """A Secret; `own` is for those of the operator, which every look has to compare with what they should be."""
 
-        key = ("secret", namespace, name)
+        async def ask() -> Manifest | None:
+            return await self._kube.get("Secret", namespace, name)
+
         return await self._remembered.get(
-            key, ask, good_s=_SECRET_S, bad_s=2.0, bad=lambda data: data is None
+            ("secret", namespace, name),
+            ask,
+            good_s=_OWN_SECRET_S if own else _SECRET_S,
+            bad_s=2.0,
+            bad=lambda found: found is None,
         )
 
     def forget_secret(self, namespace: str, name: str) -> None:

@@ -15,10 +15,8 @@ from visualindex_operator.live import Object
 from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, group_of, member
 from visualindex_operator.mirror import Mirror
-from visualindex_operator.probes import LiveProbes
 from visualindex_operator.reasons import EventReason
 from visualindex_operator.reconciler import Reconciler
-from visualindex_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +55,11 @@ class Wakes:
 @kopf.on.startup()
 async def start(memo: kopf.Memo, settings: kopf.OperatorSettings, **_: Any) -> None:
     """Opens the connections and sets kopf up."""
-    memo.settings = Settings.from_env()
     configure(settings)
     # Looking for new types and namespaces takes rights on the whole cluster, which an operator of some namespaces lacks;
     # kopf would repeat the refused requests for minutes before it goes on.
     settings.scanning.disabled = bool(memo.settings.namespaces)
     memo.kube = await ApiServer.connect()
-    memo.probes = LiveProbes()
     memo.wakes = Wakes()
     memo.reconciler = Reconciler(memo.kube, memo.probes, memo.settings, tell)
 

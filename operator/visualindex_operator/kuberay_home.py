@@ -104,15 +104,15 @@ class KubeRayHome:
             for index, one in version.items()
             for key, value in one.entries(versioned(index, one)).items()
         }
-        present = await self._checks.secret(namespace, names.credentials_secret(cluster))
-        if present is not None and dict(present) == entries:
-            return []
-        added = present is None or not entries.keys() <= present.keys()
-        manifest = children.credentials(
-            namespace, cluster, owners, entries, datetime.now(UTC) if added else None
-        )
-        written = await self._apply(manifest)
-        self._checks.forget_secret(namespace, manifest["metadata"]["name"])
+        name = names.credentials_secret(cluster)
+        present = await self._checks.whole_secret(namespace, name, own=True) or {}
+        added_at = (present.get("metadata", {}).get("annotations") or {}).get(names.ADDED_AT)
+        if not entries.keys() <= (present.get("data") or {}).keys():
+            added_at = datetime.now(UTC).isoformat()
+        manifest = children.credentials(namespace, cluster, owners, entries, added_at)
+        written = await self._ensure(manifest, present or None)
+        if written:
+            self._checks.forget_secret(namespace, name)
         return written
 
     async def _mounted(self, namespace: str, cluster: str) -> bool:

@@ -40,9 +40,11 @@ class KubeRayStanding:
     async def look(self, namespace: str, cluster: str, members: Sequence[Member], live: Live) -> Standing:
         """See `Home`."""
         service = live.ray_service(namespace, cluster)
-        mounted = await self._checks.secret(namespace, names.credentials_secret(cluster)) or {}
+        mounted = await self._checks.secret(namespace, names.credentials_secret(cluster), own=True) or {}
         base = await self._address(namespace, cluster, service)
         found = await asyncio.gather(*(self._serving(one, cluster, base, service) for one in members))
+        if all(one.answers is not None for one in found):
+            self._addresses.pop((namespace, cluster), None)  # a Service that was made anew has another one
         return Standing(
             serving={one.name: serving for one, serving in zip(members, found, strict=True)},
             shape=_shape(service),

@@ -7,6 +7,7 @@ import typer
 from prometheus_client import start_http_server
 
 from visualindex_operator.logs import quieten
+from visualindex_operator.probes import LiveProbes, Probes
 from visualindex_operator.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The VisualIndex operator.")
@@ -29,9 +30,6 @@ def run(
     ] = "info",
 ) -> None:
     """Reconcile VisualIndex resources until a signal comes. Everything else comes from VISUALINDEX_OPERATOR_* variables."""
-    from visualindex_operator import handlers
-
-    assert handlers  # noqa: S101 - imported to register itself
     try:
         settings = Settings.from_env()
     except ValueError as error:
@@ -44,6 +42,14 @@ def run(
     )
     if log_level != "debug":
         quieten()
+    operate(settings, LiveProbes())
+
+
+def operate(settings: Settings, probes: Probes) -> None:
+    """Run kopf with the handlers until a signal comes. `probes` is what is asked beside the API server."""
+    from visualindex_operator import handlers
+
+    assert handlers  # noqa: S101 - imported to register itself
     start_http_server(settings.metrics_port)
     kopf.run(
         clusterwide=not settings.namespaces,
@@ -52,6 +58,7 @@ def run(
         standalone=not settings.peering,
         priority=settings.priority,
         liveness_endpoint=f"http://0.0.0.0:{settings.liveness_port}/healthz",
+        memo=kopf.Memo(settings=settings, probes=probes),
     )
 
 

@@ -19,6 +19,8 @@ from visualindex.spec.models import StorageSpec
 from visualindex_operator.readiness import answers
 
 T = TypeVar("T")
+Clock = Callable[[], float]
+"""Seconds that only grow."""
 
 _TIMEOUT_S = 5.0
 
@@ -37,6 +39,9 @@ class Probes(Protocol):
 
     async def answers(self, url: str) -> str | None:
         """None when the index behind `url` answers searches, else why not, in one line."""
+
+    async def close(self) -> None:
+        """Closes the connections."""
 
 
 class LiveProbes:
@@ -114,7 +119,8 @@ async def _unreachable(dsn: str) -> str | None:
 class Remembered:
     """Answers kept for a while, and asked for once at a time: many resources share a database or a Secret."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
         self._kept: dict[Hashable, tuple[float, asyncio.Future[Any]]] = {}
 
     async def get(
@@ -127,7 +133,7 @@ class Remembered:
         bad: Callable[[T], bool],
     ) -> T:
         """The answer to `key`: a kept one, for `good_s` seconds or `bad_s` when it was `bad`, or a new one."""
-        now = time.monotonic()
+        now = self._clock()
         until, future = self._kept.get(key, (0.0, None))
         if future is not None and (not future.done() or until > now):
             return await asyncio.shield(future)
@@ -140,7 +146,7 @@ class Remembered:
             if asking.done():
                 self._kept.pop(key, None)
             raise
-        self._kept[key] = (time.monotonic() + (bad_s if bad(answer) else good_s), asking)
+        self._kept[key] = (self._clock() + (bad_s if bad(answer) else good_s), asking)
         return answer
 
     def forget(self, key: Hashable) -> None:

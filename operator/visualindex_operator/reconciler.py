@@ -22,7 +22,7 @@ from visualindex_operator.live import Live, Object
 from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, member
 from visualindex_operator.observing import job_state, observe
-from visualindex_operator.probes import Probes
+from visualindex_operator.probes import Clock, Probes
 from visualindex_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,16 @@ _FAILED_JOB_KEPT = timedelta(minutes=5)
 class Reconciler:
     """Brings groups to what their resources say, one group at a time."""
 
-    def __init__(self, kube: Kube, probes: Probes, settings: Settings, tell: Announce) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        probes: Probes,
+        settings: Settings,
+        tell: Announce,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._kube, self._settings, self._tell = kube, settings, tell
-        self.checks = DependencyChecks(kube, probes)
+        self.checks = DependencyChecks(kube, probes, clock)
         self._homes: dict[str, Home] = {
             "KubeRay": KubeRayHome(kube, probes, self.checks, settings),
             "External": ExternalHome(kube, probes, self.checks, settings),
@@ -89,7 +96,7 @@ class Reconciler:
             if one.spec is None or one.spec.access.keys_secret_ref is not None:
                 continue
             name = names.api_keys_secret(one.name)
-            if await self.checks.secret(namespace, name) is None:
+            if await self.checks.secret(namespace, name, own=True) is None:
                 await self._kube.create(children.new_api_keys(namespace, cluster, bodies[one.name]))
                 telemetry.WRITES.labels("create", "Secret").inc()
                 self.checks.forget_secret(namespace, name)

@@ -1,0 +1,56 @@
+"""The operator on a real API server, with simulated controllers around it."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from kubernetes.aio import client, config
+from tests.kubernetes.api_server import APPLY, ApiServer
+from tests.kubernetes.conftest import defined
+from tests.operator_api.namespace import Namespace
+
+__all__ = ["defined"]
+
+_RAY = Path(__file__).parent / "rayservice-crd.yaml"
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+NewNamespace = Callable[[], Awaitable[Namespace]]
+
+
+@pytest.fixture(scope="session")
+def simulated(defined: ApiServer) -> ApiServer:
+    """The API server, with a RayService of which nobody but the simulation knows."""
+    definition = yaml.safe_load(_RAY.read_text())
+    path = f"{_DEFINITIONS}/{definition['metadata']['name']}"
+    present = defined.request("GET", path)
+    label = "visualindex.dev/test"
+    if present.status == 200 and label not in present.body["metadata"].get("labels", {}):
+        pytest.skip("a KubeRay is installed in this cluster: it would act besides the simulation")
+    defined.request("PATCH", path, definition, content_type=APPLY, fieldManager="tests", force="true")
+    for listed in ("ray.io/v1/rayservices", "visualindex.dev/v1alpha1/visualindexes"):
+        _wait_until_listed(defined, listed)
+    return defined
+
+
+@pytest.fixture
+async def api(simulated: ApiServer) -> AsyncIterator[client.ApiClient]:
+    """A connection of the test's own."""
+    own = await config.new_client_from_config(str(simulated.kubeconfig))
+    own.rest_client.pool_manager  # noqa: B018 - made here, in the loop that uses it
+    yield own
+    await own.close()
+
+
+@pytest.fixture
+def new_namespace(api: client.ApiClient) -> NewNamespace:
+    """Makes namespaces, as many as a test wants. The API server's own end takes them with it."""
+    return lambda: Namespace(api, f"op-{secrets.token_hex(5)}").make()
+
+
+def _wait_until_listed(server: ApiServer, resources: str) -> None:
+    deadline = time.monotonic() + 60
+    while server.request("GET", f"/apis/{resources}").status != 200:
+        assert time.monotonic() < deadline, f"the API server did not list {resources} within 60 s"
+        time.sleep(0.05)
