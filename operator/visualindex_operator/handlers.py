@@ -17,6 +17,7 @@ from visualindex_operator.members import GroupKey, group_of, member
 from visualindex_operator.mirror import Mirror
 from visualindex_operator.reasons import EventReason
 from visualindex_operator.reconciler import Reconciler
+from visualindex_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +56,7 @@ class Wakes:
 @kopf.on.startup()
 async def start(memo: kopf.Memo, settings: kopf.OperatorSettings, **_: Any) -> None:
     """Opens the connections and sets kopf up."""
-    configure(settings)
-    # Looking for new types and namespaces takes rights on the whole cluster, which an operator of some namespaces lacks;
-    # kopf would repeat the refused requests for minutes before it goes on.
-    settings.scanning.disabled = bool(memo.settings.namespaces)
+    configure(settings, memo.settings)
     memo.kube = await ApiServer.connect()
     memo.wakes = Wakes()
     memo.reconciler = Reconciler(memo.kube, memo.probes, memo.settings, tell)
