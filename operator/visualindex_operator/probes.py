@@ -90,7 +90,10 @@ class LiveProbes:
             async with connection:
                 await connection.ping()
         except (RedisError, OSError) as error:
-            return f"the Redis at {address} does not answer: {error or type(error).__name__}"
+            return (
+                f"the Redis at {address} does not answer ({error or type(error).__name__}): check that it runs, "
+                "spec.ray.redis.address and the password"
+            )
         return None
 
     async def answers(self, url: str) -> str | None:
