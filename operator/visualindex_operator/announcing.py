@@ -6,6 +6,7 @@ from typing import Any
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member
 from visualindex.spec.status import Condition, Status
+from visualindex_operator.homes import ROTATED
 from visualindex_operator.reasons import EventReason
 
 Announce = Callable[[Any, str, EventReason, str], None]
@@ -42,9 +43,29 @@ def announce(tell: Announce, body: Any, member: Member, status: Status, written:
     ):
         message = f"{status.plan.change} ({status.plan.state}): {'; '.join(status.plan.summary)}"
         tell(body, "Normal", EventReason.PLANNED, message[:1000])
+    if _migrated(before.get("MetadataReady"), status):
+        tell(
+            body,
+            "Normal",
+            EventReason.MIGRATED,
+            "the database has this release's schema and the index's API keys",
+        )
     if written:
-        reason = EventReason.APPLIED if _changed(member, status) else EventReason.REPAIRED
-        tell(body, "Normal", reason, "; ".join(written)[:1000])
+        tell(body, "Normal", _cause(member, status, written), "; ".join(written)[:1000])
+
+
+def _migrated(before: Condition | None, status: Status) -> bool:
+    now = next((c for c in status.conditions if c.type == "MetadataReady"), None)
+    return (
+        before is not None and before.reason == Reason.MIGRATING and now is not None and now.status == "True"
+    )
+
+
+def _cause(member: Member, status: Status, written: Sequence[str]) -> EventReason:
+    """Why something was written: other secrets, another spec, or a child that somebody changed."""
+    if any(line.startswith(ROTATED) for line in written):
+        return EventReason.SECRET_ROTATED
+    return EventReason.APPLIED if _changed(member, status) else EventReason.REPAIRED
 
 
 def _changed(member: Member, status: Status) -> bool:

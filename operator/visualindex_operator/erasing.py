@@ -27,22 +27,24 @@ class Erasure:
     def __init__(self, kube: Kube, settings: Settings) -> None:
         self._kube, self._settings = kube, settings
 
-    async def finish(self, body: Object, member: Member, cluster: str, live: Live, tell: Tell) -> None:
-        """Returns when the resource may go. Raises kopf.TemporaryError while its data is being deleted."""
-        spec = member.spec or applied_spec(member.status)
-        if spec is None or spec.deletion_policy == "Retain":
-            return
-        namespace = body["metadata"]["namespace"]
-        if spec.ray.mode == "KubeRay" and await self._still_serving(namespace, cluster, member.name, live):
-            raise kopf.TemporaryError("waiting for the cluster to end", delay=_LOOK_AGAIN_S)
-        await self._erase(namespace, cluster, body, resolved(spec, self._settings.image), live, tell)
+    async def finish(
+        self, body: Object, member: Member, cluster: str, live: Live, tell: Tell, refusal: str = ""
+    ) -> None:
+        """Returns when the resource may go. Raises kopf.TemporaryError while something of it is being ended or deleted.
 
-    async def _still_serving(self, namespace: str, cluster: str, index: str, live: Live) -> bool:
-        service = live.ray_service(namespace, cluster)
-        if service is None:
-            return False
-        owners = service["metadata"].get("ownerReferences") or []
-        return any(owner.get("name") == index for owner in owners)
+        `refusal` says why the applications could not be taken off an external cluster.
+        """
+        spec = member.spec or applied_spec(member.status)
+        if spec is None:
+            return
+        serving = refusal or _serving(body, spec, cluster, live)
+        if serving and not _too_late(body, spec):
+            raise kopf.TemporaryError(serving, delay=_LOOK_AGAIN_S)
+        if serving:
+            tell("Warning", EventReason.DATA_LEFT_BEHIND, f"still on the cluster: {serving}")
+        if spec.deletion_policy == "Delete" and not serving:
+            namespace = body["metadata"]["namespace"]
+            await self._erase(namespace, cluster, body, resolved(spec, self._settings.image), live, tell)
 
     async def _erase(
         self, namespace: str, cluster: str, body: Object, spec: Spec, live: Live, tell: Tell
@@ -68,6 +70,16 @@ class Erasure:
             await self._kube.apply(manifest)
             telemetry.WRITES.labels("apply", "Job").inc()
         raise kopf.TemporaryError(f"job {name} deletes the data", delay=_LOOK_AGAIN_S)
+
+
+def _serving(body: Object, spec: Spec, cluster: str, live: Live) -> str:
+    """What still serves the index, where its data is to be deleted: nothing may write any more then."""
+    service = live.ray_service(body["metadata"]["namespace"], cluster)
+    if spec.ray.mode != "KubeRay" or spec.deletion_policy == "Retain" or service is None:
+        return ""
+    owners = service["metadata"].get("ownerReferences") or []
+    served = any(owner.get("name") == body["metadata"]["name"] for owner in owners)
+    return f"RayService {cluster} has not ended yet" if served else ""
 
 
 def _too_late(body: Object, spec: Spec) -> bool:

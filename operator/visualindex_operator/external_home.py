@@ -103,6 +103,15 @@ class ExternalHome:
             return found
         return replace(found, reason=_REASONS[type(refused)], message=str(refused)[:_MESSAGE], running=False)
 
+    def refusal(self, namespace: str, index: str) -> str:
+        """Why the index's applications were last not brought onto or taken off the cluster; empty when they were."""
+        problem = self._refusals.get((namespace, index))
+        return "" if problem is None else str(problem)[:_MESSAGE]
+
+    def forget(self, namespace: str, index: str) -> None:
+        """Drop what is remembered of an index that is gone."""
+        self._refusals.pop((namespace, index), None)
+
     async def carry_out(
         self,
         namespace: str,

@@ -191,7 +191,9 @@ async def deleted(
         def say(kind: str, reason: EventReason, message: str) -> None:
             tell(body, kind, reason, message)
 
-        await erasure.finish(body, member(body, memo.settings), key[2], live, say)
+        refusal = memo.reconciler.refusal(*_place(body))
+        await erasure.finish(body, member(body, memo.settings), key[2], live, say, refusal)
     except KubeError as error:
         raise kopf.TemporaryError(str(error), delay=5) from error
+    memo.reconciler.forget(*_place(body))
     telemetry.forget(*_place(body), _CONDITIONS)

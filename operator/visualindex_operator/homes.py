@@ -9,6 +9,9 @@ from visualindex.planning.observations import GroupObserved, Member, Serving
 from visualindex.planning.plan import Action
 from visualindex_operator.live import Live, Object
 
+ROTATED = "other secrets for"
+"""How a line begins that tells of new credentials, among what `carry_out` says it wrote."""
+
 
 @dataclass(frozen=True)
 class Standing:

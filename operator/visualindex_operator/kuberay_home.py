@@ -12,7 +12,7 @@ from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopSe
 from visualindex_operator import children, names, telemetry
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.drift import lacks
-from visualindex_operator.homes import Seen, Standing
+from visualindex_operator.homes import ROTATED, Seen, Standing
 from visualindex_operator.kube import Kube, KubeError
 from visualindex_operator.kuberay_standing import KubeRayStanding
 from visualindex_operator.live import Live, Object
@@ -68,7 +68,7 @@ class KubeRayHome:
         wanted = {one.name: _credentials(one.name, one.renewed, seen) for one in action.served}
         in_use = {name: one for name, one in seen.standing.kept.items() if name in wanted}
         written = await self._ensure_credentials(namespace, cluster, owners, [wanted, in_use])
-        replaced = any(in_use.get(name, one) != one for name, one in wanted.items())
+        replaced = sorted(name for name, one in wanted.items() if in_use.get(name, one) != one)
         mounted = not replaced or await self._mounted(namespace, cluster)
         given = {name: one if mounted else in_use.get(name, one) for name, one in wanted.items()}
         policy = children.network_policy(namespace, cluster, owners)
@@ -77,6 +77,8 @@ class KubeRayHome:
         )
         written += await self._ensure_budgets(namespace, cluster, action, owners, live)
         service = ray_service(namespace, cluster, action, owners, given, self._settings)
+        if replaced and mounted:
+            written.append(f"{ROTATED} {', '.join(replaced)}")
         return [*written, *await self._ensure_ray_service(service, live.ray_service(namespace, cluster))]
 
     async def _ensure_ray_service(self, manifest: dict[str, Any], present: Object | None) -> list[str]:

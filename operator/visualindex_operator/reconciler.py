@@ -43,9 +43,10 @@ class Reconciler:
     ) -> None:
         self._kube, self._settings, self._tell = kube, settings, tell
         self.checks = DependencyChecks(kube, probes, clock)
+        self._external = ExternalHome(kube, probes, self.checks, settings)
         self._homes: dict[str, Home] = {
             "KubeRay": KubeRayHome(kube, probes, self.checks, settings),
-            "External": ExternalHome(kube, probes, self.checks, settings),
+            "External": self._external,
         }
         self._reported: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self._locks: defaultdict[GroupKey, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -82,6 +83,15 @@ class Reconciler:
                 log.info(line)
         for one in alive:
             await self._report(namespace, one, bodies[one.name], group_plan.statuses[one.name], written)
+
+    def refusal(self, namespace: str, index: str) -> str:
+        """Why an external cluster was last not as wanted for an index; empty when it was, and on KubeRay."""
+        return self._external.refusal(namespace, index)
+
+    def forget(self, namespace: str, index: str) -> None:
+        """Drop what is remembered of a resource that is gone."""
+        self._reported.pop((namespace, index), None)
+        self._external.forget(namespace, index)
 
     def _member(self, body: Object) -> Member:
         """The member, with the status that was last written of it where the watch has not shown that yet."""

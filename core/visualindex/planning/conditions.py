@@ -17,7 +17,6 @@ class Reason(StrEnum):
     NOT_ANSWERING = "NotAnswering"
     DEPENDENCY_MISSING = "DependencyMissing"
     SUSPENDED = "Suspended"
-    DELETING = "Deleting"
     INVALID_SPEC = "InvalidSpec"
     # ServingReady
     RUNNING = "Running"
@@ -39,7 +38,6 @@ class Reason(StrEnum):
     # Degraded
     AS_WANTED = "AsWanted"
     PARTS_MISSING = "PartsMissing"
-    NO_FAULT_TOLERANCE = "NoFaultTolerance"
     SETTINGS_DIFFER = "SettingsDiffer"
     # Paused
     ANNOTATED = "Annotated"

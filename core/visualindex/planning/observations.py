@@ -95,4 +95,3 @@ class GroupObserved:
     cluster_endpoint: str = ""
     """Base URL of the cluster's Serve proxy."""
     dashboard: str = ""
-    fault_tolerant: bool = True
