@@ -59,7 +59,9 @@ class OperatorInHand:
             stepped = await self.controllers.step(live.objects)
             if not failed and not stepped and len(self.client.writes()) == before:
                 return
-        raise AssertionError(f"still writing after {rounds} looks: {self.client.writes()[-10:]}; {self.failures}")
+        raise AssertionError(
+            f"still writing after {rounds} looks: {self.client.writes()[-10:]}; {self.failures}"
+        )
 
     async def look(self, live: Snapshot) -> bool:
         """One look at every group; False when something went wrong, and a look later has to put it right."""

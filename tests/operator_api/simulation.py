@@ -48,7 +48,9 @@ class Controllers:
         self.addresses.update(one["spec"]["clusterIP"] for one in seen["Service"])
         wrote = [await self._collect(kind, seen[kind], uids) for kind in (*CHILDREN, "Service")]
         services = {one["metadata"]["name"]: one for one in seen["Service"]}
-        wrote += [await self._ray(service, services) for service in seen["RayService"] if _owned(service, uids)]
+        wrote += [
+            await self._ray(service, services) for service in seen["RayService"] if _owned(service, uids)
+        ]
         wrote += [await self._run(job) for job in seen["Job"] if _owned(job, uids)]
         wrote += [await self._mount(secret) for secret in seen["Secret"]]
         return any(wrote)
