@@ -80,7 +80,9 @@ class OperatorInHand:
         for key in live.groups():
             await self._reconciler.reconcile(key, live)
         ending = [body for body in live.objects["VisualIndex"] if "deletionTimestamp" in body["metadata"]]
-        return all([await self._let_go(body, live) for body in ending])
+        for body in ending:
+            await self._let_go(body, live)
+        return not ending
 
     async def _hold(self, body: Object) -> None:
         """kopf's finalizer."""
@@ -89,7 +91,7 @@ class OperatorInHand:
             change = {"metadata": {"finalizers": [names.FINALIZER]}}
             await self.namespace.merge("VisualIndex", metadata["name"], change)
 
-    async def _let_go(self, body: Object, live: Snapshot) -> bool:
+    async def _let_go(self, body: Object, live: Snapshot) -> None:
         """kopf's deletion handler: repeated until it returns."""
         erasure = Erasure(self._kube, SETTINGS)
 
@@ -99,7 +101,6 @@ class OperatorInHand:
         try:
             await erasure.finish(body, member(body, SETTINGS), group_of(body)[2], live, say)
         except kopf.TemporaryError:
-            return False
+            return
         change = {"metadata": {"finalizers": None}}
         await self.namespace.merge("VisualIndex", body["metadata"]["name"], change)
-        return True
