@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.operator_api.documents import index
 from tests.operator_api.end_state import difference, end_state
-from tests.operator_api.namespace import Gone, Namespace
+from tests.operator_api.namespace import GoneError, Namespace
 from tests.operator_api.process import OperatorProcess
 from tests.operator_api.scenarios import prepare
 from tests.operator_api.versions import ready, versions
@@ -165,7 +165,7 @@ async def test_deletion_waits_for_an_operator_that_is_down(
 async def _gone(namespace: Namespace) -> bool:
     try:
         await namespace.get("VisualIndex", "shop")
-    except Gone:
+    except GoneError:
         return True
     return False
 
