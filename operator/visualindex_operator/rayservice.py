@@ -66,7 +66,7 @@ def serve_config(
             workers=shape.workers,
         )
     ]
-    return yaml.safe_dump(cluster_config(found), sort_keys=True, width=1000)
+    return yaml.dump(cluster_config(found), Dumper=yaml.CSafeDumper, sort_keys=True, width=1000)
 
 
 def _files(index: str, credentials: Credentials) -> dict[str, str]:
@@ -135,7 +135,7 @@ def _fault_tolerance(redis: RedisSpec | None) -> dict[str, Any]:
 def deployed_applications(live: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The applications that a live RayService was asked to run, by name."""
     text = live.get("spec", {}).get("serveConfigV2", "")
-    config = yaml.safe_load(text) if text else {}
+    config = yaml.load(text, yaml.CSafeLoader) if text else {}
     return {app["name"]: app for app in (config or {}).get("applications", [])}
 
 

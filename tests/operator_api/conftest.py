@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,15 @@ from kubernetes.aio import client, config
 from tests.kubernetes.api_server import APPLY, ApiServer
 from tests.kubernetes.conftest import defined
 from tests.operator_api.namespace import Namespace
+from tests.operator_api.process import OperatorProcess
+from tests.operator_api.simulation import controllers_running
 
 __all__ = ["defined"]
 
 _RAY = Path(__file__).parent / "rayservice-crd.yaml"
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NewNamespace = Callable[[], Awaitable[Namespace]]
+NewOperator = Callable[..., OperatorProcess]
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +50,35 @@ async def api(simulated: ApiServer) -> AsyncIterator[client.ApiClient]:
 def new_namespace(api: client.ApiClient) -> NewNamespace:
     """Makes namespaces, as many as a test wants. The API server's own end takes them with it."""
     return lambda: Namespace(api, f"op-{secrets.token_hex(5)}").make()
+
+
+@pytest.fixture
+async def namespace(new_namespace: NewNamespace) -> AsyncIterator[Namespace]:
+    """A namespace with simulated controllers at work."""
+    found = await new_namespace()
+    async with controllers_running(found):
+        yield found
+
+
+@pytest.fixture
+def new_operator(simulated: ApiServer, namespace: Namespace, tmp_path: Path) -> Iterator[NewOperator]:
+    """Makes operators of the namespace; each is ended with the test."""
+    made: list[OperatorProcess] = []
+
+    def make(**variables: str) -> OperatorProcess:
+        log = tmp_path / f"operator-{len(made)}.log"
+        made.append(OperatorProcess(simulated, namespace.name, log, variables))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def operator(new_operator: NewOperator) -> OperatorProcess:
+    """An operator that has yet to be started."""
+    return new_operator()
 
 
 def _wait_until_listed(server: ApiServer, resources: str) -> None:

@@ -7,7 +7,14 @@ from typing import Any
 from tests.operator_api.namespace import CHILDREN, Namespace
 
 _KINDS = ("VisualIndex", *CHILDREN, "Service")
-_RUN_OWN = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "lastTransitionTime", "generation")
+_RUN_OWN = (
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "managedFields",
+    "lastTransitionTime",
+    "generation",
+)
 _CHOSEN = ("clusterIP", "clusterIPs", "controller-uid", "batch.kubernetes.io/controller-uid")
 _COUNTED = ("observedGeneration", "visualindex.dev/added-at")
 

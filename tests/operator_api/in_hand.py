@@ -59,7 +59,9 @@ class OperatorInHand:
             stepped = await self.controllers.step(live.objects)
             if not failed and not stepped and len(self.client.writes()) == before:
                 return
-        raise AssertionError(f"still writing after {rounds} looks: {self.client.writes()[-10:]}; {self.failures}")
+        raise AssertionError(
+            f"still writing after {rounds} looks: {self.client.writes()[-10:]}; {self.failures}"
+        )
 
     async def look(self, live: Snapshot) -> bool:
         """One look at every group; False when something went wrong, and a look later has to put it right."""
@@ -78,7 +80,9 @@ class OperatorInHand:
         for key in live.groups():
             await self._reconciler.reconcile(key, live)
         ending = [body for body in live.objects["VisualIndex"] if "deletionTimestamp" in body["metadata"]]
-        return all([await self._let_go(body, live) for body in ending])
+        for body in ending:
+            await self._let_go(body, live)
+        return not ending
 
     async def _hold(self, body: Object) -> None:
         """kopf's finalizer."""
@@ -87,7 +91,7 @@ class OperatorInHand:
             change = {"metadata": {"finalizers": [names.FINALIZER]}}
             await self.namespace.merge("VisualIndex", metadata["name"], change)
 
-    async def _let_go(self, body: Object, live: Snapshot) -> bool:
+    async def _let_go(self, body: Object, live: Snapshot) -> None:
         """kopf's deletion handler: repeated until it returns."""
         erasure = Erasure(self._kube, SETTINGS)
 
@@ -97,7 +101,6 @@ class OperatorInHand:
         try:
             await erasure.finish(body, member(body, SETTINGS), group_of(body)[2], live, say)
         except kopf.TemporaryError:
-            return False
+            return
         change = {"metadata": {"finalizers": None}}
         await self.namespace.merge("VisualIndex", body["metadata"]["name"], change)
-        return True

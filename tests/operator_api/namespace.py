@@ -22,11 +22,11 @@ PATHS = {
 CHILDREN = ("RayService", "Job", "NetworkPolicy", "PodDisruptionBudget", "Secret")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The API server refused what the test asked for."""
 
 
-class Gone(Refused):
+class GoneError(RefusedError):
     """What was to be changed is not there."""
 
 
@@ -63,7 +63,7 @@ class Namespace:
 
     async def delete(self, kind: str, name: str) -> None:
         """Deletes an object; one that has gone already may."""
-        with suppress(Gone):
+        with suppress(GoneError):
             await self.call("DELETE", self._path(kind, name), {"propagationPolicy": "Background"})
 
     async def make(self) -> "Namespace":
@@ -78,7 +78,7 @@ class Namespace:
     async def call(
         self, method: str, path: str, body: Any = None, content: str = "application/json", **query: str
     ) -> Object:
-        """One request. Raises Refused for any status but 2xx."""
+        """One request. Raises RefusedError for any status but 2xx."""
         headers = {"Accept": "application/json", "Content-Type": content}
         request = await self.api.param_serialize(
             method, path, query_params=list(query.items()), header_params=headers, body=body,
@@ -87,7 +87,7 @@ class Namespace:
         response = await self.api.call_api(*request)
         found: Object = json.loads(await response.read())
         if response.status == 404:
-            raise Gone(f"{method} {path}: {found.get('message')}")
+            raise GoneError(f"{method} {path}: {found.get('message')}")
         if response.status >= 300:
-            raise Refused(f"{method} {path}: {response.status} {found.get('message')}")
+            raise RefusedError(f"{method} {path}: {response.status} {found.get('message')}")
         return found

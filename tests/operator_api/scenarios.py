@@ -92,9 +92,7 @@ SCENARIOS = [
     ),
     Scenario("another encoder", [index()], [change(encoder={"dimension": 512})]),
     Scenario("delete and retain", [index()], [delete("VisualIndex", "shop")], ()),
-    Scenario(
-        "delete with the data", [index(deletionPolicy="Delete")], [delete("VisualIndex", "shop")], ()
-    ),
+    Scenario("delete with the data", [index(deletionPolicy="Delete")], [delete("VisualIndex", "shop")], ()),
     Scenario("join a shared cluster", [index()], [create(_SHARED[1])], ("shop", "toys")),
     Scenario("leave a shared cluster", _SHARED, [delete("VisualIndex", "toys")]),
     Scenario(
@@ -106,9 +104,7 @@ SCENARIOS = [
     Scenario("lose the RayService", [index()], [delete("RayService", "shop")]),
     Scenario("lose the NetworkPolicy", [index()], [delete("NetworkPolicy", "shop-ray")]),
     Scenario("lose the disruption budget", [index()], [delete("PodDisruptionBudget", "shop-worker")]),
-    Scenario(
-        "lose the mounted Secret", [index()], [delete("Secret", names.credentials_secret("shop"))]
-    ),
+    Scenario("lose the mounted Secret", [index()], [delete("Secret", names.credentials_secret("shop"))]),
     Scenario("lose the generated keys", [_GENERATED], [delete("Secret", names.api_keys_secret("shop"))]),
     Scenario("lose the migration", [index()], [delete_job]),
     Scenario("lose the Service", [index()], [delete("Service", names.serve_service("shop"))]),

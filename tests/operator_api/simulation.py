@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from tests.operator_api.namespace import CHILDREN, Gone, Namespace, Object
+from tests.operator_api.namespace import CHILDREN, GoneError, Namespace, Object
 from tests.operator_api.snapshot import Snapshot
 
 from visualindex_operator import names
@@ -42,15 +42,17 @@ class Controllers:
     jobs_done: list[str] = field(default_factory=list)
 
     async def step(self, seen: Mapping[str, list[Object]]) -> bool:
-        """Let each controller act on what was seen, by kind; what has gone or was changed since is left for the next time."""
+        """Let each controller act on what was seen, by kind; what changed since is left for the next time."""
         uids = {one["metadata"]["uid"] for kind in ("VisualIndex", "RayService") for one in seen[kind]}
         self.addresses.clear()
         self.addresses.update(one["spec"]["clusterIP"] for one in seen["Service"])
-        wrote = [await self._collect(kind, seen[kind], uids) for kind in (*CHILDREN, "Service")]
         services = {one["metadata"]["name"]: one for one in seen["Service"]}
-        wrote += [await self._ray(service, services) for service in seen["RayService"] if _owned(service, uids)]
-        wrote += [await self._run(job) for job in seen["Job"] if _owned(job, uids)]
-        wrote += [await self._mount(secret) for secret in seen["Secret"]]
+        wrote = [await self._collect(kind, seen[kind], uids) for kind in (*CHILDREN, "Service")]
+        wrote += await asyncio.gather(
+            *(self._ray(service, services) for service in seen["RayService"] if _owned(service, uids)),
+            *(self._run(job) for job in seen["Job"] if _owned(job, uids)),
+            *(self._mount(secret) for secret in seen["Secret"]),
+        )
         return any(wrote)
 
     async def _ray(self, service: Object, services: Mapping[str, Object]) -> bool:
@@ -157,7 +159,7 @@ async def controllers_running(namespace: Namespace) -> AsyncIterator[Controllers
 
     async def work() -> None:
         while True:
-            with suppress(Gone):
+            with suppress(GoneError):
                 await controllers.step((await Snapshot.of(namespace)).objects)
             await asyncio.sleep(0.2)
 

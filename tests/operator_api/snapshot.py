@@ -41,9 +41,7 @@ class Snapshot:
         return next((one for one in self._ours(kind) if one["metadata"]["name"] == name), None)
 
     def children(self, kind: str, namespace: str, cluster: str) -> Iterable[Object]:
-        return [
-            one for one in self._ours(kind) if one["metadata"]["labels"][names.CLUSTER_LABEL] == cluster
-        ]
+        return [one for one in self._ours(kind) if one["metadata"]["labels"][names.CLUSTER_LABEL] == cluster]
 
     def _ours(self, kind: str) -> list[Object]:
         """The watches select by label: what lost its label is not shown."""

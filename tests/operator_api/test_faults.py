@@ -1,6 +1,7 @@
 """Whatever goes wrong with any one request, the operator ends where it would have ended without."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,12 +38,18 @@ async def test_a_fault_at_any_request_changes_nothing_in_the_end(
 def _cases(calls: list[str]) -> Iterator[tuple[int, Fault]]:
     """At a write: a conflict, another refusal, an answer that got lost, and the end of the process before and after it.
     At a read, which changes nothing, one of the faults. The refusals, which the operator does not tell apart, take turns.
+
+    That takes ten minutes of CPU. Unless VISUALINDEX_FAULTS is `all`, the faults take turns at writes too, and one read
+    of four gets one.
     """
+    thorough = os.environ.get("VISUALINDEX_FAULTS") == "all"
     for at, call in enumerate(calls):
         if call.startswith("GET "):
-            yield at, AT_READS[at % len(AT_READS)]
-        else:
-            yield from ((at, fault) for fault in (*AT_WRITES, REFUSALS[at % len(REFUSALS)]))
+            if thorough or at % 4 == 0:
+                yield at, AT_READS[at % len(AT_READS)]
+            continue
+        faults = (*AT_WRITES, REFUSALS[at % len(REFUSALS)])
+        yield from ((at, fault) for fault in (faults if thorough else [faults[at % len(faults)]]))
 
 
 async def _run(

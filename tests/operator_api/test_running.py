@@ -2,34 +2,22 @@
 
 import copy
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.kubernetes.api_server import ApiServer
-from tests.operator_api.conftest import NewNamespace
 from tests.operator_api.documents import index
 from tests.operator_api.end_state import difference, end_state
-from tests.operator_api.namespace import Gone, Namespace
+from tests.operator_api.namespace import GoneError, Namespace
 from tests.operator_api.process import OperatorProcess
 from tests.operator_api.scenarios import prepare
-from tests.operator_api.simulation import controllers_running
 from tests.operator_api.versions import ready, versions
 from tests.operator_api.waiting import quiet, until
 
 from visualindex_operator import names
 
-NewOperator = Callable[..., OperatorProcess]
 _REPAIRED_WITHIN_S = 10
-
-
-@pytest.fixture
-async def namespace(new_namespace: NewNamespace) -> AsyncIterator[Namespace]:
-    """A namespace with simulated controllers at work."""
-    found = await new_namespace()
-    async with controllers_running(found):
-        yield found
+_WRITES, _LOOKS = "visualindex_operator_writes_total", "visualindex_operator_reconciles_total"
 
 
 @pytest.fixture
@@ -42,32 +30,35 @@ async def settled(namespace: Namespace, operator: OperatorProcess) -> Namespace:
     return namespace
 
 
-async def test_the_same_manifest_again_causes_no_write(settled: Namespace, operator: OperatorProcess) -> None:
-    """Twenty times by server-side apply and twenty times as `kubectl apply` patches without it."""
-    await settled.apply("VisualIndex", index(deletionPolicy="Delete"))
-    await _apply_as_kubectl(settled)
-    await quiet(lambda: versions(settled), 3)
-    print(json.dumps((await settled.get("VisualIndex", "shop"))["metadata"], indent=1))
-    before, writes = await versions(settled), await operator.counted("visualindex_operator_writes_total")
-    for _ in range(20):
-        await settled.apply("VisualIndex", index(deletionPolicy="Delete"))
-        await _apply_as_kubectl(settled)
-    print(json.dumps((await settled.get("VisualIndex", "shop"))["metadata"], indent=1))
-    looks = await operator.counted("visualindex_operator_reconciles_total")
-    await until(lambda: _looked(operator, looks + 2), 30, "the operator looked twice since")
-    assert await versions(settled) == before
-    assert await operator.counted("visualindex_operator_writes_total") == writes
-
-
-async def _looked(operator: OperatorProcess, times: float) -> bool:
-    return await operator.counted("visualindex_operator_reconciles_total") >= times
+async def _apply_on_the_server(namespace: Namespace) -> None:
+    await namespace.apply("VisualIndex", index(deletionPolicy="Delete"))
 
 
 async def _apply_as_kubectl(namespace: Namespace) -> None:
+    """As `kubectl apply` does without --server-side."""
     manifest = index(deletionPolicy="Delete")
     last = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(manifest, sort_keys=True)}
     change = {"metadata": {"annotations": last}, "spec": manifest["spec"]}
     await namespace.merge("VisualIndex", "shop", change)
+
+
+@pytest.mark.parametrize("apply", [_apply_on_the_server, _apply_as_kubectl])
+async def test_the_same_manifest_again_causes_no_write(
+    apply: Callable[[Namespace], Awaitable[None]], settled: Namespace, operator: OperatorProcess
+) -> None:
+    await apply(settled)
+    await quiet(lambda: versions(settled), 3)
+    before, writes = await versions(settled), await operator.counted(_WRITES)
+    for _ in range(19):
+        await apply(settled)
+    looks = await operator.counted(_LOOKS)
+    await until(lambda: _looked(operator, looks + 2), 30, "the operator looked twice since")
+    assert await versions(settled) == before
+    assert await operator.counted(_WRITES) == writes
+
+
+async def _looked(operator: OperatorProcess, times: float) -> bool:
+    return await operator.counted(_LOOKS) >= times
 
 
 _LABEL = {"metadata": {"labels": {names.CLUSTER_LABEL: None}}}
@@ -105,11 +96,19 @@ async def test_children_that_were_deleted_are_back_within_ten_seconds(settled: N
     wanted = await end_state(settled)
     children = [key.split("/") for key in wanted if not key.startswith(("VisualIndex", "Service"))]
     own = [(kind, name) for kind, name in children if name not in ("postgres", "bucket", "keys")]
-    assert {kind for kind, _ in own} >= {"RayService", "Job", "NetworkPolicy", "PodDisruptionBudget", "Secret"}
+    assert {kind for kind, _ in own} >= {
+        "RayService",
+        "Job",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Secret",
+    }
     took: dict[str, float] = {}
     for kind, name in own:
         [uid] = [
-            one["metadata"]["name"] for one in await settled.all(kind) if one["metadata"]["name"][:12] == name[:12]
+            one["metadata"]["name"]
+            for one in await settled.all(kind)
+            if one["metadata"]["name"][:12] == name[:12]
         ]
         await settled.delete(kind, uid)
         took[name] = await _until_as(settled, wanted, _REPAIRED_WITHIN_S, f"{kind} {name} was deleted")
@@ -122,7 +121,7 @@ async def test_what_others_add_to_a_child_stays_and_causes_no_write(
     await settled.merge("Secret", "shop-credentials", {"data": {"stray": "c3RyYXk="}})
     for kind, name in (("RayService", "shop"), ("NetworkPolicy", "shop-ray")):
         await settled.merge(kind, name, {"metadata": {"labels": {"team": "search"}}})
-    before, looks = await versions(settled), await operator.counted("visualindex_operator_reconciles_total")
+    before, looks = await versions(settled), await operator.counted(_LOOKS)
     await until(lambda: _looked(operator, looks + 3), 40, "the operator looked three times since")
     assert await versions(settled) == before
 
@@ -148,10 +147,12 @@ async def test_a_restarted_operator_writes_nothing(settled: Namespace, operator:
     await until(lambda: _looked(operator, 3), 60, "the operator looked three times")
     assert await versions(settled) == before
     assert (await settled.get("VisualIndex", "shop"))["status"] == status
-    assert await operator.counted("visualindex_operator_writes_total") == 0
+    assert await operator.counted(_WRITES) == 0
 
 
-async def test_deletion_waits_for_an_operator_that_is_down(settled: Namespace, operator: OperatorProcess) -> None:
+async def test_deletion_waits_for_an_operator_that_is_down(
+    settled: Namespace, operator: OperatorProcess
+) -> None:
     operator.kill()
     await settled.delete("VisualIndex", "shop")
     deleted = await settled.get("VisualIndex", "shop")
@@ -164,33 +165,10 @@ async def test_deletion_waits_for_an_operator_that_is_down(settled: Namespace, o
 async def _gone(namespace: Namespace) -> bool:
     try:
         await namespace.get("VisualIndex", "shop")
-    except Gone:
+    except GoneError:
         return True
     return False
 
 
 async def _left(namespace: Namespace, expected: set[str]) -> bool:
     return {key.split("/")[1] for key in await versions(namespace)} == expected
-
-
-@pytest.fixture
-def new_operator(
-    simulated: ApiServer, namespace: Namespace, tmp_path: Path
-) -> "AsyncIterator[NewOperator] | Any":
-    """Makes operators of the namespace; each is ended with the test."""
-    made: list[OperatorProcess] = []
-
-    def make(**variables: str) -> OperatorProcess:
-        log = tmp_path / f"operator-{len(made)}.log"
-        made.append(OperatorProcess(simulated, namespace.name, log, variables))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
-
-
-@pytest.fixture
-def operator(new_operator: NewOperator) -> OperatorProcess:
-    """An operator that has yet to be started."""
-    return new_operator()

@@ -21,4 +21,8 @@ async def ready(namespace: Namespace, *indexes: str) -> bool:
 
 def _ready(status: dict[str, object]) -> bool:
     conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}  # type: ignore[attr-defined]
-    return conditions.get("Ready") == "True" and conditions.get("ServingReady") == "True" and not status.get("plan")
+    return (
+        conditions.get("Ready") == "True"
+        and conditions.get("ServingReady") == "True"
+        and not status.get("plan")
+    )

@@ -5,12 +5,12 @@ import time
 from collections.abc import Awaitable, Callable
 
 
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float, what: str) -> float:
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float, what: str, every: float = 0.1) -> float:
     """Seconds until `holds` does. Fails when it takes longer than `seconds`."""
     began = time.monotonic()
     while not await holds():
         assert time.monotonic() - began < seconds, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(every)
     return time.monotonic() - began
 
 
