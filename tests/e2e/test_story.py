@@ -317,6 +317,7 @@ def test_the_operator_needs_little_memory(story: Story) -> None:
 
 
 def test_uninstalling_keeps_the_definition(story: Story, releases: helm.Config) -> None:
+    until(lambda: story.cluster.items("rayclusters") == [], "Ray clusters are gone", 240)
     releases.uninstall(RELEASE, wait="watcher", timeout=120)
     assert story.cluster.get("crd", "visualindexes.visualindex.dev") is not None
     with pytest.raises(KubectlError):
