@@ -80,13 +80,14 @@ class Cluster:
         return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
 
     def address(self, service: str) -> str:
-        """The IP address of a Service; for one without, that of its first pod."""
+        """The IP address of a Service; for one without, that of a pod behind it."""
         found = self.get("service", service)
         address = (found or {}).get("spec", {}).get("clusterIP", "")
         if address not in ("", "None"):
             return str(address)
-        endpoints = self.get("endpoints", service) or {}
-        return str(endpoints["subsets"][0]["addresses"][0]["ip"])
+        slices = self.items("endpointslices", **{"kubernetes.io/service-name": service})
+        addresses = [one["addresses"][0] for each in slices for one in each.get("endpoints") or []]
+        return str(addresses[0])
 
     def whole(self, index: str) -> bool:
         """Whether the index is ready, not degraded, and this was observed of its present spec."""

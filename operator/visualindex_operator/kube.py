@@ -14,6 +14,7 @@ _TIMEOUT_S = 10
 _PLURALS = {
     "VisualIndex": names.PLURAL,
     "RayService": "rayservices",
+    "RayCluster": "rayclusters",
     "Secret": "secrets",
     "Service": "services",
     "Job": "jobs",
@@ -23,6 +24,7 @@ _PLURALS = {
 _VERSIONS = {
     "VisualIndex": f"{names.GROUP}/{names.VERSION}",
     "RayService": "ray.io/v1",
+    "RayCluster": "ray.io/v1",
     "Secret": "v1",
     "Service": "v1",
     "Job": "batch/v1",
@@ -47,6 +49,9 @@ class Kube(Protocol):
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply: afterwards the object has what the manifest states."""
+
+    async def patch(self, kind: str, namespace: str, name: str, operations: list[Manifest]) -> None:
+        """Carries out a JSON patch, all of it or nothing."""
 
     async def create(self, manifest: Manifest) -> bool:
         """Creates the object; False when one of that name is there already."""
@@ -96,6 +101,11 @@ class ApiServer:
             content="application/apply-patch+yaml",
             query={"fieldManager": names.FIELD_MANAGER, "force": "true"},
         )
+
+    async def patch(self, kind: str, namespace: str, name: str, operations: list[Manifest]) -> None:
+        """See `Kube`."""
+        path = _path(kind, namespace, name)
+        await self._call("PATCH", path, body=operations, content="application/json-patch+json")
 
     async def create(self, manifest: Manifest) -> bool:
         """See `Kube`."""

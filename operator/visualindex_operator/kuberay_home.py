@@ -20,6 +20,7 @@ from visualindex_operator.migrating import ensure_migration
 from visualindex_operator.probes import Probes
 from visualindex_operator.rayservice import ray_service, versioned
 from visualindex_operator.settings import Settings
+from visualindex_operator.worker_counts import ensure_worker_counts
 
 _KUBELET_SYNC = timedelta(seconds=75)  # its period of 60 s and the time its cache is behind
 
@@ -79,7 +80,11 @@ class KubeRayHome:
         service = ray_service(namespace, cluster, action, owners, given, self._settings)
         if replaced and mounted:
             written.append(f"{ROTATED} {', '.join(replaced)}")
-        return [*written, *await self._ensure_ray_service(service, live.ray_service(namespace, cluster))]
+        present = live.ray_service(namespace, cluster)
+        applied = await self._ensure_ray_service(service, present)
+        if present is not None and not applied and not _ending(present):
+            applied = await ensure_worker_counts(self._kube, present)
+        return [*written, *applied]
 
     async def _ensure_ray_service(self, manifest: dict[str, Any], present: Object | None) -> list[str]:
         try:

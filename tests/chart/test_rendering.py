@@ -127,7 +127,7 @@ def test_the_operator_may_list_no_secret_and_start_no_pod() -> None:
     allowed = rules(only(render(), "ClusterRole"))
     assert allowed["/secrets"] == {"get", "create", "patch"}
     assert allowed["/pods"] == {"get", "list", "watch", "patch"}
-    assert allowed["ray.io/rayclusters"] == {"get", "list", "watch"}
+    assert allowed["ray.io/rayclusters"] == {"get", "list", "watch", "patch"}
     assert "*" not in {verb for verbs in allowed.values() for verb in verbs}
     assert not any("*" in resource for resource in allowed)
 

@@ -10,7 +10,7 @@ from typing import Any
 import helm_python as helm
 import pytest
 import yaml
-from benchmarks.cluster import Cluster
+from benchmarks.cluster import Cluster, KubectlError
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/visualindex"
@@ -72,13 +72,14 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 
 def _clear_away(cluster: Cluster) -> None:
-    """Indexes go while their operator is there; a finalizer that nobody handles any more holds no namespace."""
-    names = [one["metadata"]["name"] for one in cluster.items("visualindexes")]
-    if names:
-        cluster.kubectl("delete", "visualindexes", "--all", "--wait=false")
-        for name in names:
-            cluster.patch("visualindex", name, {"metadata": {"finalizers": None}})
+    """Ray clusters go while their Redis is there: KubeRay clears it before it lets them go."""
+    try:
+        cluster.kubectl("delete", "visualindexes", "--all", "--timeout=120s")
+    except KubectlError:  # their operator is not there to let them go
+        for one in cluster.items("visualindexes"):
+            cluster.patch("visualindex", one["metadata"]["name"], {"metadata": {"finalizers": None}})
     cluster.kubectl("delete", "rayservices", "--all", "--timeout=180s")
+    cluster.kubectl("wait", "--for=delete", "rayclusters", "--all", "--timeout=180s")
     cluster.kubectl("delete", "namespace", cluster.namespace, "--timeout=240s")
 
 

@@ -10,7 +10,6 @@ from visualindex_operator.kubectl.surroundings import Surroundings
 
 _STANDSTILL = {
     Reason.INVALID_SPEC: "a spec without mistakes",
-    Reason.DELETING: "its deletion",
     Reason.SUSPENDED: "spec.suspend: false",
 }
 _MIGRATION = frozenset({Reason.MIGRATING, Reason.MIGRATION_FAILED})
