@@ -132,7 +132,8 @@ def test_replicas_are_added_beside_the_pods_that_are_there(story: Story) -> None
     with under_load(story, "one replica of everything becomes two"):
         change = {"profile": "standard", "ray": {"workers": {"replicas": 2}}}
         story.cluster.patch("visualindex", INDEX, {"spec": change})
-        seconds = wait_until_whole(story)
+        # The status may be of the old replicas for some seconds more: the pods are counted, too.
+        seconds = until(Scene(story.cluster, INDEX, workers=2).whole, "two of everything", 300)
     after = story.cluster.ready(INDEX, "worker") | story.cluster.ready(INDEX, "head")
     assert (len(after), before.items() <= after.items()) == (3, True)
     story.say(f"second worker and replicas: {seconds:.1f} s")
