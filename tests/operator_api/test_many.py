@@ -1,11 +1,11 @@
 """Two hundred indexes under one operator.
 
-Measured on two cores that also carry the API server, etcd and the simulation: see the lines this test prints. A minute is
-the promise for a quiet machine (docs/operations.md); the limit here leaves room for a busy one.
+A minute is for a machine that has nothing else to do. The limit here leaves room for two cores that carry the API server,
+etcd, the simulation and other work: with six times as much to do as they could, 102 s and 26 s of the operator's CPU were
+measured, and 275 MiB; before one daemon looked for its whole group, 169 s and 50 s of CPU.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,8 +19,7 @@ from tests.operator_api.scenarios import prepare
 from tests.operator_api.versions import are_ready
 from tests.operator_api.waiting import until
 
-_INDEXES = int(os.environ.get("N", "200"))
-_EXTERNAL = _INDEXES // 10
+_INDEXES, _EXTERNAL = 200, 20
 _WITHIN_S, _MOST_MIB = 180, 300
 
 
@@ -44,7 +43,7 @@ async def test_two_hundred_indexes_are_ready_in_time_and_in_little_memory(
         f"{len(others)} ready after {took:.1f} s with {busy:.1f} s of CPU, {began:.0f} MiB; "
         f"idle {idle:.0%} of a core, {operator.rss_mib():.0f} MiB"
     )
-    assert (await are_ready(namespace, "broken")) == 0
+    assert await are_ready(namespace, "broken") == 0
     assert operator.rss_mib() < _MOST_MIB
 
 
