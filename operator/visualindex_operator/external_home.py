@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from visualindex.planning.conditions import Reason
@@ -28,7 +29,7 @@ from visualindex_operator.migrating import ensure_migration
 from visualindex_operator.probes import Probes
 from visualindex_operator.serve_api import ServeAPI
 from visualindex_operator.serve_converge import converge
-from visualindex_operator.serve_merge import OWNER
+from visualindex_operator.serve_merge import OWNER, merged
 from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable, NameTaken
 from visualindex_operator.serve_state import ApplicationState, ServeState
 from visualindex_operator.settings import Settings
@@ -41,6 +42,16 @@ _REASONS = {
     NameTaken: Reason.NAME_TAKEN,
 }
 _Refusal = ClusterUnreachable | ClusterRefused | NameTaken
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What one index wants of the cluster: `ours` on it, `gone` (application → its owner) off it."""
+
+    index: str
+    external: ExternalRaySpec
+    ours: Sequence[Mapping[str, Any]]
+    gone: Mapping[str, str]
 
 
 class ExternalHome:
@@ -132,25 +143,50 @@ class ExternalHome:
                 wanted = {one.name: one for one in action.served}
             case StopServing() | EndCluster():
                 wanted = {}
-        written: list[str] = []
-        for name, body in bodies.items():
-            written += await self._converge(namespace, body, wanted.get(name), seen)
-        return written
-
-    async def _converge(self, namespace: str, body: Object, served: Served | None, seen: Seen) -> list[str]:
-        """One index at a time: what is wrong with one keeps no other from being served."""
-        name = body["metadata"]["name"]
-        external = ExternalRaySpec.model_validate(body["spec"]["ray"]["external"])
-        owner = f"{namespace}/{name}"
-        ours = [] if served is None else _applications(served, owner, seen)
-        gone = {} if served is not None else dict.fromkeys(_own(name), owner)
-        try:
-            await converge(await self._api(namespace, external), self._locks, ours, gone)
-        except (ClusterUnreachable, ClusterRefused, NameTaken) as problem:
-            self._refusals[namespace, name] = problem
-            return []
-        self._refusals.pop((namespace, name), None)
+        changes = [_change(namespace, body, wanted.get(name), seen) for name, body in bodies.items()]
+        read: dict[ServeAPI, ServeState] = {}
+        if len(changes) > 1:
+            await self._converge_together(namespace, changes, read)
+        for change in changes:
+            await self._converge(namespace, change, read)
         return []
+
+    async def _converge_together(
+        self, namespace: str, changes: Sequence[_Change], read: dict[ServeAPI, ServeState]
+    ) -> None:
+        """One write for all of a cluster, which Ray then deploys at once. Where that is refused, nobody is to blame yet."""
+        with suppress(*_REASONS):
+            apis = [await self._api(namespace, change.external) for change in changes]
+            if len(set(apis)) > 1:  # other tokens may do other things
+                return
+            ours = [app for change in changes for app in change.ours]
+            gone = {app: owner for change in changes for app, owner in change.gone.items()}
+            read[apis[0]] = await converge(apis[0], self._locks, ours, gone)
+
+    async def _converge(self, namespace: str, change: _Change, read: dict[ServeAPI, ServeState]) -> None:
+        """One index at a time: what is wrong with one keeps no other from being served.
+
+        `read` is what clusters were seen to have during this look: indexes that are as wanted ask for nothing.
+        """
+        try:
+            api = await self._api(namespace, change.external)
+            if api not in read or merged(read[api], change.ours, change.gone) is not None:
+                read[api] = await converge(api, self._locks, change.ours, change.gone)
+        except (ClusterUnreachable, ClusterRefused, NameTaken) as problem:
+            self._refusals[namespace, change.index] = problem
+        else:
+            self._refusals.pop((namespace, change.index), None)
+
+
+def _change(namespace: str, body: Object, served: Served | None, seen: Seen) -> _Change:
+    name = body["metadata"]["name"]
+    owner = f"{namespace}/{name}"
+    return _Change(
+        index=name,
+        external=ExternalRaySpec.model_validate(body["spec"]["ray"]["external"]),
+        ours=[] if served is None else _applications(served, owner, seen),
+        gone={} if served is not None else dict.fromkeys(_own(name), owner),
+    )
 
 
 def _external(member: Member) -> ExternalRaySpec | None:

@@ -1,9 +1,6 @@
 """What kopf calls: indices of what is there, a daemon per resource that looks at its group, and the deletion."""
 
-import asyncio
-import contextlib
 import logging
-from collections import defaultdict
 from typing import Any
 
 import kopf
@@ -11,13 +8,15 @@ import kopf
 from visualindex_operator import names, telemetry
 from visualindex_operator.erasing import Erasure
 from visualindex_operator.kube import ApiServer, KubeError
-from visualindex_operator.live import Object
+from visualindex_operator.live import Object, lean
 from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, group_of, member
-from visualindex_operator.mirror import Mirror
+from visualindex_operator.mirror import Mirror, keyed
+from visualindex_operator.no_diffs import NoDiffs
 from visualindex_operator.reasons import EventReason
 from visualindex_operator.reconciler import Reconciler
 from visualindex_operator.settings import Settings
+from visualindex_operator.wakes import Wakes, looks_for_all, within
 
 logger = logging.getLogger(__name__)
 
@@ -33,24 +32,6 @@ _CONDITIONS = (
     "UpgradeBlocked",
     "ReindexRequired",
 )
-
-
-class Wakes:
-    """Tells the daemons of a group that something about it changed."""
-
-    def __init__(self) -> None:
-        self._events: defaultdict[tuple[str, str], asyncio.Event] = defaultdict(asyncio.Event)
-
-    def wake(self, namespace: str, label: str) -> None:
-        """Have the group whose children carry this cluster label looked at now."""
-        self._events[namespace, label].set()
-
-    async def wait(self, key: GroupKey, seconds: float) -> None:
-        """Returns at the next wake, or after `seconds`."""
-        event = self._events[key[0], names.cluster_label(key[2])]
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
-        event.clear()
 
 
 @kopf.on.startup()
@@ -76,9 +57,7 @@ def configure(settings: kopf.OperatorSettings, own: Settings) -> None:
     settings.scanning.disabled = bool(own.namespaces)
     settings.persistence.finalizer = names.FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(
-        prefix=names.GROUP, key="last-seen"
-    )
+    settings.persistence.diffbase_storage = NoDiffs()
     settings.posting.loggers = False
     settings.posting.reporting_instance = names.FIELD_MANAGER
     settings.watching.server_timeout = 300
@@ -91,38 +70,39 @@ def tell(body: Any, kind: str, reason: EventReason, message: str) -> None:
     kopf.event(body, type=kind, reason=reason.value, message=message)
 
 
+# kopf calls a function that is none of asyncio in a thread, which costs more than what these do.
 @kopf.index(names.GROUP, names.VERSION, names.PLURAL)
-def groups(body: kopf.Body, **_: Any) -> dict[GroupKey, Object]:
+async def groups(body: kopf.Body, **_: Any) -> dict[GroupKey, Object]:
     """The resources of each group."""
-    return {group_of(body): dict(body)}
+    return {group_of(body): lean(body)}
 
 
 @kopf.index("ray.io", "v1", "rayservices", labels=_OURS)
-def ray_services(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
+async def ray_services(body: kopf.Body, **_: Any) -> dict[tuple[str, ...], Object]:
     """Our RayServices."""
-    return {_place(body): dict(body)}
+    return keyed(body)
 
 
 @kopf.index("batch", "v1", "jobs", labels=_OURS)
-def jobs(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
+async def jobs(body: kopf.Body, **_: Any) -> dict[tuple[str, ...], Object]:
     """Our Jobs."""
-    return {_place(body): dict(body)}
+    return keyed(body)
 
 
 @kopf.index("networking.k8s.io", "v1", "networkpolicies", labels=_OURS)
-def network_policies(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
+async def network_policies(body: kopf.Body, **_: Any) -> dict[tuple[str, ...], Object]:
     """Our NetworkPolicies."""
-    return {_place(body): dict(body)}
+    return keyed(body)
 
 
 @kopf.index("policy", "v1", "poddisruptionbudgets", labels=_OURS)
-def disruption_budgets(body: kopf.Body, **_: Any) -> dict[tuple[str, str], Object]:
+async def disruption_budgets(body: kopf.Body, **_: Any) -> dict[tuple[str, ...], Object]:
     """Our PodDisruptionBudgets."""
-    return {_place(body): dict(body)}
+    return keyed(body)
 
 
 @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL)
-def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+async def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """A resource changed: its group is looked at now."""
     where = group_of(body)
     memo.wakes.wake(where[0], names.cluster_label(where[2]))
@@ -132,7 +112,7 @@ def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
 @kopf.on.event("batch", "v1", "jobs", labels=_OURS)
 @kopf.on.event("networking.k8s.io", "v1", "networkpolicies", labels=_OURS)
 @kopf.on.event("policy", "v1", "poddisruptionbudgets", labels=_OURS)
-def child_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+async def child_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """A child changed: its group is looked at now."""
     memo.wakes.wake(_place(body)[0], body.metadata.labels[names.CLUSTER_LABEL])
 
@@ -154,8 +134,10 @@ async def watch(
     failures = 0
     while not stopped:
         key = group_of(body)
+        change = memo.wakes.next_change(key)
         try:
-            await memo.reconciler.reconcile(key, live)
+            if looks_for_all(body, live.members(*key)):
+                await memo.reconciler.reconcile(key, live)
             failures = 0
         except KubeError as error:
             failures += 1
@@ -165,7 +147,7 @@ async def watch(
             about(logger, body).exception("reconciling failed")
             _failed(body, error, failures)
         pause = memo.settings.resync_s if not failures else min(_SLOWEST_S, 2.0**failures)
-        await memo.wakes.wait(key, pause)
+        await within(change, pause)
 
 
 def _failed(body: kopf.Body, error: Exception, failures: int) -> None:

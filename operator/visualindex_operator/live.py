@@ -6,6 +6,12 @@ from typing import Any, Protocol
 Object = Mapping[str, Any]
 
 
+def lean(body: Object) -> Object:
+    """An object without the API server's account of who set which field, which is as long as the rest."""
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    return {**body, "metadata": metadata}
+
+
 class Live(Protocol):
     """A look at what the API server has, without asking it."""
 

@@ -7,9 +7,19 @@ from typing import Any
 import kopf
 
 from visualindex_operator import names
-from visualindex_operator.live import Object
+from visualindex_operator.live import Object, lean
 
 Index = kopf.Index[Any, Any]
+_CLUSTER, _INDEX = names.CLUSTER_LABEL, names.INDEX_LABEL
+
+
+def keyed(body: Object) -> dict[tuple[str, ...], Object]:
+    """A child under its name, its cluster and its index: looking through all children would take ever longer."""
+    metadata, kept = body["metadata"], lean(body)
+    labels = [
+        (label, metadata["labels"][label]) for label in (_CLUSTER, _INDEX) if label in metadata["labels"]
+    ]
+    return {(metadata["namespace"], *key): kept for key in ((metadata["name"],), *labels)}
 
 
 @dataclass(frozen=True)
@@ -41,8 +51,7 @@ class Mirror:
 
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
         """See `Live`."""
-        found = [next(iter(self.jobs[key])) for key in self.jobs if key[0] == namespace]
-        return [job for job in found if job["metadata"]["labels"].get(names.INDEX_LABEL) == index]
+        return list(self.jobs.get((namespace, _INDEX, index), []))
 
     def child(self, kind: str, namespace: str, name: str) -> Object | None:
         """See `Live`."""
@@ -50,13 +59,7 @@ class Mirror:
 
     def children(self, kind: str, namespace: str, cluster: str) -> Iterable[Object]:
         """See `Live`."""
-        index = self._index(kind)
-        found = [next(iter(index[key])) for key in index if key[0] == namespace]
-        return [
-            one
-            for one in found
-            if one["metadata"]["labels"].get(names.CLUSTER_LABEL) == names.cluster_label(cluster)
-        ]
+        return list(self._index(kind).get((namespace, _CLUSTER, names.cluster_label(cluster)), []))
 
     def _index(self, kind: str) -> Index:
         return {"NetworkPolicy": self.network_policies, "PodDisruptionBudget": self.disruption_budgets}[kind]

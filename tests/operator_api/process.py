@@ -16,6 +16,7 @@ from tests.kubernetes.api_server import ApiServer, free_port
 from tests.operator_api.fake_probes import FakeProbes
 from tests.operator_api.waiting import until
 
+from visualindex_operator.logs import quieten
 from visualindex_operator.main import operate
 from visualindex_operator.settings import Settings
 
@@ -103,6 +104,7 @@ class OperatorProcess:
 def main() -> None:
     """What the process runs."""
     kopf.configure(log_format=kopf.LogFormat.FULL)
+    quieten()
     operate(Settings.from_env(), FakeProbes())
 
 

@@ -19,6 +19,12 @@ async def ready(namespace: Namespace, *indexes: str) -> bool:
     return all(_ready(found[name].get("status") or {}) for name in indexes or found)
 
 
+async def are_ready(namespace: Namespace, *indexes: str) -> int:
+    """How many of these indexes are."""
+    found = await namespace.all("VisualIndex")
+    return sum(_ready(one.get("status") or {}) for one in found if one["metadata"]["name"] in indexes)
+
+
 def _ready(status: dict[str, object]) -> bool:
     conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}  # type: ignore[attr-defined]
     return (
