@@ -7,7 +7,7 @@ from typing import Any
 
 from visualindex.spec import Spec
 from visualindex_operator import names
-from visualindex_operator.pods import pod_security, restricted
+from visualindex_operator.pods import placement, pod_security, restricted
 from visualindex_operator.settings import Settings
 
 Manifest = dict[str, Any]
@@ -160,6 +160,7 @@ def _job(
     }
     pod = {
         "restartPolicy": "Never",
+        **placement(ray.head),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(),

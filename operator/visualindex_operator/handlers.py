@@ -175,6 +175,14 @@ def _failed(body: kopf.Body, error: Exception, failures: int) -> None:
         tell(body, "Warning", EventReason.RECONCILE_FAILED, f"after {failures} attempts: {error}"[:1000])
 
 
+async def _without(reconciler: Reconciler, key: GroupKey, live: Mirror, body: kopf.Body) -> None:
+    """Have the rest of the group served without the resource. What is wrong with the rest must not hold it for ever."""
+    try:
+        await reconciler.reconcile(key, live)
+    except Exception as error:
+        about(logger, body).warning("while it is deleted: %s", error)
+
+
 @kopf.on.delete(names.GROUP, names.VERSION, names.PLURAL)
 async def deleted(
     body: kopf.Body,
@@ -185,7 +193,7 @@ async def deleted(
     live = Mirror.of(indices)
     key = group_of(body)
     try:
-        await memo.reconciler.reconcile(key, live)
+        await _without(memo.reconciler, key, live, body)
         erasure = Erasure(memo.kube, memo.settings)
 
         def say(kind: str, reason: EventReason, message: str) -> None:

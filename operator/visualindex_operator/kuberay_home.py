@@ -1,7 +1,7 @@
 """A cluster of ours: manifests are built, compared with what is there, and applied where they differ."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +22,9 @@ from visualindex_operator.rayservice import ray_service, versioned
 from visualindex_operator.settings import Settings
 from visualindex_operator.worker_counts import ensure_worker_counts
 
+_EXACT = ("NetworkPolicy", "PodDisruptionBudget")
+_VERSION_KEPT = timedelta(minutes=5)
+_DOTS = 2  # INDEX.VERSION.KIND
 _KUBELET_SYNC = timedelta(seconds=75)  # its period of 60 s and the time its cache is behind
 
 
@@ -66,9 +69,13 @@ class KubeRayHome:
         live: Live,
     ) -> list[str]:
         owners = [bodies[one.name] for one in action.served]
-        wanted = {one.name: _credentials(one.name, one.renewed, seen) for one in action.served}
+        found = {one.name: _credentials(one.name, one.renewed, seen) for one in action.served}
+        wanted = {name: one for name, one in found.items() if one is not None}
+        if len(wanted) < len(found):
+            return []  # the secrets of an index are nowhere: what runs has them still, and is left as it is
         in_use = {name: one for name, one in seen.standing.kept.items() if name in wanted}
-        written = await self._ensure_credentials(namespace, cluster, owners, [wanted, in_use])
+        calm = all(seen.observed.members[one.name].serving.settled for one in action.served)
+        written = await self._ensure_credentials(namespace, cluster, owners, [wanted, in_use], prune=calm)
         replaced = sorted(name for name, one in wanted.items() if in_use.get(name, one) != one)
         mounted = not replaced or await self._mounted(namespace, cluster)
         given = {name: one if mounted else in_use.get(name, one) for name, one in wanted.items()}
@@ -103,8 +110,13 @@ class KubeRayHome:
         cluster: str,
         owners: Sequence[Object],
         versions: Sequence[Mapping[str, Credentials]],
+        *,
+        prune: bool,
     ) -> list[str]:
-        """The Secret that pods mount, with the credentials in use beside the new ones until nothing uses them."""
+        """The Secret that pods mount, with the credentials in use beside the new ones until nothing uses them.
+
+        What is older than those stays until the cluster has settled: another one that it is to take over from may use it.
+        """
         entries = {
             key: base64.b64encode(value.encode()).decode()
             for version in versions
@@ -114,6 +126,8 @@ class KubeRayHome:
         name = names.credentials_secret(cluster)
         present = await self._checks.whole_secret(namespace, name, own=True) or {}
         added_at = (present.get("metadata", {}).get("annotations") or {}).get(names.ADDED_AT)
+        if not (prune and _longer_ago(added_at, _VERSION_KEPT)):
+            entries = {**_versions(present.get("data") or {}, versions[0]), **entries}
         if not entries.keys() <= (present.get("data") or {}).keys():
             added_at = datetime.now(UTC).isoformat()
         manifest = children.credentials(namespace, cluster, owners, entries, added_at)
@@ -129,7 +143,7 @@ class KubeRayHome:
         """
         found = await self._kube.get("Secret", namespace, names.credentials_secret(cluster))
         text = ((found or {}).get("metadata", {}).get("annotations") or {}).get(names.ADDED_AT)
-        return text is None or datetime.now(UTC) - datetime.fromisoformat(text) > _KUBELET_SYNC
+        return _longer_ago(text, _KUBELET_SYNC)
 
     async def _ensure_budgets(
         self, namespace: str, cluster: str, action: Serve, owners: Sequence[Object], live: Live
@@ -159,15 +173,29 @@ class KubeRayHome:
         return written
 
     async def _ensure(self, manifest: dict[str, Any], present: Object | None) -> list[str]:
-        if present is not None and (_ending(present) or not lacks(present, manifest)):
+        if present is None:
+            await self._require_own(manifest)
+        elif _ending(present) or not _differs(present, manifest):
             return []
         return await self._apply(manifest)
 
+    async def _require_own(self, manifest: dict[str, Any]) -> None:
+        """Raise KubeError where an object of that name is somebody else's: it would be deleted with the index."""
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
+        if found is not None and not _is_own(found, manifest):
+            message = f"{kind} {metadata['name']} is not the operator's: rename or delete it, or name another cluster"
+            raise KubeError(HTTPStatus.CONFLICT, message)
+
     async def _apply(self, manifest: dict[str, Any]) -> list[str]:
-        kind = manifest["kind"]
-        await self._kube.apply(manifest)
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        applied = await self._kube.apply(manifest)
         telemetry.WRITES.labels("apply", kind).inc()
-        return [f"applied {kind} {manifest['metadata']['name']}"]
+        if "spec" in manifest and _differs(applied, manifest):  # what others added, apply leaves in place
+            whole = [{"op": "replace", "path": "/spec", "value": manifest["spec"]}]
+            await self._kube.patch(kind, metadata["namespace"], metadata["name"], whole)
+            telemetry.WRITES.labels("patch", kind).inc()
+        return [f"applied {kind} {metadata['name']}"]
 
     async def _delete(self, kind: str, namespace: str, name: str) -> list[str]:
         await self._kube.delete(kind, namespace, name)
@@ -175,10 +203,42 @@ class KubeRayHome:
         return [f"deleted {kind} {name}"]
 
 
-def _credentials(index: str, renewed: bool, seen: Seen) -> Credentials:
-    """Those just checked where they may replace the ones in use, else the ones in use."""
+def _versions(data: Mapping[str, str], indexes: Iterable[str]) -> dict[str, str]:
+    """The entries that hold versions of the credentials of these indexes."""
+    starts = tuple(f"{index}." for index in indexes)
+    return {
+        name: value for name, value in data.items() if name.startswith(starts) and name.count(".") == _DOTS
+    }
+
+
+def _longer_ago(text: str | None, age: timedelta) -> bool:
+    """Whether a time is longer ago than `age`; so is one that cannot be read, and none at all."""
+    try:
+        return text is None or datetime.now(UTC) - datetime.fromisoformat(text) > age
+    except (ValueError, TypeError):
+        return True
+
+
+def _credentials(index: str, renewed: bool, seen: Seen) -> Credentials | None:
+    """Those just checked where they may replace the ones in use, else the ones in use; None where neither is known."""
     found = (seen.fresh if renewed else seen.standing.kept).get(index)
-    return found or seen.fresh.get(index) or seen.standing.kept.get(index) or Credentials("")
+    return found or seen.fresh.get(index) or seen.standing.kept.get(index)
+
+
+def _differs(present: Object, manifest: Mapping[str, Any]) -> bool:
+    """Whether an object is not as wanted. A policy with more in it than was wanted is another policy."""
+    if lacks(present, manifest):
+        return True
+    return manifest["kind"] in _EXACT and lacks(manifest["spec"], present["spec"])
+
+
+def _is_own(found: Object, manifest: Mapping[str, Any]) -> bool:
+    labels = found["metadata"].get("labels") or {}
+    owners, wanted = (
+        {owner.get("uid") for owner in one["metadata"].get("ownerReferences") or []}
+        for one in (found, manifest)
+    )
+    return labels.get(names.MANAGED_BY) == names.FIELD_MANAGER or bool(owners & wanted)
 
 
 def _ending(present: Object) -> bool:

@@ -64,7 +64,8 @@ class KubeRayStanding:
             address = (found or {}).get("spec", {}).get("clusterIP", "")
             if not address or address == "None":
                 return ""
-            self._addresses[key] = f"http://{address}:{names.SERVE_PORT}"
+            host = f"[{address}]" if ":" in address else address
+            self._addresses[key] = f"http://{host}:{names.SERVE_PORT}"
         return self._addresses[key]
 
     async def _serving(

@@ -14,6 +14,7 @@ FINALIZER = "visualindex.dev/cleanup"
 CLUSTER_LABEL = "visualindex.dev/cluster"
 INDEX_LABEL = "visualindex.dev/index"
 NAME_LABEL = "app.kubernetes.io/name"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 PART_LABEL = "app.kubernetes.io/component"
 
 PAUSED = "visualindex.dev/paused"
@@ -62,7 +63,7 @@ def labels(cluster: str, index: str | None = None, part: str | None = None) -> d
     """The labels by which children are found again."""
     own = {
         NAME_LABEL: "visualindex",
-        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        MANAGED_BY: FIELD_MANAGER,
         CLUSTER_LABEL: cluster_label(cluster),
     }
     return {**own, **({INDEX_LABEL: index} if index else {}), **({PART_LABEL: part} if part else {})}

@@ -5,7 +5,7 @@ from typing import Any
 
 from visualindex.credentials import DIRECTORY
 from visualindex.planning.shape import ClusterShape, Group
-from visualindex.spec.models import CacheSpec
+from visualindex.spec.models import CacheSpec, PodSpec
 from visualindex.spec.quantities import format_bytes
 from visualindex_operator import names
 
@@ -59,7 +59,7 @@ def ray_pod(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) -
             "containers": [_container(shape, group, pull_policy)],
             "volumes": _volumes(cluster, shape.ray.cache),
             "topologySpreadConstraints": [_spread(cluster, group)],
-            **_placement(group),
+            **placement(group.pod),
             **_pull_secrets(shape),
         },
     }
@@ -135,8 +135,8 @@ def _spread(cluster: str, group: Group) -> dict[str, Any]:
     }
 
 
-def _placement(group: Group) -> dict[str, Any]:
-    pod = group.pod
+def placement(pod: PodSpec) -> dict[str, Any]:
+    """Where pods may run and how important they are."""
     found = {
         "nodeSelector": dict(pod.node_selector),
         "tolerations": list(pod.tolerations),

@@ -60,6 +60,8 @@ class LiveProbes:
             return await inspect(dsn, index, timeout_s=_TIMEOUT_S)
         except ProblemError as problem:
             return await _unreachable(dsn) or problem.detail
+        except Exception as error:
+            return _unusable("spec.postgres names a database that cannot be asked", error)
 
     async def store(self, storage: StorageSpec, credentials: Credentials) -> str | None:
         """See `Probes`."""
@@ -74,6 +76,8 @@ class LiveProbes:
             return problem.detail
         except TimeoutError:
             return f"the object store did not answer within {_TIMEOUT_S * 2:.0f} s"
+        except Exception as error:
+            return _unusable("spec.storage.s3 names a store that cannot be asked", error)
         return None
 
     async def redis(self, address: str, password: str | None) -> str | None:
@@ -98,7 +102,15 @@ class LiveProbes:
 
     async def answers(self, url: str) -> str | None:
         """See `Probes`."""
-        return await answers(url, self._http)
+        try:
+            return await answers(url, self._http)
+        except Exception as error:
+            return _unusable(f"{url} cannot be asked", error)
+
+
+def _unusable(what: str, error: Exception) -> str:
+    """What is told of an error that no library should raise: its kind alone, since its text may quote a secret."""
+    return f"{what} ({type(error).__name__}): check host, port and form"
 
 
 async def _unreachable(dsn: str) -> str | None:

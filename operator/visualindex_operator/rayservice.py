@@ -133,13 +133,17 @@ def _fault_tolerance(redis: RedisSpec | None) -> dict[str, Any]:
 
 
 def deployed_applications(live: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The applications that a live RayService was asked to run, by name."""
-    text = live.get("spec", {}).get("serveConfigV2", "")
-    config = yaml.load(text, yaml.CSafeLoader) if text else {}
-    return {app["name"]: app for app in (config or {}).get("applications", [])}
+    """The applications that a live RayService was asked to run, by name; none where somebody made its text unreadable."""
+    try:
+        config = yaml.load(live.get("spec", {}).get("serveConfigV2") or "{}", Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return {}
+    listed = config.get("applications") if isinstance(config, dict) else None
+    return {app["name"]: app for app in listed or [] if isinstance(app, dict) and "name" in app}
 
 
 def deployed_credentials(application: Mapping[str, Any]) -> str:
     """The digest of the secrets that an application was given."""
-    variables = application.get("runtime_env", {}).get("env_vars", {})
-    return str(variables.get(DIGEST_VARIABLE, ""))
+    environment = application.get("runtime_env")
+    variables = environment.get("env_vars") if isinstance(environment, dict) else None
+    return str(variables.get(DIGEST_VARIABLE, "")) if isinstance(variables, dict) else ""

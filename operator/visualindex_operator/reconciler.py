@@ -15,6 +15,7 @@ from visualindex_operator import children, names, telemetry
 from visualindex_operator.announcing import Announce, announce
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.external_home import ExternalHome
+from visualindex_operator.failures import Failures, affected
 from visualindex_operator.homes import Home, Seen
 from visualindex_operator.kube import Kube
 from visualindex_operator.kuberay_home import KubeRayHome
@@ -69,20 +70,25 @@ class Reconciler:
         bodies = {body["metadata"]["name"]: body for body in live.members(*key)}
         members = [self._member(body) for body in bodies.values()]
         alive = [one for one in members if not one.deleting]
-        await self._ensure_api_keys(namespace, cluster, alive, bodies)
+        failures = Failures()
+        await self._ensure_api_keys(namespace, cluster, alive, bodies, failures)
         seen = await observe(namespace, cluster, alive, live, home, self.checks)
         group_plan = plan(members, seen.observed, cluster=cluster, now=datetime.now(UTC))
         await self._forget_jobs(namespace, alive, seen, live)
         written: list[str] = []
         for action in group_plan.actions:
-            written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
-            telemetry.ACTIONS.labels(type(action).__name__).inc()
+            with failures.of(affected(action)):
+                written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
+                telemetry.ACTIONS.labels(type(action).__name__).inc()
         if alive:
             log = about(logger, bodies[alive[0].name])
             for line in written:
                 log.info(line)
         for one in alive:
-            await self._report(namespace, one, bodies[one.name], group_plan.statuses[one.name], written)
+            status = failures.told(one, group_plan.statuses[one.name], self.refusal(namespace, one.name))
+            with failures.of([one.name]):
+                await self._report(namespace, one, bodies[one.name], status, written)
+        failures.raise_first()
 
     def refusal(self, namespace: str, index: str) -> str:
         """Why an external cluster was last not as wanted for an index; empty when it was, and on KubeRay."""
@@ -100,16 +106,22 @@ class Reconciler:
         return member({**body, "status": status} if fresh else body, self._settings)
 
     async def _ensure_api_keys(
-        self, namespace: str, cluster: str, members: list[Member], bodies: Mapping[str, Object]
+        self,
+        namespace: str,
+        cluster: str,
+        members: list[Member],
+        bodies: Mapping[str, Object],
+        failures: Failures,
     ) -> None:
         for one in members:
             if one.spec is None or one.spec.access.keys_secret_ref is not None:
                 continue
             name = names.api_keys_secret(one.name)
-            if await self.checks.secret(namespace, name, own=True) is None:
-                await self._kube.create(children.new_api_keys(namespace, cluster, bodies[one.name]))
-                telemetry.WRITES.labels("create", "Secret").inc()
-                self.checks.forget_secret(namespace, name)
+            with failures.of([one.name]):
+                if await self.checks.secret(namespace, name, own=True) is None:
+                    await self._kube.create(children.new_api_keys(namespace, cluster, bodies[one.name]))
+                    telemetry.WRITES.labels("create", "Secret").inc()
+                    self.checks.forget_secret(namespace, name)
 
     async def _forget_jobs(self, namespace: str, members: list[Member], seen: Seen, live: Live) -> None:
         """Delete jobs that are of no use any more: those of former inputs, and failed ones, which then run again."""

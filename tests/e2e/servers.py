@@ -55,7 +55,7 @@ class ObjectStore:
 
     def new_keys(self) -> tuple[str, str]:
         """Another pair of keys that may do the same."""
-        admin = MinioAdmin(self._address, credentials=StaticProvider(*self._keys), secure=False)
+        admin = MinioAdmin(endpoint=self._address, credentials=StaticProvider(*self._keys), secure=False)
         access, secret = secrets.token_hex(10), secrets.token_hex(20)
         admin.add_service_account(access_key=access, secret_key=secret)
         return access, secret

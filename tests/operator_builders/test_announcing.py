@@ -29,7 +29,11 @@ def test_a_first_start_is_no_warning() -> None:
     world.depend(migration="absent")
     assert told(world) == [("Normal", "Planned")]
     world.depend(migration="done")
-    assert told(world, ("applied RayService shop",)) == [("Normal", "Planned"), ("Normal", "Applied")]
+    assert told(world, ("applied RayService shop",)) == [
+        ("Normal", "Planned"),
+        ("Normal", "Migrated"),
+        ("Normal", "Applied"),
+    ]
     world.obey(world.look())
     assert told(world) == [("Normal", "Ready")]
 

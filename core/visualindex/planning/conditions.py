@@ -39,6 +39,7 @@ class Reason(StrEnum):
     AS_WANTED = "AsWanted"
     PARTS_MISSING = "PartsMissing"
     SETTINGS_DIFFER = "SettingsDiffer"
+    NOT_APPLIED = "NotApplied"
     # Paused
     ANNOTATED = "Annotated"
     NOT_PAUSED = "NotPaused"
@@ -101,15 +102,27 @@ def ready(observed: MemberObserved, others: Sequence[Condition]) -> Condition:
 def upgrade_blocked(plan: Plan | None, gpu_budget: int | None) -> Condition:
     """A change of the spec waits for a person."""
     if plan is not None and plan.state == "Blocked":
-        message = (
-            f"two clusters side by side take {plan.during.gpus} GPUs, ray.gpuBudget is {gpu_budget}: raise it, or approve "
-            f"an outage with the annotation visualindex.dev/approve={plan.id}"
-        )
-        return condition("UpgradeBlocked", True, Reason.GPU_BUDGET, message)
+        return condition("UpgradeBlocked", True, Reason.GPU_BUDGET, _beyond_the_budget(plan, gpu_budget))
     if plan is not None and plan.state == "Waiting":
         message = f"the change waits for the annotation visualindex.dev/approve={plan.id}"
         return condition("UpgradeBlocked", True, Reason.APPROVAL_NEEDED, message)
     return condition("UpgradeBlocked", False, Reason.NOT_BLOCKED)
+
+
+def _beyond_the_budget(plan: Plan, gpu_budget: int | None) -> str:
+    approval = f"with the annotation visualindex.dev/approve={plan.id}"
+    if plan.change == "NewCluster":
+        return (
+            f"two clusters side by side take {plan.during.gpus} GPUs, ray.gpuBudget is {gpu_budget}: raise it, or approve "
+            f"an outage {approval}"
+        )
+    return f"this takes {plan.during.gpus} GPUs, ray.gpuBudget is {gpu_budget}: raise it, or approve that {approval}"
+
+
+def not_applied(conditions: Sequence[Condition], why: str) -> list[Condition]:
+    """The conditions of an index for which something could not be written: it is not as wanted, whatever else holds."""
+    failed = condition("Degraded", True, Reason.NOT_APPLIED, why)
+    return [failed if c.type == "Degraded" else c for c in conditions]
 
 
 def stamped(

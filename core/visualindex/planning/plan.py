@@ -111,7 +111,8 @@ def plan(members: Sequence[Member], observed: GroupObserved, *, cluster: str, no
     )
     migrations = [Migrate(d.member.name, d.migrate) for d in decisions if d.migrate is not None]
     held = any(_serves_unknown(d) for d in decisions)
-    serving = () if held else _serving(decisions, served, observed)
+    leaving = any(member.deleting for member in members)
+    serving = () if held else _serving(decisions, served, observed, leaving=leaving)
     postponed = held or any(isinstance(action, EndCluster) for action in serving)
     statuses = {
         d.member.name: _status(d, decisions, observed, cluster, now, postponed=postponed) for d in decisions
@@ -155,7 +156,10 @@ def _decide(member: Member, seen: MemberObserved) -> _Decision:
 
 
 def _first_start(kept: _Decision, wanted: Spec, may_proceed: bool) -> _Decision:
-    creation = describe_creation(wanted, kept.member.name)
+    creation = _of_generation(kept.member, describe_creation(wanted, kept.member.name))
+    if _too_many_gpus(creation, wanted) and kept.member.approved != creation.id:
+        blocked = creation.model_copy(update={"state": "Blocked"})
+        return replace(kept, change=blocked, gated=blocked)
     if not may_proceed:
         return replace(kept, change=_pending(creation, _WAITS))
     return replace(
@@ -171,7 +175,8 @@ def _first_start(kept: _Decision, wanted: Spec, may_proceed: bool) -> _Decision:
 def _changed(kept: _Decision, applied: Spec, wanted: Spec, there: bool, may_proceed: bool) -> _Decision:
     member, images = kept.member, kept.seen.images
     target, reindex = _reachable(applied, wanted, images)
-    change = _of_generation(member, describe_change(applied, wanted, images, member.name))
+    described = describe_change(applied, wanted, images, member.name)
+    change = None if described is None else _of_generation(member, described)
     carried = describe_change(applied, target, images, member.name) if reindex else change
     gated, recreate = _gated(member, carried, change, target)
     told = _told(change, gated, reindex, may_proceed)
@@ -181,9 +186,15 @@ def _changed(kept: _Decision, applied: Spec, wanted: Spec, there: bool, may_proc
     return replace(decided, serve=_unless_suspended(target), applied=target, renewed=True, recreate=recreate)
 
 
-def _of_generation(member: Member, change: Plan | None) -> Plan | None:
+def _of_generation(member: Member, change: Plan) -> Plan:
     """An approval counts once: the same change, made again after it was taken back, is another."""
-    return None if change is None else change.model_copy(update={"id": f"{change.id}-{member.generation}"})
+    return change.model_copy(update={"id": f"{change.id}-{member.generation}"})
+
+
+def _too_many_gpus(change: Plan, target: Spec) -> bool:
+    """Whether the index would hold more GPUs than it may, before, while or after it changes."""
+    budget = target.ray.gpu_budget
+    return budget is not None and change.during.gpus > max(budget, change.before.gpus)
 
 
 def _same_sources(applied: Spec, wanted: Spec) -> bool:
@@ -216,17 +227,18 @@ def _gated(
     """The change with its state, and whether the cluster has to end before it."""
     if carried is None or change is None:
         return None, False
-    if carried.change in ("Suspend", "Resume"):
+    if carried.change == "Suspend":
         return carried, False
     approved = member.approved == change.id
-    budget = target.ray.gpu_budget
-    too_many = carried.change == "NewCluster" and budget is not None and carried.during.gpus > budget
+    too_many = _too_many_gpus(carried, target)
     if too_many and not approved:
         return carried.model_copy(update={"state": "Blocked", "id": change.id}), False
-    needs_approval = target.change_policy == "Approve" or carried.change == "Recreate"
+    needs_approval = carried.change != "Resume" and (
+        target.change_policy == "Approve" or carried.change == "Recreate"
+    )
     if needs_approval and not approved:
         return carried.model_copy(update={"state": "Waiting", "id": change.id}), False
-    return carried, too_many or carried.change == "Recreate"
+    return carried, (too_many and carried.change == "NewCluster") or carried.change == "Recreate"
 
 
 def _told(change: Plan | None, gated: Plan | None, reindex: bool, may_proceed: bool) -> Plan | None:
@@ -247,9 +259,10 @@ def _pending(change: Plan, *lines: str) -> Plan:
 
 
 def _serving(
-    decisions: Sequence[_Decision], served: tuple[Served, ...], observed: GroupObserved
+    decisions: Sequence[_Decision], served: tuple[Served, ...], observed: GroupObserved, *, leaving: bool
 ) -> tuple[Action, ...]:
-    if decisions and all(d.member.paused or d.member.spec is None for d in decisions):
+    at_rest = decisions and all(d.member.paused or d.member.spec is None for d in decisions)
+    if at_rest and not leaving:
         return ()
     if not served:
         idle = any(d.serve is None and d.applied is None for d in decisions)
