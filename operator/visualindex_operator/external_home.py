@@ -1,11 +1,14 @@
 """A Ray cluster that somebody else runs: our applications are merged into its Serve configuration."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
+
+from visualindex.credentials import Credentials
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member, Serving
 from visualindex.planning.plan import (
@@ -18,24 +21,30 @@ from visualindex.planning.plan import (
     applied_spec,
     route_prefix,
 )
-from visualindex.serve_config import applications, gateway_application, index_application
+from visualindex.serve_config import applications
 from visualindex.spec.models import ExternalRaySpec
+from visualindex_operator.choosing import chosen
 from visualindex_operator.cluster_locks import ClusterLocks
 from visualindex_operator.dependencies import DependencyChecks
+from visualindex_operator.external_serving import (
+    MESSAGE,
+    applications_of,
+    credentials_in_use,
+    environment,
+    serving,
+)
 from visualindex_operator.homes import Seen, Standing
 from visualindex_operator.kube import Kube
 from visualindex_operator.live import Live, Object
 from visualindex_operator.migrating import ensure_migration
 from visualindex_operator.probes import Probes
-from visualindex_operator.serve_api import ServeAPI
+from visualindex_operator.serve_clients import Access, ServeClients, access
 from visualindex_operator.serve_converge import converge
-from visualindex_operator.serve_merge import OWNER, merged
+from visualindex_operator.serve_merge import merged
 from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable, NameTaken
-from visualindex_operator.serve_state import ApplicationState, ServeState
+from visualindex_operator.serve_state import ServeState
 from visualindex_operator.settings import Settings
-from visualindex_operator.trouble import trouble
 
-_MESSAGE = 500
 _REASONS = {
     ClusterUnreachable: Reason.CLUSTER_UNREACHABLE,
     ClusterRefused: Reason.CLUSTER_REFUSED,
@@ -45,13 +54,17 @@ _Refusal = ClusterUnreachable | ClusterRefused | NameTaken
 
 
 @dataclass(frozen=True)
-class _Change:
-    """What one index wants of the cluster: `ours` on it, `gone` (application → its owner) off it."""
+class _ExternalStanding(Standing):
+    told: Mapping[str, ServeState | _Refusal] = field(default_factory=dict)
+    """What each member's cluster told of itself in this look, or why it did not."""
 
-    index: str
-    external: ExternalRaySpec
-    ours: Sequence[Mapping[str, Any]]
-    gone: Mapping[str, str]
+
+@dataclass(frozen=True)
+class _Change:
+    """What is to become of one index's applications."""
+
+    ours: Sequence[Mapping[str, Any]] = ()
+    gone: Mapping[str, str] = field(default_factory=dict)
 
 
 class ExternalHome:
@@ -60,68 +73,82 @@ class ExternalHome:
     def __init__(self, kube: Kube, probes: Probes, checks: DependencyChecks, settings: Settings) -> None:
         self._kube, self._probes, self._checks, self._settings = kube, probes, checks, settings
         self._locks = ClusterLocks()
-        self._apis: dict[tuple[str, str], ServeAPI] = {}
+        self._clients = ServeClients()
         self._refusals: dict[tuple[str, str], _Refusal] = {}
 
     async def look(self, namespace: str, cluster: str, members: Sequence[Member], live: Live) -> Standing:
-        """See `Home`."""
-        external = next((found for one in members if (found := _external(one))), None)
-        if external is None:
+        """See `Home`. Every member is judged by the token and the URLs of its own spec."""
+        placed = {one.name: external for one in members if (external := _external(one))}
+        if not placed:
             return Standing({})
-        state, refusal = await self._state(namespace, external)
+        told = await self._told(namespace, placed)
         each = await asyncio.gather(
-            *(self._serving(namespace, cluster, one, external, state, refusal) for one in members)
+            *(self._serving(namespace, cluster, name, placed[name], told[name]) for name in placed)
         )
-        serving = {one.name: standing for one, standing in zip(members, each, strict=True)}
-        return Standing(serving, endpoint=external.serve_url.rstrip("/"), dashboard=external.address)
+        first = next(iter(placed.values()))
+        return _ExternalStanding(
+            serving=dict(zip(placed, each, strict=True)),
+            endpoint=first.serve_url.rstrip("/"),
+            dashboard=first.address,
+            kept=_kept(namespace, told),
+            told=told,
+        )
 
-    async def _state(
-        self, namespace: str, external: ExternalRaySpec
-    ) -> tuple[ServeState | None, _Refusal | None]:
+    async def _told(
+        self, namespace: str, placed: Mapping[str, ExternalRaySpec]
+    ) -> dict[str, ServeState | _Refusal]:
+        """What the members' clusters tell: each is asked once per token."""
+        ways = await asyncio.gather(*(self._way(namespace, external) for external in placed.values()))
+        askers: defaultdict[Access, list[str]] = defaultdict(list)
+        for name, way in zip(placed, ways, strict=True):
+            if isinstance(way, Access):
+                askers[way].append(name)
+        answers = await asyncio.gather(*(self._read(namespace, names, way) for way, names in askers.items()))
+        heard = dict(zip(askers, answers, strict=True))
+        return {
+            name: heard[way] if isinstance(way, Access) else way
+            for name, way in zip(placed, ways, strict=True)
+        }
+
+    async def _way(self, namespace: str, external: ExternalRaySpec) -> Access | ClusterRefused:
         try:
-            return await (await self._api(namespace, external)).read(), None
-        except (ClusterUnreachable, ClusterRefused) as problem:
-            return None, problem
+            return await access(self._checks, namespace, external)
+        except ClusterRefused as problem:
+            return problem
 
-    async def _api(self, namespace: str, external: ExternalRaySpec) -> ServeAPI:
-        """The way to the cluster, with the token that its Secret has now."""
-        token = ""
-        if external.token_secret_ref is not None:
-            reference = external.token_secret_ref
-            found = await self._checks.value(namespace, reference, "spec.ray.external.tokenSecretRef")
-            if not isinstance(found, str):
-                raise ClusterRefused(found.check.message)
-            token = found
-        key = (external.address, token)
-        if key not in self._apis:
-            self._apis[key] = ServeAPI(external.address, token or None)
-        return self._apis[key]
+    async def _read(self, namespace: str, names: Sequence[str], way: Access) -> ServeState | _Refusal:
+        try:
+            async with self._clients.of([(namespace, name) for name in names], way) as api:
+                return await api.read()
+        except (ClusterUnreachable, ClusterRefused) as problem:
+            return problem
 
     async def _serving(
         self,
         namespace: str,
         cluster: str,
-        one: Member,
+        name: str,
         external: ExternalRaySpec,
-        state: ServeState | None,
-        refusal: _Refusal | None,
+        told: ServeState | _Refusal,
     ) -> Serving:
-        url = external.serve_url.rstrip("/") + route_prefix(one.name, cluster).rstrip("/")
-        answers = await self._probes.answers(url)
-        refused = refusal or self._refusals.get((namespace, one.name))
-        found = _standing(state or ServeState(), one.name, f"{namespace}/{one.name}", answers)
+        base = external.serve_url.rstrip("/")
+        answers = await self._probes.answers(base + route_prefix(name, cluster).rstrip("/"))
+        state, refusal = (told, None) if isinstance(told, ServeState) else (ServeState(), told)
+        found = serving(state, name, f"{namespace}/{name}", base, answers)
+        refused = refusal or self._refusals.get((namespace, name))
         if refused is None:
             return found
-        return replace(found, reason=_REASONS[type(refused)], message=str(refused)[:_MESSAGE], running=False)
+        return replace(found, reason=_reason(refused), message=str(refused)[:MESSAGE], running=False)
 
     def refusal(self, namespace: str, index: str) -> str:
         """Why the index's applications were last not brought onto or taken off the cluster; empty when they were."""
         problem = self._refusals.get((namespace, index))
-        return "" if problem is None else str(problem)[:_MESSAGE]
+        return "" if problem is None else str(problem)[:MESSAGE]
 
     def forget(self, namespace: str, index: str) -> None:
         """Drop what is remembered of an index that is gone."""
         self._refusals.pop((namespace, index), None)
+        self._clients.forget((namespace, index))
 
     async def carry_out(
         self,
@@ -132,7 +159,7 @@ class ExternalHome:
         seen: Seen,
         live: Live,
     ) -> list[str]:
-        """See `Home`."""
+        """See `Home`. What the cluster refuses of an index is told by `refusal`, and keeps no other from being served."""
         match action:
             case Migrate():
                 body = bodies[action.index]
@@ -143,50 +170,47 @@ class ExternalHome:
                 wanted = {one.name: one for one in action.served}
             case StopServing() | EndCluster():
                 wanted = {}
-        changes = [_change(namespace, body, wanted.get(name), seen) for name, body in bodies.items()]
-        read: dict[ServeAPI, ServeState] = {}
-        if len(changes) > 1:
-            await self._converge_together(namespace, changes, read)
-        for change in changes:
-            await self._converge(namespace, change, read)
+        changes = {name: _change(namespace, name, wanted.get(name), seen) for name in bodies}
+        pending = {name: one for name, one in changes.items() if not _as_wanted(name, one, seen)}
+        together = len(pending) > 1 and await self._converge_together(namespace, bodies, pending)
+        for name, body in bodies.items():
+            if not together or name not in pending:
+                await self._bring(namespace, body, changes[name], seen)
         return []
 
     async def _converge_together(
-        self, namespace: str, changes: Sequence[_Change], read: dict[ServeAPI, ServeState]
-    ) -> None:
+        self, namespace: str, bodies: Mapping[str, Object], pending: Mapping[str, _Change]
+    ) -> bool:
         """One write for all of a cluster, which Ray then deploys at once. Where that is refused, nobody is to blame yet."""
-        with suppress(*_REASONS):
-            apis = [await self._api(namespace, change.external) for change in changes]
-            if len(set(apis)) > 1:  # other tokens may do other things
-                return
-            ours = [app for change in changes for app in change.ours]
-            gone = {app: owner for change in changes for app, owner in change.gone.items()}
-            read[apis[0]] = await converge(apis[0], self._locks, ours, gone)
-
-    async def _converge(self, namespace: str, change: _Change, read: dict[ServeAPI, ServeState]) -> None:
-        """One index at a time: what is wrong with one keeps no other from being served.
-
-        `read` is what clusters were seen to have during this look: indexes that are as wanted ask for nothing.
-        """
+        ours = [app for change in pending.values() for app in change.ours]
+        gone = {app: owner for change in pending.values() for app, owner in change.gone.items()}
         try:
-            api = await self._api(namespace, change.external)
-            if api not in read or merged(read[api], change.ours, change.gone) is not None:
-                read[api] = await converge(api, self._locks, change.ours, change.gone)
+            ways = [await access(self._checks, namespace, _stated(bodies[name])) for name in pending]
+            if len(set(ways)) > 1:  # other tokens may do other things
+                return False
+            async with self._clients.of([(namespace, name) for name in pending], ways[0]) as api:
+                await converge(api, self._locks, ours, gone)
+        except (ClusterUnreachable, ClusterRefused, NameTaken):
+            return False
+        for name in pending:
+            self._refusals.pop((namespace, name), None)
+        return True
+
+    async def _bring(self, namespace: str, body: Object, change: _Change, seen: Seen) -> None:
+        """Make one index's change, and remember whether it was refused."""
+        name = body["metadata"]["name"]
+        try:
+            if not _as_wanted(name, change, seen):
+                await self._converge(namespace, name, _stated(body), change)
         except (ClusterUnreachable, ClusterRefused, NameTaken) as problem:
-            self._refusals[namespace, change.index] = problem
+            self._refusals[namespace, name] = problem
         else:
-            self._refusals.pop((namespace, change.index), None)
+            self._refusals.pop((namespace, name), None)
 
-
-def _change(namespace: str, body: Object, served: Served | None, seen: Seen) -> _Change:
-    name = body["metadata"]["name"]
-    owner = f"{namespace}/{name}"
-    return _Change(
-        index=name,
-        external=ExternalRaySpec.model_validate(body["spec"]["ray"]["external"]),
-        ours=[] if served is None else _applications(served, owner, seen),
-        gone={} if served is not None else dict.fromkeys(_own(name), owner),
-    )
+    async def _converge(self, namespace: str, name: str, external: ExternalRaySpec, change: _Change) -> None:
+        way = await access(self._checks, namespace, external)
+        async with self._clients.of([(namespace, name)], way) as api:
+            await converge(api, self._locks, change.ours, change.gone)
 
 
 def _external(member: Member) -> ExternalRaySpec | None:
@@ -194,48 +218,54 @@ def _external(member: Member) -> ExternalRaySpec | None:
     return None if spec is None else spec.ray.external
 
 
-def _own(name: str) -> list[str]:
-    return [index_application(name), gateway_application(name)]
+def _stated(body: Object) -> ExternalRaySpec:
+    """The cluster that a resource names, also where the rest of its spec cannot be understood. Raises ClusterRefused."""
+    ray = (body.get("spec") or {}).get("ray") or {}
+    try:
+        return ExternalRaySpec.model_validate(ray.get("external"))
+    except ValidationError:
+        # What pydantic says would quote the input.
+        raise ClusterRefused(
+            "spec.ray.external cannot be understood: state address and serveUrl, as docs/spec.md has them"
+        ) from None
 
 
-def _applications(served: Served, owner: str, seen: Seen) -> list[dict[str, Any]]:
-    credentials = seen.fresh.get(served.name)
-    variables = {} if credentials is None else credentials.environment()
-    return applications(
-        served.resource,
-        route_prefix=served.route_prefix,
-        environment={**variables, OWNER: owner},
-        workers=1,
-        roles=False,
-    )
-
-
-def _standing(state: ServeState, name: str, owner: str, answers: str | None) -> Serving:
-    found = {app: state.applications.get(app) for app in _own(name)}
-    own = {
-        app: one for app, one in found.items() if one is not None and _owner(one.deployed_app_config) == owner
+def _kept(namespace: str, told: Mapping[str, ServeState | _Refusal]) -> dict[str, Credentials]:
+    found = {
+        name: credentials_in_use(state, name, f"{namespace}/{name}")
+        for name, state in told.items()
+        if isinstance(state, ServeState)
     }
-    states = [one.status for one in own.values()]
-    complete = len(own) == len(found)
-    settled = complete and all(status == "RUNNING" for status in states)
-    lines = [_line(app, one) for app, one in own.items() if one.status != "RUNNING"]
-    return Serving(
-        exists=True,
-        running=settled or (complete and answers is None),
-        settled=settled,
-        failed=any(status in ("DEPLOY_FAILED", "UNHEALTHY") for status in states),
-        message="; ".join(lines)[:_MESSAGE] if own else "the cluster has not been told of the index yet",
-        answers=answers if complete else answers or "the applications are not on the cluster",
-        missing="; ".join(lines)[:_MESSAGE] if not settled else "",
-        deployed=bool(own),
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _change(namespace: str, name: str, served: Served | None, seen: Seen) -> _Change:
+    owner = f"{namespace}/{name}"
+    if served is None:
+        return _Change(gone=dict.fromkeys(applications_of(name), owner))
+    credentials = chosen(served, seen)
+    if credentials is None:
+        return _Change()
+    return _Change(
+        ours=applications(
+            served.resource,
+            route_prefix=served.route_prefix,
+            environment=environment(credentials, owner),
+            workers=1,
+            roles=False,
+        )
     )
 
 
-def _line(app: str, state: ApplicationState) -> str:
-    deployments = {name: (one.status, one.message) for name, one in state.deployments.items()}
-    return trouble(app, state.status, state.message, deployments)
+def _as_wanted(name: str, change: _Change, seen: Seen) -> bool:
+    """Whether this look has shown that nothing is to be written. Raises what it was refused with instead of a state."""
+    told = seen.standing.told.get(name) if isinstance(seen.standing, _ExternalStanding) else None
+    if told is not None and not isinstance(told, ServeState):
+        raise told
+    if not change.ours and not change.gone:
+        return True
+    return told is not None and merged(told, change.ours, change.gone) is None
 
 
-def _owner(config: Mapping[str, Any] | None) -> str:
-    variables = ((config or {}).get("runtime_env") or {}).get("env_vars") or {}
-    return str(variables.get(OWNER, ""))
+def _reason(refused: _Refusal) -> Reason:
+    return next(reason for kind, reason in _REASONS.items() if isinstance(refused, kind))

@@ -10,6 +10,7 @@ from visualindex.credentials import Credentials
 from visualindex.planning.observations import Member
 from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopServing
 from visualindex_operator import children, names, telemetry
+from visualindex_operator.choosing import chosen
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.drift import lacks
 from visualindex_operator.homes import ROTATED, Seen, Standing
@@ -69,7 +70,7 @@ class KubeRayHome:
         live: Live,
     ) -> list[str]:
         owners = [bodies[one.name] for one in action.served]
-        found = {one.name: _credentials(one.name, one.renewed, seen) for one in action.served}
+        found = {one.name: chosen(one, seen) for one in action.served}
         wanted = {name: one for name, one in found.items() if one is not None}
         if len(wanted) < len(found):
             return []  # the secrets of an index are nowhere: what runs has them still, and is left as it is
@@ -217,12 +218,6 @@ def _longer_ago(text: str | None, age: timedelta) -> bool:
         return text is None or datetime.now(UTC) - datetime.fromisoformat(text) > age
     except (ValueError, TypeError):
         return True
-
-
-def _credentials(index: str, renewed: bool, seen: Seen) -> Credentials | None:
-    """Those just checked where they may replace the ones in use, else the ones in use; None where neither is known."""
-    found = (seen.fresh if renewed else seen.standing.kept).get(index)
-    return found or seen.fresh.get(index) or seen.standing.kept.get(index)
 
 
 def _differs(present: Object, manifest: Mapping[str, Any]) -> bool:

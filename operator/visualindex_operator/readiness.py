@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from visualindex.api.health import Readiness
 from visualindex_operator.bounded_bodies import body_of
+from visualindex_operator.urls import parsed
 
 _LIMIT_S = 3.0
 _MOST_BYTES = 64 * 1024
@@ -15,6 +16,8 @@ _MOST_BYTES = 64 * 1024
 async def answers(url: str, client: httpx.AsyncClient) -> str | None:
     """None when the gateway under `url` is ready; otherwise why not, for a condition's message."""
     address = f"{url.rstrip('/')}/readyz"
+    if parsed(address) is None:
+        return f"{address} is no URL that can be asked: correct host and port (1 to 65535) of spec.ray.external.serveUrl."
     try:
         async with asyncio.timeout(_LIMIT_S), client.stream("GET", address, timeout=_LIMIT_S) as response:
             body = await body_of(response, _MOST_BYTES)

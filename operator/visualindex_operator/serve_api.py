@@ -54,6 +54,10 @@ class ServeAPI:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections."""
         await self._client.aclose()
 
     async def read(self) -> ServeState:

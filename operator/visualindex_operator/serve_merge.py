@@ -19,7 +19,7 @@ from visualindex_operator.serve_state import DECLARATIVE, IMPERATIVE, Applicatio
 OWNER = "VISUALINDEX_OWNER"
 """Environment variable of our applications: `namespace/name` of the resource they belong to."""
 
-_REDACTED = "<redacted>"
+REDACTED = "<redacted>"
 """What Ray shows in place of the values of environment variables to whom it takes for a browser."""
 
 
@@ -121,7 +121,7 @@ def _restated(app: ApplicationState) -> dict[str, Any]:
     """The configuration of a foreign application, as it was deployed."""
     if app.deployed_app_config is None:
         raise NotRestatable(app.name, f"Ray does not tell its configuration (it is {app.status})")
-    if _REDACTED in _environment_values(app.deployed_app_config):
+    if REDACTED in _environment_values(app.deployed_app_config):
         raise NotRestatable(app.name, "Ray hides the values of its environment variables")
     return dict(app.deployed_app_config)
 

@@ -72,3 +72,13 @@ async def test_a_gateway_that_hangs_is_given_three_seconds(client: httpx.AsyncCl
             said = await answers(url, client)
         released.set()
     assert said == f"{url}/readyz does not answer within 3 s."
+
+
+@pytest.mark.parametrize(
+    "url", ["http://ray:port", "http://127.0.0.1:99999", "http://127.0.0.1:0/chairs", "http://[zz]:80"]
+)
+async def test_what_is_no_url_is_said_with_the_field_to_correct(client: httpx.AsyncClient, url: str) -> None:
+    said = await answers(url, client)
+    assert said is not None
+    assert said.startswith(f"{url}/readyz is no URL that can be asked")
+    assert "spec.ray.external.serveUrl" in said

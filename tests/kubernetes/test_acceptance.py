@@ -73,6 +73,20 @@ def test_a_suspended_index_moves_its_storage(indexes: Indexes) -> None:
     indexes.patch("shop", {"spec": {"suspend": False}}).expect(200)
 
 
+def test_a_suspended_index_moves_to_another_external_cluster(indexes: Indexes) -> None:
+    indexes.create(
+        resource(
+            ray={"mode": "External", "external": {"address": "http://ray:8265", "serveUrl": "http://ray:80"}}
+        )
+    )
+    moved = {"spec": {"ray": {"external": {"address": "http://other:8265"}}}}
+    indexes.patch("shop", {"spec": {"ray": {"external": {"serveUrl": "http://ray:81"}}}}).expect(200)
+    assert indexes.patch("shop", moved).status == 422
+    indexes.patch("shop", {"spec": {"suspend": True}}).expect(200)
+    indexes.patch("shop", moved).expect(200)
+    indexes.patch("shop", {"spec": {"suspend": False}}).expect(200)
+
+
 def test_naming_the_cluster_that_is_the_default_is_no_change(indexes: Indexes) -> None:
     indexes.create(resource())
     indexes.patch("shop", {"spec": {"ray": {"cluster": "shop"}}}).expect(200)

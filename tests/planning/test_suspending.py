@@ -2,6 +2,8 @@
 
 from tests.planning.world import GONE, World, kinds, served
 
+from visualindex.planning.observations import Serving
+
 
 def test_a_suspended_index_is_served_no_longer_and_its_cluster_ends() -> None:
     world = World().serving()
@@ -72,3 +74,17 @@ def test_an_invalid_spec_of_a_suspended_index_starts_nothing() -> None:
     assert kinds(world.look()) == []
     assert world.condition("Ready").reason == "InvalidSpec"
     assert world.condition("Ready").message == "spec.suspend: not a boolean"
+
+
+def test_a_suspension_that_the_cluster_refuses_is_not_told_as_done() -> None:
+    world = World().serving()
+    applied = world.status().applied
+    refused = Serving(exists=True, reason="ClusterRefused", message="it says no", answers=None, deployed=True)
+    world.see(serving=refused)
+    world.edit(suspend=True)
+    assert kinds(world.look()) == ["StopServing"]
+    assert world.condition("Ready").status == "True"
+    assert world.condition("ServingReady").reason == "ClusterRefused"
+    world.change(status=world.status().model_copy(update={"applied": applied}))  # as is reported of it
+    assert kinds(world.look()) == ["StopServing"]
+    assert world.condition("ServingReady").reason == "ClusterRefused"

@@ -73,6 +73,8 @@ class Serving:
     """Whether the cluster has applications of the index at all."""
     credentials: str = ""
     """Digest of the secrets that the running applications were given."""
+    endpoint: str = ""
+    """Base URL of the Serve proxy that answers for this index, where members of a group may name their own."""
 
 
 @dataclass(frozen=True)

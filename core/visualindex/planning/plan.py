@@ -296,7 +296,7 @@ def _status(
         observed_generation=member.generation,
         conditions=conditions.stamped(found, old.conditions, member.generation, now),
         images=old.images if seen.images is None else seen.images,
-        endpoints=_endpoints(member.name, observed, cluster) if spec is not None else None,
+        endpoints=_endpoints(member.name, seen, observed, cluster) if spec is not None else None,
         encoder=seen.encoder or old.encoder,
         generation=old.generation,
         cluster=cluster,
@@ -311,11 +311,12 @@ def dumped(spec: Spec) -> dict[str, Any]:
     return spec.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _endpoints(name: str, observed: GroupObserved, cluster: str) -> Endpoints | None:
-    if not observed.cluster_endpoint:
+def _endpoints(name: str, seen: MemberObserved, observed: GroupObserved, cluster: str) -> Endpoints | None:
+    base = seen.serving.endpoint or observed.cluster_endpoint
+    if not base:
         return None
     prefix = route_prefix(name, cluster).rstrip("/")
-    return Endpoints(search=observed.cluster_endpoint + prefix, dashboard=observed.dashboard)
+    return Endpoints(search=base + prefix, dashboard=observed.dashboard)
 
 
 def _plan_told(decision: _Decision, old: Status) -> Plan | None:
@@ -366,7 +367,12 @@ def _not_served(decision: _Decision, as_seen: Condition) -> Condition:
 
 
 def _suspended(decision: _Decision) -> bool:
-    return decision.applied is not None and decision.applied.suspend
+    """Whether it is suspended, and not just asked to be while the cluster keeps it from that."""
+    if decision.applied is None or not decision.applied.suspend:
+        return False
+    before = applied_spec(decision.member.status)
+    serves = before is not None and not before.suspend
+    return not (serves and decision.seen.serving.reason)
 
 
 def _degraded(decision: _Decision, decisions: Sequence[_Decision], needed: Sequence[Condition]) -> Condition:

@@ -395,7 +395,9 @@ class CacheSpec(SpecModel):
 class ExternalRaySpec(SpecModel):
     """An existing Ray cluster with this release of VisualIndex in its image."""
 
-    address: HttpUrl = Field(description="URL of the cluster's dashboard, e.g. `http://ray-head:8265`.")
+    address: HttpUrl = Field(
+        description="URL of the cluster's dashboard, e.g. `http://ray-head:8265`. Changes only while the index is suspended."
+    )
     serve_url: HttpUrl = Field(
         description="URL where the cluster's Serve proxy answers, e.g. `http://ray-serve:8000`."
     )

@@ -157,6 +157,14 @@ OVER_TIME: dict[str, tuple[Rule, ...]] = {
             ".spec.ray.cluster",
         ),
         Rule(
+            "oldSelf.spec.suspend || !has(self.spec.ray.external) || !has(oldSelf.spec.ray.external) || "
+            "self.spec.ray.external.address == oldSelf.spec.ray.external.address",
+            "ray.external.address changes only while the index is suspended, or its applications stay on the old cluster "
+            "with the credentials they hold: set suspend: true, wait until ServingReady says Suspended, change the address, "
+            "then set suspend: false",
+            ".spec.ray.external.address",
+        ),
+        Rule(
             # Without images nothing is left behind, and a mistyped bucket is mended by writing it again.
             "self.spec.suspend || oldSelf.spec.suspend || "
             "!has(oldSelf.status) || !has(oldSelf.status.images) || oldSelf.status.images == 0 || ("
