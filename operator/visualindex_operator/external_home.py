@@ -171,7 +171,7 @@ class ExternalHome:
             case StopServing() | EndCluster():
                 wanted = {}
         changes = {name: _change(namespace, name, wanted.get(name), seen) for name in bodies}
-        pending = {name: one for name, one in changes.items() if not _as_wanted(name, one, seen)}
+        pending = {name: one for name, one in changes.items() if _pending(name, one, seen)}
         together = len(pending) > 1 and await self._converge_together(namespace, bodies, pending)
         for name, body in bodies.items():
             if not together or name not in pending:
@@ -211,6 +211,14 @@ class ExternalHome:
         way = await access(self._checks, namespace, external)
         async with self._clients.of([(namespace, name)], way) as api:
             await converge(api, self._locks, change.ours, change.gone)
+
+
+def _pending(name: str, change: _Change, seen: Seen) -> bool:
+    """Whether something is to be written for an index; also where it is known beforehand that it will be refused."""
+    try:
+        return not _as_wanted(name, change, seen)
+    except (ClusterUnreachable, ClusterRefused, NameTaken):
+        return True
 
 
 def _external(member: Member) -> ExternalRaySpec | None:
