@@ -93,7 +93,8 @@ def _serving(
     whole = here and all(state == "RUNNING" for state in states_now)
     running = whole or (here and answers is None and all(states_now))
     current = status.get("observedGeneration") == service["metadata"].get("generation")
-    settled = whole and current and not pending.get("rayClusterName")
+    absent = _absent_workers(service)
+    settled = whole and current and not absent and not pending.get("rayClusterName")
     failed = any(state.get("status") in ("DEPLOY_FAILED", "UNHEALTHY") for state in states.values())
     return Serving(
         exists=True,
@@ -102,10 +103,20 @@ def _serving(
         failed=failed,
         message=_message(states, here, pending),
         answers=answers,
-        missing="" if settled or answers is not None else _missing(states, pending),
+        missing="" if settled or answers is not None else absent or _missing(states, pending),
         deployed=here,
         credentials=credentials,
     )
+
+
+def _absent_workers(service: Mapping[str, Any]) -> str:
+    """What is told of worker pods that should take requests and do not; nothing where KubeRay does not count them."""
+    groups = service["spec"].get("rayClusterConfig", {}).get("workerGroupSpecs") or []
+    wanted = sum(int(group.get("replicas", 0)) for group in groups)
+    present = (service.get("status") or {}).get("numServeEndpoints")
+    if present is None or present >= wanted:
+        return ""
+    return f"{present} of {wanted} worker pods take requests"
 
 
 def _message(states: Mapping[str, Mapping[str, Any]], here: bool, pending: Mapping[str, Any]) -> str:
