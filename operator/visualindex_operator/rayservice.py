@@ -8,7 +8,7 @@ import yaml
 
 from visualindex.credentials import DIGEST_VARIABLE, Credentials, files_environment
 from visualindex.planning.plan import Serve, Served
-from visualindex.planning.shape import ClusterShape, Group
+from visualindex.planning.shape import ClusterShape, Group, copies
 from visualindex.serve_config import ROLES, applications, cluster_config
 from visualindex.spec.models import RedisSpec
 from visualindex_operator import names
@@ -63,7 +63,7 @@ def serve_config(
             one.resource,
             route_prefix=one.route_prefix,
             environment=_files(one.name, credentials[one.name]),
-            workers=shape.workers,
+            workers=min(shape.workers, copies(one.spec)),  # not of the whole cluster: who joins moves nobody
         )
     ]
     return yaml.dump(cluster_config(found), Dumper=yaml.CSafeDumper, sort_keys=True, width=1000)

@@ -139,7 +139,7 @@ def _head(ray: RaySpec) -> Group:
 
 def _together(ray: RaySpec, specs: Sequence[Spec]) -> Group:
     gateway, shard = _gateway_pod(specs), _shard_pod(specs, lambda spec: spec.index.shards)
-    pods = ray.workers.replicas or sum(_copies(spec) for spec in specs)
+    pods = ray.workers.replicas or sum(copies(spec) for spec in specs)
     whole = Group(
         name="worker",
         replicas=pods,
@@ -224,7 +224,7 @@ def _fitting(per_pod: int, gpus: float) -> int:
     return per_pod // int(gpus) if gpus >= 1 else per_pod * int(1 / gpus + 1e-9)
 
 
-def _copies(spec: Spec) -> int:
+def copies(spec: Spec) -> int:
     """Workers of one index: each holds one replica of every shard, and at most two gateways."""
     return max(
         spec.replicas(spec.index.replicas),
