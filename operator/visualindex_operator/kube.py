@@ -105,7 +105,8 @@ class ApiServer:
     async def patch(self, kind: str, namespace: str, name: str, operations: list[Manifest]) -> None:
         """See `Kube`."""
         path = _path(kind, namespace, name)
-        await self._call("PATCH", path, body=operations, content="application/json-patch+json")
+        query = {"fieldManager": names.FIELD_MANAGER}
+        await self._call("PATCH", path, body=operations, content="application/json-patch+json", query=query)
 
     async def create(self, manifest: Manifest) -> bool:
         """See `Kube`."""

@@ -18,6 +18,7 @@ from visualindex_operator.kube import Kube, KubeError
 from visualindex_operator.kuberay_standing import KubeRayStanding
 from visualindex_operator.live import Live, Object
 from visualindex_operator.migrating import ensure_migration
+from visualindex_operator.ownership import set_by_others
 from visualindex_operator.probes import Probes
 from visualindex_operator.rayservice import ray_service, versioned
 from visualindex_operator.settings import Settings
@@ -222,7 +223,7 @@ def _longer_ago(text: str | None, age: timedelta) -> bool:
 
 def _differs(present: Object, manifest: Mapping[str, Any]) -> bool:
     """Whether an object is not as wanted. A policy with more in it than was wanted is another policy."""
-    if lacks(present, manifest):
+    if lacks(present, manifest) or ("spec" in manifest and set_by_others(present, manifest)):
         return True
     return manifest["kind"] in _EXACT and lacks(manifest["spec"], present["spec"])
 

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from visualindex_operator.ownership import FOREIGN, foreign_paths
+
 Object = Mapping[str, Any]
 
 
 def lean(body: Object) -> Object:
-    """An object without the API server's account of who set which field, which is as long as the rest."""
+    """An object with what others set in its spec, in place of the whole account of who set which field."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
-    return {**body, "metadata": metadata}
+    foreign = foreign_paths(body)
+    return {**body, "metadata": metadata, **({FOREIGN: foreign} if foreign else {})}
 
 
 class Live(Protocol):

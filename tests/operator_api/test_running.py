@@ -67,7 +67,9 @@ _OWNERS = {"metadata": {"ownerReferences": None}}
 _EDITS: list[tuple[str, str, dict[str, Any]]] = [
     ("RayService", "shop", {"spec": {"serveConfigV2": "applications: []"}}),
     ("RayService", "shop", {"spec": {"rayClusterConfig": {"rayVersion": "1.0"}}}),
+    ("RayService", "shop", {"spec": {"rayClusterConfig": {"suspend": True}}}),
     ("NetworkPolicy", "shop-ray", {"spec": {"ingress": [{}]}}),
+    ("NetworkPolicy", "shop-ray", {"spec": {"podSelector": {"matchLabels": {"nobody": "has-this"}}}}),
     ("PodDisruptionBudget", "shop-worker", {"spec": {"minAvailable": 7}}),
     *(
         (kind, name, edit)
