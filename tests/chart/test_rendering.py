@@ -125,7 +125,7 @@ def test_named_namespaces_get_a_role_each_and_the_cluster_none() -> None:
 
 def test_the_operator_may_list_no_secret_and_start_no_pod() -> None:
     allowed = rules(only(render(), "ClusterRole"))
-    assert allowed["/secrets"] == {"get", "create", "patch", "delete"}
+    assert allowed["/secrets"] == {"get", "create", "patch"}
     assert "/pods" not in allowed
     assert allowed["ray.io/rayclusters"] == {"get", "patch"}
     assert "*" not in {verb for verbs in allowed.values() for verb in verbs}

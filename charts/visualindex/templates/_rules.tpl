@@ -17,11 +17,10 @@
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
-# Secrets that indexes name are read one by one; CLUSTER-credentials and NAME-api-keys are written. Where an admission plugin
-# guards owner references (OpenShift), changing those takes the right to delete; nothing is deleted.
+# Secrets that indexes name are read one by one; CLUSTER-credentials and NAME-api-keys are written, none is deleted.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [services]
   verbs: [get]
