@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from visualindex.credentials import Credentials
-from visualindex.planning.observations import Member
+from visualindex.planning.observations import Member, Serving
 from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopServing
 from visualindex_operator import children, names, telemetry
 from visualindex_operator.choosing import chosen
@@ -76,7 +76,7 @@ class KubeRayHome:
         if len(wanted) < len(found):
             return []  # the secrets of an index are nowhere: what runs has them still, and is left as it is
         in_use = {name: one for name, one in seen.standing.kept.items() if name in wanted}
-        calm = all(seen.observed.members[one.name].serving.settled for one in action.served)
+        calm = all(_standing(one.name, seen).settled for one in action.served)
         written = await self._ensure_credentials(namespace, cluster, owners, [wanted, in_use], prune=calm)
         replaced = sorted(name for name, one in wanted.items() if in_use.get(name, one) != one)
         mounted = not replaced or await self._mounted(namespace, cluster)
@@ -203,6 +203,10 @@ class KubeRayHome:
         await self._kube.delete(kind, namespace, name)
         telemetry.WRITES.labels("delete", kind).inc()
         return [f"deleted {kind} {name}"]
+
+
+def _standing(index: str, seen: Seen) -> Serving:
+    return seen.standing.serving.get(index, Serving())
 
 
 def _versions(data: Mapping[str, str], indexes: Iterable[str]) -> dict[str, str]:
