@@ -202,6 +202,15 @@ def test_a_problem_that_all_would_meet_stops_the_run(
     assert "stopped: not your index" in result.stderr
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Programs started in the background ignore Ctrl-C, and pass that on to those they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, pictures: Path, shop: Shop) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
