@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,9 +13,7 @@ from visualindex.credentials import Credentials
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member, Serving
 from visualindex.planning.plan import (
-    Action,
     EndCluster,
-    Migrate,
     Serve,
     Served,
     StopServing,
@@ -33,17 +32,14 @@ from visualindex_operator.external_serving import (
     environment,
     serving,
 )
-from visualindex_operator.homes import Seen, Standing
-from visualindex_operator.kube import Kube
+from visualindex_operator.homes import HomeAction, Seen, Standing
 from visualindex_operator.live import Live, Object
-from visualindex_operator.migrating import ensure_migration
 from visualindex_operator.probes import Probes
 from visualindex_operator.serve_clients import Access, ServeClients, access
 from visualindex_operator.serve_converge import converge
 from visualindex_operator.serve_merge import merged
 from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable, NameTaken
 from visualindex_operator.serve_state import ServeState
-from visualindex_operator.settings import Settings
 
 _REASONS = {
     ClusterUnreachable: Reason.CLUSTER_UNREACHABLE,
@@ -51,6 +47,10 @@ _REASONS = {
     NameTaken: Reason.NAME_TAKEN,
 }
 _Refusal = ClusterUnreachable | ClusterRefused | NameTaken
+
+
+class _SeveralWaysError(Exception):
+    """The indexes reach their cluster by different addresses or tokens."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class _Change:
 class ExternalHome:
     """`Home` by the REST API of an existing cluster."""
 
-    def __init__(self, kube: Kube, probes: Probes, checks: DependencyChecks, settings: Settings) -> None:
-        self._kube, self._probes, self._checks, self._settings = kube, probes, checks, settings
+    def __init__(self, probes: Probes, checks: DependencyChecks) -> None:
+        self._probes, self._checks = probes, checks
         self._locks = ClusterLocks()
         self._clients = ServeClients()
         self._refusals: dict[tuple[str, str], _Refusal] = {}
@@ -154,71 +154,61 @@ class ExternalHome:
         self,
         namespace: str,
         cluster: str,
-        action: Action,
+        action: HomeAction,
         bodies: Mapping[str, Object],
         seen: Seen,
         live: Live,
     ) -> list[str]:
         """See `Home`. What the cluster refuses of an index is told by `refusal`, and keeps no other from being served."""
         match action:
-            case Migrate():
-                body = bodies[action.index]
-                return await ensure_migration(
-                    self._kube, namespace, cluster, action, body, seen, live, self._settings
-                )
             case Serve():
                 wanted = {one.name: one for one in action.served}
             case StopServing() | EndCluster():
                 wanted = {}
         changes = {name: _change(namespace, name, wanted.get(name), seen) for name in bodies}
-        pending = {name: one for name, one in changes.items() if _pending(name, one, seen)}
-        together = len(pending) > 1 and await self._converge_together(namespace, bodies, pending)
-        for name, body in bodies.items():
-            if not together or name not in pending:
-                await self._bring(namespace, body, changes[name], seen)
+        pending: dict[str, _Change] = {}
+        for name, change in changes.items():
+            with self._noting(namespace, name):
+                if not _as_wanted(name, change, seen):
+                    pending[name] = change
+        if len(pending) > 1 and await self._converge_together(namespace, bodies, pending):
+            return []
+        for name, change in pending.items():
+            with self._noting(namespace, name):
+                await self._converge(namespace, {name: bodies[name]}, {name: change})
         return []
 
-    async def _converge_together(
-        self, namespace: str, bodies: Mapping[str, Object], pending: Mapping[str, _Change]
-    ) -> bool:
-        """One write for all of a cluster, which Ray then deploys at once. Where that is refused, nobody is to blame yet."""
-        ours = [app for change in pending.values() for app in change.ours]
-        gone = {app: owner for change in pending.values() for app, owner in change.gone.items()}
+    @contextmanager
+    def _noting(self, namespace: str, name: str) -> Iterator[None]:
+        """Remembers whether what is done for an index was refused, and goes on after it."""
         try:
-            ways = [await access(self._checks, namespace, _stated(bodies[name])) for name in pending]
-            if len(set(ways)) > 1:  # other tokens may do other things
-                return False
-            async with self._clients.of([(namespace, name) for name in pending], ways[0]) as api:
-                await converge(api, self._locks, ours, gone)
-        except (ClusterUnreachable, ClusterRefused, NameTaken):
-            return False
-        for name in pending:
-            self._refusals.pop((namespace, name), None)
-        return True
-
-    async def _bring(self, namespace: str, body: Object, change: _Change, seen: Seen) -> None:
-        """Make one index's change, and remember whether it was refused."""
-        name = body["metadata"]["name"]
-        try:
-            if not _as_wanted(name, change, seen):
-                await self._converge(namespace, name, _stated(body), change)
+            yield
         except (ClusterUnreachable, ClusterRefused, NameTaken) as problem:
             self._refusals[namespace, name] = problem
         else:
             self._refusals.pop((namespace, name), None)
 
-    async def _converge(self, namespace: str, name: str, external: ExternalRaySpec, change: _Change) -> None:
-        way = await access(self._checks, namespace, external)
-        async with self._clients.of([(namespace, name)], way) as api:
-            await converge(api, self._locks, change.ours, change.gone)
-
-
-def _pending(name: str, change: _Change, seen: Seen) -> bool:
-    """Whether something is to be written for an index; also where it is known beforehand that it will be refused."""
-    try:
-        return not _as_wanted(name, change, seen)
-    except (ClusterUnreachable, ClusterRefused, NameTaken):
+    async def _converge_together(
+        self, namespace: str, bodies: Mapping[str, Object], pending: Mapping[str, _Change]
+    ) -> bool:
+        """One write for all of a cluster, which Ray then deploys at once. Where that is refused, nobody is to blame yet."""
+        try:
+            await self._converge(namespace, {name: bodies[name] for name in pending}, pending)
+        except (ClusterUnreachable, ClusterRefused, NameTaken, _SeveralWaysError):
+            return False
         return True
+
+    async def _converge(
+        self, namespace: str, bodies: Mapping[str, Object], changes: Mapping[str, _Change]
+    ) -> None:
+        """Write the changes of these indexes at once. Raises _SeveralWaysError where one token does not do for all."""
+        ways = {await access(self._checks, namespace, _stated(body)) for body in bodies.values()}
+        if len(ways) > 1:  # other tokens may do other things
+            raise _SeveralWaysError
+        ours = [app for change in changes.values() for app in change.ours]
+        gone = {app: owner for change in changes.values() for app, owner in change.gone.items()}
+        async with self._clients.of([(namespace, name) for name in changes], ways.pop()) as api:
+            await converge(api, self._locks, ours, gone)
 
 
 def _external(member: Member) -> ExternalRaySpec | None:

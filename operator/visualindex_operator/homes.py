@@ -6,9 +6,11 @@ from typing import Any, Protocol
 
 from visualindex.credentials import Credentials
 from visualindex.planning.observations import GroupObserved, Member, Serving
-from visualindex.planning.plan import Action
+from visualindex.planning.plan import EndCluster, Serve, StopServing
 from visualindex_operator.live import Live, Object
 
+HomeAction = Serve | StopServing | EndCluster
+"""What a home carries out; migrations run as Jobs wherever an index is served."""
 ROTATED = "other secrets for"
 """How a line begins that tells of new credentials, among what `carry_out` says it wrote."""
 
@@ -46,7 +48,7 @@ class Home(Protocol):
         self,
         namespace: str,
         cluster: str,
-        action: Action,
+        action: HomeAction,
         bodies: Mapping[str, Object],
         seen: Seen,
         live: Live,

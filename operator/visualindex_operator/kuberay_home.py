@@ -8,16 +8,15 @@ from typing import Any
 
 from visualindex.credentials import Credentials
 from visualindex.planning.observations import Member, Serving
-from visualindex.planning.plan import Action, EndCluster, Migrate, Serve, StopServing
+from visualindex.planning.plan import EndCluster, Serve, StopServing
 from visualindex_operator import children, names, telemetry
 from visualindex_operator.choosing import chosen
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.drift import lacks
-from visualindex_operator.homes import ROTATED, Seen, Standing
+from visualindex_operator.homes import ROTATED, HomeAction, Seen, Standing
 from visualindex_operator.kube import Kube, KubeError
 from visualindex_operator.kuberay_standing import KubeRayStanding
 from visualindex_operator.live import Live, Object
-from visualindex_operator.migrating import ensure_migration
 from visualindex_operator.ownership import set_by_others
 from visualindex_operator.probes import Probes
 from visualindex_operator.rayservice import ray_service, versioned
@@ -45,17 +44,13 @@ class KubeRayHome:
         self,
         namespace: str,
         cluster: str,
-        action: Action,
+        action: HomeAction,
         bodies: Mapping[str, Object],
         seen: Seen,
         live: Live,
     ) -> list[str]:
         """See `Home`."""
         match action:
-            case Migrate():
-                return await ensure_migration(
-                    self._kube, namespace, cluster, action, bodies[action.index], seen, live, self._settings
-                )
             case Serve():
                 return await self._serve(namespace, cluster, action, bodies, seen, live)
             case StopServing() | EndCluster():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from visualindex.planning.observations import Member
-from visualindex.planning.plan import plan
+from visualindex.planning.plan import Migrate, plan
 from visualindex.spec.status import Status
 from visualindex_operator import children, names, telemetry
 from visualindex_operator.announcing import Announce, announce
@@ -22,6 +22,7 @@ from visualindex_operator.kuberay_home import KubeRayHome
 from visualindex_operator.live import Live, Object
 from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, member
+from visualindex_operator.migrating import ensure_migration
 from visualindex_operator.observing import job_state, observe
 from visualindex_operator.probes import Clock, Probes
 from visualindex_operator.settings import Settings
@@ -44,7 +45,7 @@ class Reconciler:
     ) -> None:
         self._kube, self._settings, self._tell = kube, settings, tell
         self.checks = DependencyChecks(kube, probes, clock)
-        self._external = ExternalHome(kube, probes, self.checks, settings)
+        self._external = ExternalHome(probes, self.checks)
         self._homes: dict[str, Home] = {
             "KubeRay": KubeRayHome(kube, probes, self.checks, settings),
             "External": self._external,
@@ -78,7 +79,13 @@ class Reconciler:
         written: list[str] = []
         for action in group_plan.actions:
             with failures.of(affected(action)):
-                written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
+                if isinstance(action, Migrate):
+                    body = bodies[action.index]
+                    written += await ensure_migration(
+                        self._kube, namespace, cluster, action, body, seen, live, self._settings
+                    )
+                else:
+                    written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
                 telemetry.ACTIONS.labels(type(action).__name__).inc()
         if alive:
             log = about(logger, bodies[alive[0].name])

@@ -18,7 +18,6 @@ from visualindex_operator.external_home import ExternalHome
 from visualindex_operator.homes import Seen, Standing
 from visualindex_operator.live import Live
 from visualindex_operator.serve_merge import OWNER
-from visualindex_operator.settings import Settings
 
 from .applications import foreign
 from .conftest import TOKEN
@@ -38,7 +37,7 @@ class Group:
         hours = itertools.count(step=3600)  # no answer is kept from one look to the next
         probes = FakeProbes()
         checks = DependencyChecks(self.kube, probes, lambda: float(next(hours)))
-        self.home = ExternalHome(self.kube, probes, checks, Settings(image="i:1", ray_version="2.60.0"))
+        self.home = ExternalHome(probes, checks)
         self.externals: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, **otherwise: Any) -> None:
