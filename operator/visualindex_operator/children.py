@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visualindex.credentials import ACCESS_KEY_VARIABLE, DSN_VARIABLE, SECRET_KEY_VARIABLE
 from visualindex.spec import Spec
 from visualindex_operator import names
 from visualindex_operator.pods import placement, pod_security, restricted
@@ -33,7 +34,7 @@ def credentials(
         "type": "Opaque",
         "data": dict(sorted(entries.items())),
     }
-    sealed = _owned(manifest, owners)
+    sealed = names.owned(manifest, owners)
     if added_at is not None:
         sealed["metadata"]["annotations"][names.ADDED_AT] = added_at
     return sealed
@@ -56,11 +57,11 @@ def network_policy(namespace: str, cluster: str, owners: Sequence[Mapping[str, A
     """Who reaches the pods: each other on any port, everybody the HTTP API, namespaced operators the dashboard."""
     own = {"podSelector": {"matchLabels": {names.CLUSTER_LABEL: cluster}}}
     operators = [
-        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app.kubernetes.io/name": name}}}
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {names.NAME_LABEL: name}}}
         for name in ("kuberay-operator", "visualindex-operator")
     ]
     dashboard = [names.DASHBOARD_PORT, names.SERVE_PORT, 52365]
-    return _owned(
+    return names.owned(
         {
             "apiVersion": "networking.k8s.io/v1",
             "kind": "NetworkPolicy",
@@ -86,7 +87,7 @@ def disruption_budget(
 
     An absolute number of pods that stay: the owner of the pods, a RayCluster, does not say how many there should be.
     """
-    return _owned(
+    return names.owned(
         {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
@@ -182,14 +183,14 @@ def _job(
             "template": {"metadata": {"labels": metadata["labels"]}, "spec": pod},
         },
     }
-    return _owned(manifest, [owner])
+    return names.owned(manifest, [owner])
 
 
 def _database_environment(spec: Spec) -> list[Manifest]:
     reference = spec.postgres.dsn_secret_ref
     if reference is None:
-        return [{"name": "VISUALINDEX_POSTGRES_DSN", "value": spec.postgres.dsn or ""}]
-    return [_from_secret("VISUALINDEX_POSTGRES_DSN", reference.name, reference.key)]
+        return [{"name": DSN_VARIABLE, "value": spec.postgres.dsn or ""}]
+    return [_from_secret(DSN_VARIABLE, reference.name, reference.key)]
 
 
 def _storage_environment(spec: Spec) -> list[Manifest]:
@@ -197,8 +198,8 @@ def _storage_environment(spec: Spec) -> list[Manifest]:
     if s3 is None or s3.credentials_secret_ref is None:
         return []
     return [
-        _from_secret("VISUALINDEX_S3_ACCESS_KEY", s3.credentials_secret_ref, "accessKey"),
-        _from_secret("VISUALINDEX_S3_SECRET_KEY", s3.credentials_secret_ref, "secretKey"),
+        _from_secret(ACCESS_KEY_VARIABLE, s3.credentials_secret_ref, "accessKey"),
+        _from_secret(SECRET_KEY_VARIABLE, s3.credentials_secret_ref, "secretKey"),
     ]
 
 
@@ -214,8 +215,3 @@ def _metadata(
     namespace: str, name: str, cluster: str, index: str | None = None, part: str | None = None
 ) -> Manifest:
     return {"name": name, "namespace": namespace, "labels": names.labels(cluster, index, part)}
-
-
-def _owned(manifest: Manifest, owners: Sequence[Mapping[str, Any]]) -> Manifest:
-    metadata = {**manifest["metadata"], "ownerReferences": [names.owner(owner) for owner in owners]}
-    return names.sealed({**manifest, "metadata": metadata})

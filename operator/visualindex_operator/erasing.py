@@ -83,5 +83,5 @@ def _serving(body: Object, spec: Spec, cluster: str, live: Live) -> str:
 
 
 def _too_late(body: Object, spec: Spec) -> bool:
-    asked = datetime.fromisoformat(body["metadata"]["deletionTimestamp"].replace("Z", "+00:00"))
+    asked = datetime.fromisoformat(body["metadata"]["deletionTimestamp"])
     return datetime.now(UTC) - asked > timedelta(seconds=spec.deletion_timeout_seconds) + _GRACE

@@ -22,16 +22,6 @@ logger = logging.getLogger(__name__)
 
 _OURS = {names.CLUSTER_LABEL: kopf.PRESENT}
 _SLOWEST_S = 60.0
-_CONDITIONS = (
-    "Ready",
-    "ServingReady",
-    "StorageReady",
-    "MetadataReady",
-    "Degraded",
-    "Paused",
-    "UpgradeBlocked",
-    "ReindexRequired",
-)
 
 
 @kopf.on.startup()
@@ -186,4 +176,4 @@ async def deleted(
     except KubeError as error:
         raise kopf.TemporaryError(str(error), delay=5) from error
     memo.reconciler.forget(*_place(body))
-    telemetry.forget(*_place(body), _CONDITIONS)
+    telemetry.forget(*_place(body))

@@ -122,7 +122,7 @@ class KubeRayHome:
         }
         name = names.credentials_secret(cluster)
         present = await self._checks.whole_secret(namespace, name, own=True) or {}
-        added_at = (present.get("metadata", {}).get("annotations") or {}).get(names.ADDED_AT)
+        added_at = _added_at(present)
         if not (prune and _longer_ago(added_at, _VERSION_KEPT)):
             entries = {**_versions(present.get("data") or {}, versions[0]), **entries}
         if not entries.keys() <= (present.get("data") or {}).keys():
@@ -138,9 +138,8 @@ class KubeRayHome:
 
         Serve stops a replica before it starts the successor: one that had to wait for its files would be missed.
         """
-        found = await self._kube.get("Secret", namespace, names.credentials_secret(cluster))
-        text = ((found or {}).get("metadata", {}).get("annotations") or {}).get(names.ADDED_AT)
-        return _longer_ago(text, _KUBELET_SYNC)
+        found = await self._checks.whole_secret(namespace, names.credentials_secret(cluster), own=True)
+        return _longer_ago(_added_at(found or {}), _KUBELET_SYNC)
 
     async def _ensure_budgets(
         self, namespace: str, cluster: str, action: Serve, owners: Sequence[Object], live: Live
@@ -210,6 +209,11 @@ def _versions(data: Mapping[str, str], indexes: Iterable[str]) -> dict[str, str]
     return {
         name: value for name, value in data.items() if name.startswith(starts) and name.count(".") == _DOTS
     }
+
+
+def _added_at(secret: Object) -> str | None:
+    found: str | None = (secret.get("metadata", {}).get("annotations") or {}).get(names.ADDED_AT)
+    return found
 
 
 def _longer_ago(text: str | None, age: timedelta) -> bool:

@@ -76,4 +76,4 @@ def _plain(value: Any) -> Any:
 
 
 def _time(text: str | None) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else datetime.now(UTC)
+    return datetime.fromisoformat(text) if text else datetime.now(UTC)

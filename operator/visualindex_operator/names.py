@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visualindex.spec.models import API_VERSION, KIND
@@ -89,3 +89,9 @@ def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
     metadata = manifest["metadata"]
     annotations = {**metadata.get("annotations", {}), DIGEST: digest(manifest)[:16]}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def owned(manifest: dict[str, Any], owners: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The manifest as a child of these resources, sealed."""
+    metadata = {**manifest["metadata"], "ownerReferences": [owner(resource) for resource in owners]}
+    return sealed({**manifest, "metadata": metadata})

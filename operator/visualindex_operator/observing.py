@@ -94,11 +94,16 @@ def job_state(job: Mapping[str, Any] | None) -> tuple[MigrationState, str]:
     status = job.get("status") or {}
     if status.get("succeeded"):
         return "done", ""
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == "Failed" and condition.get("status") == "True":
-            name = job["metadata"]["name"]
-            return "failed", f"{condition.get('message', 'the job failed')}; see kubectl logs job/{name}"
+    if (failure := job_failure(job)) is not None:
+        name = job["metadata"]["name"]
+        return "failed", f"{failure.get('message', 'the job failed')}; see kubectl logs job/{name}"
     return "running", ""
+
+
+def job_failure(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The condition that says a job has failed for good; None while it has not."""
+    conditions: list[Mapping[str, Any]] = (job.get("status") or {}).get("conditions") or []
+    return next((c for c in conditions if c.get("type") == "Failed" and c.get("status") == "True"), None)
 
 
 def _encoder(checked: Checked) -> EncoderStatus | None:

@@ -40,7 +40,6 @@ def ray_service(
             "namespace": namespace,
             "labels": names.labels(cluster),
             "annotations": {names.SHAPE: shape.identity()},
-            "ownerReferences": [names.owner(resource) for resource in owners],
         },
         "spec": {
             "excludeHeadPodFromServeSvc": True,
@@ -49,7 +48,7 @@ def ray_service(
             "rayClusterConfig": _cluster(cluster, shape, settings),
         },
     }
-    return names.sealed(manifest)
+    return names.owned(manifest, owners)
 
 
 def serve_config(

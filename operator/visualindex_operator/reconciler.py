@@ -23,7 +23,7 @@ from visualindex_operator.live import Live, Object
 from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, member
 from visualindex_operator.migrating import ensure_migration
-from visualindex_operator.observing import job_state, observe
+from visualindex_operator.observing import job_failure, job_state, observe
 from visualindex_operator.probes import Clock, Probes
 from visualindex_operator.settings import Settings
 
@@ -163,17 +163,10 @@ def status_document(status: Status) -> dict[str, Any]:
 
 
 def _failed_long_ago(job: Object) -> bool:
-    state, _ = job_state(job)
-    if state != "failed":
+    if job_state(job)[0] != "failed":
         return False
-    times = [
-        c.get("lastTransitionTime")
-        for c in job["status"].get("conditions") or []
-        if c.get("type") == "Failed"
-    ]
-    if not times or not times[0]:
-        return True
-    return datetime.now(UTC) - datetime.fromisoformat(times[0].replace("Z", "+00:00")) > _FAILED_JOB_KEPT
+    since = (job_failure(job) or {}).get("lastTransitionTime")
+    return not since or datetime.now(UTC) - datetime.fromisoformat(since) > _FAILED_JOB_KEPT
 
 
 def _place(body: Object) -> tuple[str, str]:

@@ -10,9 +10,10 @@ a new digest replaces every replica, also where only a replica count changed.)
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visualindex_operator.serve_environments import environment_values
 from visualindex_operator.serve_problems import NameTaken, NotRestatable
 from visualindex_operator.serve_state import DECLARATIVE, IMPERATIVE, ApplicationState, ServeState
 
@@ -121,22 +122,9 @@ def _restated(app: ApplicationState) -> dict[str, Any]:
     """The configuration of a foreign application, as it was deployed."""
     if app.deployed_app_config is None:
         raise NotRestatable(app.name, f"Ray does not tell its configuration (it is {app.status})")
-    if REDACTED in _environment_values(app.deployed_app_config):
+    if REDACTED in environment_values(app.deployed_app_config):
         raise NotRestatable(app.name, "Ray hides the values of its environment variables")
     return dict(app.deployed_app_config)
-
-
-def _environment_values(node: Any) -> Iterator[Any]:
-    """The values of all environment variables anywhere in a configuration."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "env_vars" and isinstance(value, Mapping):
-                yield from value.values()
-            else:
-                yield from _environment_values(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _environment_values(item)
 
 
 def _settings(state: ServeState) -> dict[str, Any]:

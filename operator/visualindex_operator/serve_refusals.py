@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from visualindex_operator.serve_environments import environment_values
+
 _QUOTED_INPUT = re.compile(r", input_value=.*?, input_type=\w+\]", re.DOTALL)
 _MOST = 500
 
@@ -28,14 +30,6 @@ def _without(secrets: Iterator[str], text: str) -> str:
     return text
 
 
-def _secrets(node: Any) -> Iterator[str]:
+def _secrets(config: Mapping[str, Any]) -> Iterator[str]:
     """Values of environment variables, except those too short to be one."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "env_vars" and isinstance(value, Mapping):
-                yield from (str(secret) for secret in value.values() if len(str(secret)) > 5)
-            else:
-                yield from _secrets(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _secrets(item)
+    return (text for value in environment_values(config) if len(text := str(value)) > 5)

@@ -1,6 +1,10 @@
 """What the operator tells Prometheus of itself."""
 
+from typing import get_args
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from visualindex.spec.status import ConditionType
 
 RECONCILES = Counter("visualindex_operator_reconciles_total", "Looks at a group, by outcome.", ["outcome"])
 RECONCILE_SECONDS = Histogram(
@@ -17,7 +21,7 @@ CONDITIONS = Gauge(
 ACTIONS = Counter("visualindex_operator_actions_total", "Planned actions that were carried out.", ["action"])
 
 
-def forget(namespace: str, index: str, types: tuple[str, ...]) -> None:
+def forget(namespace: str, index: str) -> None:
     """Drop the gauges of an index that is gone."""
-    for type_ in types:
+    for type_ in get_args(ConditionType):
         CONDITIONS.remove(namespace, index, type_)

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from tests.operator_builders.built import BUCKET, LONGEST_NAME, SETTINGS, Manifest, built, owner, spec
 
-from visualindex.planning.plan import as_resource
-from visualindex.planning.shape import cluster_shape
+from visualindex.planning.shape import as_resource, cluster_shape
 from visualindex_operator import children, names
 
 

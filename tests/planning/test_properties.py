@@ -17,8 +17,8 @@ from visualindex.planning.observations import (
     MemberObserved,
     Serving,
 )
-from visualindex.planning.plan import EndCluster, GroupPlan, Serve, StopServing, as_resource, dumped, plan
-from visualindex.planning.shape import cluster_shape
+from visualindex.planning.plan import EndCluster, GroupPlan, Serve, StopServing, dumped, plan
+from visualindex.planning.shape import as_resource, cluster_shape
 from visualindex.spec import Spec
 from visualindex.spec.status import Plan, Status
 

@@ -7,8 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.planning.world import spec
 
-from visualindex.planning.plan import as_resource
-from visualindex.planning.shape import ClusterShape, Group, cluster_shape, replica_count, resolved
+from visualindex.planning.shape import (
+    ClusterShape,
+    Group,
+    as_resource,
+    cluster_shape,
+    replica_count,
+    resolved,
+)
 
 GIB = 1024**3
 

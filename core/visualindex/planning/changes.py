@@ -6,10 +6,9 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from visualindex.planning.shape import ClusterShape, cluster_shape
-from visualindex.spec import Spec, VisualIndex
-from visualindex.spec.models import ObjectMeta
-from visualindex.spec.quantities import format_bytes, parse_bytes
+from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape
+from visualindex.spec import Spec
+from visualindex.spec.quantities import format_bytes, format_cpus, parse_bytes, parse_cpus
 from visualindex.spec.status import ChangeKind, Footprint, Plan
 
 _ENCODER_IDENTITY = ("family", "model", "checkpoint", "dimension", "projection")
@@ -94,12 +93,11 @@ def sum_of(one: Footprint, other: Footprint) -> Footprint:
 
 
 def _combined(one: Footprint, other: Footprint, combine: Callable[[int, int], int]) -> Footprint:
-    millis = combine(_millis(one.cpus), _millis(other.cpus))
     return Footprint(
         pods=combine(one.pods, other.pods),
         replicas=combine(one.replicas, other.replicas),
-        cpus=f"{millis}m" if millis % 1000 else str(millis // 1000),
-        memory=format_bytes(combine(_bytes(one.memory), _bytes(other.memory))),
+        cpus=format_cpus(combine(parse_cpus(one.cpus), parse_cpus(other.cpus))),
+        memory=format_bytes(combine(parse_bytes(one.memory), parse_bytes(other.memory))),
         gpus=combine(one.gpus, other.gpus),
     )
 
@@ -119,10 +117,7 @@ def _consequences(kind: ChangeKind, wanted: Spec, images: int | None) -> Iterato
 
 
 def _shape(spec: Spec, name: str) -> ClusterShape:
-    resource = VisualIndex(
-        api_version="visualindex.dev/v1alpha1", kind="VisualIndex", metadata=ObjectMeta(name=name), spec=spec
-    )
-    return cluster_shape([resource])
+    return cluster_shape([as_resource(name, spec)])
 
 
 def _plain(spec: Spec) -> dict[str, Any]:
@@ -157,11 +152,3 @@ def _shortened(lines: list[str]) -> list[str]:
 def _identifier(applied: Spec, wanted: Spec) -> str:
     text = json.dumps([_plain(applied), _plain(wanted)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _millis(cpus: str) -> int:
-    return int(cpus[:-1]) if cpus.endswith("m") else int(cpus) * 1000
-
-
-def _bytes(memory: str) -> int:
-    return int(parse_bytes(memory))

@@ -21,9 +21,9 @@ from visualindex.planning.changes import (
 )
 from visualindex.planning.conditions import Reason, condition
 from visualindex.planning.observations import Dependencies, GroupObserved, Member, MemberObserved
-from visualindex.planning.shape import ClusterShape, cluster_shape
+from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape
 from visualindex.spec import Spec, VisualIndex
-from visualindex.spec.models import ObjectMeta, RaySpec
+from visualindex.spec.models import RaySpec
 from visualindex.spec.status import Condition, Endpoints, Plan, Status
 
 
@@ -123,13 +123,6 @@ def plan(members: Sequence[Member], observed: GroupObserved, *, cluster: str, no
 def route_prefix(name: str, cluster: str) -> str:
     """Where an index answers: at the root of the cluster that has its name, else under its own name."""
     return "/" if name == cluster else f"/{name}"
-
-
-def as_resource(name: str, spec: Spec) -> VisualIndex:
-    """The resource of that name."""
-    return VisualIndex(
-        api_version="visualindex.dev/v1alpha1", kind="VisualIndex", metadata=ObjectMeta(name=name), spec=spec
-    )
 
 
 def applied_spec(status: Status) -> Spec | None:

@@ -26,8 +26,8 @@ from visualindex.footprint import (
 )
 from visualindex.serve_config import ROLES, serve_environment
 from visualindex.spec import Spec, VisualIndex
-from visualindex.spec.models import PodSpec, RaySpec
-from visualindex.spec.quantities import format_bytes
+from visualindex.spec.models import ObjectMeta, PodSpec, RaySpec
+from visualindex.spec.quantities import format_bytes, format_cpus, parse_cpus
 from visualindex.spec.status import Footprint
 
 MIB = 1024**2
@@ -95,10 +95,17 @@ class ClusterShape:
         return Footprint(
             pods=sum(group.replicas for group in pods),
             replicas=sum(replica_count(spec) for spec in specs),
-            cpus=_cpus(millis),
+            cpus=format_cpus(millis),
             memory=format_bytes(memory),
             gpus=self.gpus,
         )
+
+
+def as_resource(name: str, spec: Spec) -> VisualIndex:
+    """The resource of that name."""
+    return VisualIndex(
+        api_version="visualindex.dev/v1alpha1", kind="VisualIndex", metadata=ObjectMeta(name=name), spec=spec
+    )
 
 
 def cluster_shape(members: Sequence[VisualIndex]) -> ClusterShape:
@@ -240,17 +247,9 @@ def _least(specs: Sequence[Spec]) -> int:
 def _sized(group: Group) -> Group:
     """The group with the sizes that the spec states for its pods in place of the derived ones."""
     pod = group.pod
-    millis = _millis(pod.cpu) if pod.cpu is not None else group.cpu_millis
+    millis = parse_cpus(pod.cpu) if pod.cpu is not None else group.cpu_millis
     whole = math.ceil(group.memory / _MEMORY_STEP) * _MEMORY_STEP
     return replace(group, cpu_millis=millis, memory=pod.memory or whole)
-
-
-def _millis(cpu: str) -> int:
-    return int(cpu[:-1]) if cpu.endswith("m") else round(float(cpu) * 1000)
-
-
-def _cpus(millis: int) -> str:
-    return str(millis // 1000) if millis % 1000 == 0 else f"{millis}m"
 
 
 def _lasting(group: Group) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Byte sizes as Kubernetes writes them: `512Mi`, `2Gi`, `1G`, or a plain number of bytes."""
+"""Quantities as Kubernetes writes them: byte sizes (`512Mi`, `2Gi`, `1G`, or a plain number) and CPUs (`2`, `500m`)."""
 
 import re
 from decimal import Decimal
@@ -34,6 +34,16 @@ def format_bytes(count: int) -> str:
         if count and count % factor == 0:
             return f"{count // factor}{suffix}"
     return str(count)
+
+
+def parse_cpus(text: str) -> int:
+    """Thousandths of a CPU of a quantity such as `2`, `0.5` or `500m`."""
+    return int(text[:-1]) if text.endswith("m") else round(float(text) * 1000)
+
+
+def format_cpus(millis: int) -> str:
+    """The quantity of `millis` thousandths of a CPU: 2000 is `2`, 500 is `500m`."""
+    return f"{millis}m" if millis % 1000 else str(millis // 1000)
 
 
 def _whole_bytes(text: str, size: Decimal) -> int:
