@@ -25,6 +25,7 @@ from visualindex.serve_config import ENCODER, index_application
 from visualindex.spec import Spec, VisualIndex
 from visualindex_serving import openapi, pages, problems
 from visualindex_serving.access import Authenticator
+from visualindex_serving.active_generations import ActiveGenerations
 from visualindex_serving.admission import Admission
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.cores import cores
@@ -46,7 +47,16 @@ from visualindex_serving.observed import Observed
 from visualindex_serving.origins import Origins
 from visualindex_serving.patience import once_there
 from visualindex_serving.records import Records
-from visualindex_serving.routes import batches, health, images, internal, metrics, searching, thumbnails
+from visualindex_serving.routes import (
+    batches,
+    generations,
+    health,
+    images,
+    internal,
+    metrics,
+    searching,
+    thumbnails,
+)
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
 from visualindex_serving.shard_directory import ShardDirectory
@@ -113,7 +123,7 @@ def create_app(
         redoc_url=None,
     )
     problems.install(app)
-    for module in (searching, batches, images, thumbnails, internal, health, metrics):
+    for module in (searching, batches, images, thumbnails, internal, generations, health, metrics):
         app.include_router(module.router)
     openapi.install(app, _BODIES)
     pages.install(app)
@@ -169,7 +179,12 @@ async def open_service(
     stack.push_async_callback(log.close)
     secret = await catalog.service_secret(secrets.token_bytes)
     connect = connect or await _open_directory(catalog, secret, stack)
-    indexes = {r.name: await _open_index(r, runtime, catalog, connect, stack) for r in resources}
+    active = ActiveGenerations(catalog.active_generations, [r.name for r in resources])
+    await once_there("the database", active.start)
+    stack.push_async_callback(active.close)
+    indexes = {
+        r.name: await _open_index(r, runtime, catalog, active, connect, stack) for r in resources
+    }
     maintenance = Maintenance(catalog, list(indexes.values()))
     maintenance.start()
     stack.push_async_callback(maintenance.close)
@@ -184,7 +199,12 @@ async def _open_directory(catalog: Catalog, secret: bytes, stack: AsyncExitStack
 
 
 async def _open_index(
-    resource: VisualIndex, runtime: Runtime, catalog: Catalog, connect: ConnectShard, stack: AsyncExitStack
+    resource: VisualIndex,
+    runtime: Runtime,
+    catalog: Catalog,
+    active: ActiveGenerations,
+    connect: ConnectShard,
+    stack: AsyncExitStack,
 ) -> IndexService:
     spec = resource.spec
     about, encode = await _open_encoder(resource, runtime)
@@ -209,6 +229,7 @@ async def _open_index(
         dimension=about.dimension,
         open_access=runtime.open_access(resource),
         catalog=catalog,
+        generations=active,
         store=store,
         fetcher=fetcher,
         vision=Vision(pool, about.input, encode),

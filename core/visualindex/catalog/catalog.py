@@ -6,6 +6,7 @@ from visualindex.catalog.changes import ChangeFollower
 from visualindex.catalog.connections import Connections
 from visualindex.catalog.erasures import Erasures
 from visualindex.catalog.facts import Facts
+from visualindex.catalog.generations import Generations
 from visualindex.catalog.idempotency import IdempotencyKeys
 from visualindex.catalog.images import Images
 from visualindex.catalog.index_erasure import IndexErasure
@@ -23,6 +24,7 @@ class Catalog(
     Images,
     Erasures,
     Replicas,
+    Generations,
     Keys,
     ManagedKeys,
     SearchLogs,

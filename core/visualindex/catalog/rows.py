@@ -47,6 +47,18 @@ class Rows:
         """The ids as UUIDs."""
         return uuids(self.ids.tobytes())
 
+    def chosen(self, places: npt.NDArray[np.int64]) -> Self:
+        """Some of the rows, in the order of `places`."""
+        at = places.tolist()
+        return type(self)(
+            ids=self.ids[places],
+            vectors=self.vectors[places],
+            versions=self.versions[places],
+            categories=[self.categories[place] for place in at],
+            keys=[self.keys[place] for place in at],
+            metadata=[self.metadata[place] for place in at],
+        )
+
     @classmethod
     def empty(cls, dimension: int) -> Self:
         """No rows."""

@@ -162,6 +162,12 @@ class IndexSpec(SpecModel):
         "stored but not found until a tenth of the shard is deleted or the budget raised (metric "
         "`visualindex_shard_full`).",
     )
+    keep_generations: int = Field(
+        default=2,
+        ge=1,
+        le=32,
+        description="Generations that stay loaded, the active one among them: the others can be rolled back to at once.",
+    )
     poll_interval_ms: int = Field(
         default=100,
         ge=10,
@@ -486,6 +492,12 @@ class Spec(SpecModel):
     access: AccessSpec = Field(default=AccessSpec(), description="Access control.")
     search_log: SearchLogSpec = Field(default=SearchLogSpec(), description="Search logging.")
     ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
+    generation: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{16}$",
+        description="Pins this generation: it is activated, and the API refuses to activate or roll back to another one. "
+        "Without it, applying the spec again never changes what is served.",
+    )
     suspend: bool = Field(
         default=False,
         description="On Kubernetes: end everything that runs and keep all data, until this is false again.",
