@@ -311,11 +311,7 @@ def part(rows: Upserts, chosen: slice) -> Upserts:
 
 def upserts(rows: Rows) -> Upserts:
     """The catalog's rows as the index takes them."""
-    attributes = [
-        {"category": category, "key": key, "metadata": metadata}
-        for category, key, metadata in zip(rows.categories, rows.keys, rows.metadata, strict=True)
-    ]
-    return Upserts(rows.ids, rows.vectors, attributes, rows.versions)
+    return Upserts(rows.ids, rows.vectors, rows.attributes(), rows.versions)
 
 
 def deletes(image_ids: list[uuid.UUID]) -> Deletes | None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from visualindex.ann import codes as half
 from visualindex.ann.base import Base
 from visualindex.ann.codes import Codes, Mask
+from visualindex.ann.families import Effort
 from visualindex.ann.graph import Graph
 from visualindex.ann.planning import Passing, Way, passing, way
 from visualindex.ann.state import State
@@ -101,8 +102,9 @@ def _plan(part: str, chosen: Way, rows: int, passed: Passing) -> PartPlan:
 def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way) -> Scored:
     segment = base.segment
     if chosen in (Way.INDEX, Way.FILTERED_INDEX):
-        assert segment.ann is not None and segment.effort is not None  # noqa: S101 - the way says so
-        scores, rows = segment.ann.search(queries, k, passed.mask, segment.effort)
+        assert segment.ann is not None  # noqa: S101 - the way says so
+        effort = segment.ann.effort or Effort()
+        scores, rows = segment.ann.search(queries, k, passed.mask, effort)
         asked, places = np.nonzero(rows >= 0)
         return asked, rows[asked, places], scores[asked, places]
     return _exact(segment.codes, queries, k, passed)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from visualindex.ann.attribute_columns import AttributeColumns, Attributes
 from visualindex.ann.codes import Codes, Mask
-from visualindex.ann.families import Ann, Effort, open_ann
+from visualindex.ann.families import Ann, open_ann
 from visualindex.errors import ProblemError, ProblemType
 
 IDS, VERSIONS, BUCKETS, SORTED_KEYS, BY_ID = (
@@ -44,8 +44,6 @@ class Segment:
     """What filters read."""
     ann: Ann | None = None
     """The approximate index over the codes; without one the rows are scanned."""
-    effort: Effort | None = None
-    """How the approximate index is searched to reach the recall that was asked for."""
 
     @property
     def rows(self) -> int:
@@ -107,7 +105,7 @@ def write_segment(
 
 
 def open_segment(directory: Path, dimension: int) -> Segment:
-    """The segment whose files lie in `directory`, mapped; nothing is copied.
+    """The segment whose files lie in `directory`, mapped; nothing is copied. Their checksums were compared before.
 
     Raises `ProblemError(INTERNAL)` naming the file whose size or content does not fit the others.
     """
@@ -122,7 +120,7 @@ def open_segment(directory: Path, dimension: int) -> Segment:
         by_id=_rows(directory / BY_ID, rows),
         codes=codes,
         attributes=AttributeColumns.open(directory / ATTRIBUTES, rows),
-        ann=open_ann(directory, codes),
+        ann=open_ann(directory, codes, verified=True),
     )
 
 

@@ -47,6 +47,13 @@ class Rows:
         """The ids as UUIDs."""
         return uuids(self.ids.tobytes())
 
+    def attributes(self) -> list[dict[str, Any]]:
+        """What filters read of each image."""
+        columns = zip(self.categories, self.keys, self.metadata, strict=True)
+        return [
+            {"category": category, "key": key, "metadata": metadata} for category, key, metadata in columns
+        ]
+
     def chosen(self, places: npt.NDArray[np.int64]) -> Self:
         """Some of the rows, in the order of `places`."""
         at = places.tolist()
