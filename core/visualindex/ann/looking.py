@@ -11,8 +11,8 @@ from visualindex.ann.asking import MAX_FACET_VALUES, Ask, Grouping, Looked, Sort
 from visualindex.ann.attribute_columns import Attributes
 from visualindex.ann.attributes import Key
 from visualindex.ann.hits import Hits, rank
-from visualindex.ann.planning import Passing
-from visualindex.ann.searching import Candidates, PartPlan, Settings, Way, search_state, selected
+from visualindex.ann.planning import Passing, Way
+from visualindex.ann.searching import Candidates, PartPlan, Settings, search_state, selected
 from visualindex.ann.state import State
 
 _WIDEN = 4
