@@ -193,7 +193,8 @@ _ENCODER = {
 _SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
 _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
-    "index": {"shards"},
+    "index": _SHARD | {"keep_generations", "fold"},
+    "generation": True,
     "gateway": {"max_concurrent_requests", "decode_workers"},
     "postgres": {"max_connections"},
     "storage": {

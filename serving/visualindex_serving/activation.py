@@ -16,7 +16,9 @@ logger = logging.getLogger(__name__)
 _LOOK_S = 0.1
 
 
-async def activate(catalog: Catalog, index: str, generation: str, shards: int, wait_s: float) -> GenerationRecord:
+async def activate(
+    catalog: Catalog, index: str, generation: str, shards: int, wait_s: float
+) -> GenerationRecord:
     """Prepare and activate, waiting at most `wait_s` seconds for the shards; the record tells how far it got.
 
     Raises ProblemError NOT_FOUND, or CONFLICT for a generation that has ended or that the shards cannot load.

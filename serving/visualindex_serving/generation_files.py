@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from visualindex.ann import Segment, open_segment
 from visualindex.catalog import GenerationRecord
-from visualindex.generations import Lease, Manifest, NodeCache
+from visualindex.generations import Lease, NodeCache, read_manifest
 from visualindex.objectstore import ObjectStore
 from visualindex_serving.progress_log import Progress
 
@@ -20,7 +20,7 @@ class GenerationFiles:
 
     async def open(self, record: GenerationRecord, buckets: range) -> Sequence[Segment]:
         """Every segment with rows of `buckets`, mapped. Raises ProblemError naming the file that cannot be had."""
-        manifest = Manifest.from_json(record.manifest)
+        manifest = await read_manifest(self._store, record.index, record.generation)
         segments = []
         for shard, files in enumerate(manifest.shards):
             if files.buckets.stop <= buckets.start or buckets.stop <= files.buckets.start:

@@ -9,6 +9,7 @@ from visualindex.errors import ProblemError
 from visualindex.generations import retire
 from visualindex_serving.activation import advance, hold_pinned
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
+from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Maintenance:
 
     def start(self) -> None:
         """Begin in the background."""
-        steps = (self._erase, self._forget, self._trim, self._prune, self._retire)
+        steps = (self._erase, self._forget, self._trim, self._prune, self._retire, self._fold)
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
             asyncio.create_task(self._run(_ADVANCE_S, self._advance), name="activations"),
@@ -76,6 +77,7 @@ class Maintenance:
 
     async def _prune(self) -> None:
         for name, index in self._indexes.items():
+            await self._catalog.prune_jobs(name)
             await self._catalog.prune_search_logs(name, index.resource.spec.search_log.retention_days)
         await self._catalog.prune_idempotency()
 
@@ -93,3 +95,7 @@ class Maintenance:
             for generation in old:
                 await retire(index.store, name, generation, kept)
                 await self._catalog.forget_generation(name, generation)
+
+    async def _fold(self) -> None:
+        for index in self._indexes.values():
+            await fold_if_due(self._catalog, index.resource)

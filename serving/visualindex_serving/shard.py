@@ -129,7 +129,7 @@ class ShardReplica:
             if active is None:
                 raise
             self._note_problem(active.generation, problem)
-            logger.error("generation %s is served from the catalog's rows instead", active.generation)  # noqa: TRY400
+            logger.error("generation %s is served from the catalog's rows instead", active.generation)
             await self._load(active.generation, None)
 
     async def _load(self, name: str, record: GenerationRecord | None) -> None:
@@ -259,6 +259,7 @@ class ShardReplica:
                     address=self._address,
                     shards=self._shards,
                     generations=self._views.keys(),
+                    fresh_rows=view.index.fresh,
                     problem=self._problem,
                 )
             except (ProblemError, LogTrimmed) as exc:

@@ -16,8 +16,8 @@ from visualindex.ann import Base, Deletes, ShardIndex, Upserts
 from visualindex.catalog import ChangeFollower, Changes, LogTrimmed, Position, Rows, Token
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
-from visualindex_serving.reconciling import Reconciled
 from visualindex_serving.messages import ShardQuery
+from visualindex_serving.reconciling import Reconciled
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -211,9 +211,7 @@ def _pool(state: State, found: Sequence[Passing]) -> Candidates:
     )
     joined = np.concatenate(rows)
     part = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
-    return Candidates(
-        np.zeros(len(joined), np.int64), part, joined, np.zeros(len(joined), np.float32), plans
-    )
+    return Candidates(np.zeros(len(joined), np.int64), part, joined, np.zeros(len(joined), np.float32), plans)
 
 
 def _rows(passed: Passing, size: int) -> NDArray[np.int64]:

@@ -125,7 +125,7 @@ def open_segment(directory: Path, dimension: int) -> Segment:
 
 
 def _rows(path: Path, rows: int) -> NDArray[np.int32]:
-    by_id = _mapped(path, np.dtype("<i4"), (), rows)
+    by_id: NDArray[np.int32] = _mapped(path, np.dtype("<i4"), (), rows)
     if rows and (int(by_id.min()) < 0 or int(by_id.max()) >= rows):
         raise damaged(path, f"it names rows outside of 0 … {rows - 1}")
     return by_id
@@ -155,4 +155,3 @@ def damaged(path: Path, why: str) -> ProblemError:
     """The problem of a file of a generation that cannot be used."""
     detail = f"{path} cannot be used: {why}; remove it, and it is fetched again from the object store"
     return ProblemError(ProblemType.INTERNAL, detail)
-

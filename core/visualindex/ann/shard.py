@@ -98,6 +98,11 @@ class ShardIndex:
         return self._state.images
 
     @property
+    def fresh(self) -> int:
+        """Images that can be found and are in no base."""
+        return self._state.live
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes held: arrays exactly, Python objects estimated. While a graph is built, its copy comes on top."""
         return self._state.memory_bytes + ROW_OBJECT_BYTES * len(self._removed)

@@ -21,8 +21,8 @@ class State:
     """The segments of a generation, and the fresh rows that came since, in their order: first those the graph covers,
     then the tail that is scanned. An image is wanted in one place at most.
 
-    The arrays of fresh rows may be longer than `rows`: a writer appends behind, where no reader of this state looks. `row_of` is
-    the writer's and shared by successive states; a reader asks it only under the lock that publishes.
+    The arrays of fresh rows may be longer than `rows`: a writer appends behind, where no reader of this state looks.
+    `row_of` is the writer's and shared by successive states.
     """
 
     rows: int

@@ -206,7 +206,8 @@ class SearchResponse(BaseModel):
         default_factory=list, description="The shards that did not answer, when it is not complete."
     )
     facets: dict[str, list[FacetCount]] | None = Field(
-        default=None, description="Field → its values with the number of matching images, most frequent first."
+        default=None,
+        description="Field → its values with the number of matching images, most frequent first.",
     )
     degraded: list[str] = Field(
         default_factory=list,

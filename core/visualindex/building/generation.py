@@ -16,7 +16,7 @@ import orjson
 from visualindex import __version__
 from visualindex.building.segments import FLAT, SegmentBuilt, build_segment
 from visualindex.building.spool import Spool
-from visualindex.catalog import Catalog, Position, Rows
+from visualindex.catalog import Catalog, Fence, Position, Rows
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations import FORMAT, Manifest, publish
 from visualindex.identity import buckets_of_shard
@@ -50,18 +50,19 @@ async def build_generation(
     say: Say = lambda *_: None,
     wanted: Callable[[], bool] = lambda: True,
     threads: int = 1,
+    fence: Fence | None = None,
 ) -> Built:
     """Build a generation of everything the catalog has of an index now, in the folder `scratch`, which is emptied.
 
     Raises ProblemError: INDEX_NOT_FOUND, UNAVAILABLE or STORAGE_FULL; `visualindex.ann.graph.Abandoned` soon after
-    `wanted` turns false. A build that breaks off leaves the index as it was.
+    `wanted` turns false. A build that breaks off leaves the index as it was, and so does one whose `fence` is no longer
+    valid (CONFLICT).
     """
     record = await catalog.get_index(resource.name)
     if record is None:
         raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"there is no index {resource.name}: create it first")
-    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        scratch.mkdir(parents=True)
+        await asyncio.to_thread(_emptied, scratch)
         work = _Work(catalog, resource, record.fingerprint, record.dimension, scratch, say, wanted, threads)
         await work.segments()
         say("publishing", 0, 1)
@@ -73,6 +74,7 @@ async def build_generation(
             record.fingerprint,
             orjson.loads(manifest.to_json()),
             work.watermark,
+            fence=fence,
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -83,6 +85,11 @@ async def build_generation(
         manifest.recall["recall"],
         manifest.recall["met"],
     )
+
+
+def _emptied(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 class _Work:
@@ -183,9 +190,7 @@ def recall_of(built: list[SegmentBuilt]) -> dict[str, Any]:
     """What was measured, of all shards together and of each."""
     shards = [_shard_recall(one) for one in built]
     rows = [one.rows for one in built]
-    recall = (
-        statistics.fmean([one["recall"] for one in shards], weights=rows) if sum(rows) else 1.0
-    )
+    recall = statistics.fmean([one["recall"] for one in shards], weights=rows) if sum(rows) else 1.0
     return {
         "k": 10,
         "recall": round(recall, 6),

@@ -9,6 +9,7 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
+from visualindex.catalog.jobs import Fence, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
@@ -37,6 +38,7 @@ __all__ = [
     "EmbeddedPostgres",
     "ErasedRows",
     "Feedback",
+    "Fence",
     "GenerationRecord",
     "HoldingBackend",
     "HoldingReplica",
@@ -44,6 +46,7 @@ __all__ = [
     "ImageRecord",
     "ImageWrite",
     "IndexRecord",
+    "JobRecord",
     "KeyChanges",
     "KeyRecord",
     "Listening",

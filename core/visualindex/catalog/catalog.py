@@ -11,6 +11,7 @@ from visualindex.catalog.idempotency import IdempotencyKeys
 from visualindex.catalog.images import Images
 from visualindex.catalog.index_erasure import IndexErasure
 from visualindex.catalog.indexes import Indexes
+from visualindex.catalog.jobs import Jobs
 from visualindex.catalog.keys import Keys
 from visualindex.catalog.managed_keys import ManagedKeys
 from visualindex.catalog.migrate import check_connection, stamp_if_restored
@@ -25,6 +26,7 @@ class Catalog(
     Erasures,
     Replicas,
     Generations,
+    Jobs,
     Keys,
     ManagedKeys,
     SearchLogs,

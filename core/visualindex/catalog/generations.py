@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
+from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.catalog.positions import Position
 from visualindex.errors import ProblemError, ProblemType
 
@@ -53,10 +54,13 @@ class Generations:
         fingerprint: str,
         manifest: Mapping[str, Any],
         watermark: Position,
+        *,
+        fence: Fence | None = None,
     ) -> None:
         """Notes a generation that is in the object store. One that is there already stays as it is, unless it ended.
 
-        Raises ProblemError UNAVAILABLE when the database was restored since the watermark was read: build again.
+        A job shows its `fence`: ProblemError CONFLICT when it is no longer the caller's. Raises ProblemError UNAVAILABLE
+        when the database was restored since the watermark was read: build again.
         """
         query = """INSERT INTO generations (index_name, generation, state, fingerprint, manifest, watermark)
             VALUES (%s, %s, 'ready', %s, %s, %s::text::pg_snapshot)
@@ -68,6 +72,7 @@ class Generations:
             if watermark.epoch != transaction.epoch:
                 detail = f"the database was restored while generation {generation} was built: build it again"
                 raise ProblemError(ProblemType.UNAVAILABLE, detail)
+            await check_fence(transaction.connection, fence)
             document = Jsonb(dict(manifest))
             await run(
                 transaction.connection,
@@ -112,10 +117,12 @@ class Generations:
 
     async def active_generations(self, indexes: Collection[str]) -> dict[str, str]:
         """The active generation of each index that has one."""
-        query = "SELECT index_name, generation FROM generations WHERE index_name = ANY(%s) AND state = 'active'"
+        query = (
+            "SELECT index_name, generation FROM generations WHERE index_name = ANY(%s) AND state = 'active'"
+        )
 
         async def work(connection: Connection) -> dict[str, str]:
-            return {index: generation for index, generation in await rows(connection, query, list(indexes))}
+            return dict(await rows(connection, query, list(indexes)))
 
         return await self.connections.read(work)
 
@@ -242,7 +249,7 @@ async def _locked(connection: Connection, index: str) -> dict[str, State]:
     """The states of an index's generations; whoever changes them takes turns."""
     await one(connection, "SELECT index_name FROM indexes WHERE index_name = %s FOR UPDATE", index)
     query = "SELECT generation, state FROM generations WHERE index_name = %s"
-    return {generation: state for generation, state in await rows(connection, query, index)}
+    return dict(await rows(connection, query, index))
 
 
 def _present(index: str, generation: str, states: Mapping[str, State]) -> State:
@@ -255,9 +262,7 @@ def _present(index: str, generation: str, states: Mapping[str, State]) -> State:
 
 
 async def _set(connection: Connection, index: str, generation: str, state: State) -> None:
-    query = (
-        "UPDATE generations SET state = %s, problem = NULL WHERE index_name = %s AND generation = %s"
-    )
+    query = "UPDATE generations SET state = %s, problem = NULL WHERE index_name = %s AND generation = %s"
     await run(connection, query, state, index, generation)
 
 

@@ -99,6 +99,9 @@ class ReplicaLoad:
     shards: int | None
     replica: str
     generations: frozenset[str]
+    rows: int
+    fresh: int
+    """Rows, of these, that no generation holds."""
     problem: str | None
 
 
@@ -120,21 +123,24 @@ class Replicas:
         address: str | None = None,
         shards: int | None = None,
         generations: Collection[str] = (),
+        fresh_rows: int = 0,
         problem: str | None = None,
     ) -> None:
         """Notes what the replica has applied and keeps its place in the log for `lease_s` seconds.
 
         A replica that is `loading` holds its place without counting as one that has applied anything. Gateways reach it
-        at `address`, `host:port`, with searches of `generations`. Raises LogTrimmed when the position is from before a restore.
+        at `address`, `host:port`, with searches of `generations`. Raises LogTrimmed when the position is from before a
+        restore.
         """
         query = """INSERT INTO replicas
-                (index_name, shard, replica, position, row_count, loading, address, shards, generations, problem,
-                lease_until)
-            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, %s, %s::text[], %s,
+                (index_name, shard, replica, position, row_count, loading, address, shards, generations,
+                fresh_rows, problem, lease_until)
+            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, %s, %s::text[], %s, %s,
                 clock_timestamp() + make_interval(secs => %s))
             ON CONFLICT (index_name, shard, replica) DO UPDATE SET position = excluded.position,
                 row_count = excluded.row_count, loading = excluded.loading, address = excluded.address,
-                shards = excluded.shards, generations = excluded.generations, problem = excluded.problem,
+                shards = excluded.shards, generations = excluded.generations,
+                fresh_rows = excluded.fresh_rows, problem = excluded.problem,
                 lease_until = excluded.lease_until, updated_at = now()"""
 
         async def work(transaction: Transaction) -> None:
@@ -154,6 +160,7 @@ class Replicas:
                 address,
                 shards,
                 sorted(generations),
+                fresh_rows,
                 problem,
                 lease_s,
             )
@@ -184,18 +191,24 @@ class Replicas:
 
         async def work(connection: Connection) -> list[ReplicaAddress]:
             found = await rows(connection, query, list(indexes))
-            return [ReplicaAddress(*row[:4], frozenset(row[4])) for row in found]
+            return [
+                ReplicaAddress(name, shard, shards, address, frozenset(loaded))
+                for name, shard, shards, address, loaded in found
+            ]
 
         return await self.connections.read(work)
 
     async def replica_loads(self, index: str) -> list[ReplicaLoad]:
         """What the loaded replicas with a live lease have loaded."""
-        query = """SELECT shard, shards, replica, generations, problem FROM replicas
+        query = """SELECT shard, shards, replica, generations, row_count, fresh_rows, problem FROM replicas
             WHERE index_name = %s AND lease_until > now() AND NOT loading"""
 
         async def work(connection: Connection) -> list[ReplicaLoad]:
             found = await rows(connection, query, index)
-            return [ReplicaLoad(*row[:3], frozenset(row[3]), row[4]) for row in found]
+            return [
+                ReplicaLoad(shard, shards, replica, frozenset(loaded), *rest)
+                for shard, shards, replica, loaded, *rest in found
+            ]
 
         return await self.connections.read(work)
 

@@ -168,6 +168,11 @@ class IndexSpec(SpecModel):
         le=32,
         description="Generations that stay loaded, the active one among them: the others can be rolled back to at once.",
     )
+    fold: Literal["auto", "never"] = Field(
+        default="auto",
+        description="`auto`: when a shard holds more fresh rows than `flatBelow`, and a fifth of its rows are fresh, a new "
+        "generation that takes them in is built and activated. `never`: generations are made on demand only.",
+    )
     poll_interval_ms: int = Field(
         default=100,
         ge=10,

@@ -14,4 +14,5 @@ CREATE UNIQUE INDEX generations_active ON generations (index_name) WHERE state =
 ALTER TABLE replicas
     ADD COLUMN shards int,
     ADD COLUMN generations text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN fresh_rows bigint NOT NULL DEFAULT 0,
     ADD COLUMN problem text;
