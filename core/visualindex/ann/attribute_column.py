@@ -3,16 +3,17 @@
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.attribute_file import ColumnArrays
-from visualindex.ann.attribute_trees import Leaf
 from visualindex.ann.attributes import Key, row_numbers
 from visualindex.ann.codes import Mask
-from visualindex.filters import Eq, Exists, In, Prefix, Range, Scalar
+from visualindex.ann.instants import Instants, instants_of, within
+from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
 
 Runs: TypeAlias = NDArray[np.int64]
 """A set of codes as ascending, disjoint half-open ranges, int64 [r, 2]."""
@@ -46,6 +47,13 @@ class Column:
                 return self._within(leaf)
             case Prefix(prefix=prefix):
                 return _runs([self._starting_with(prefix.encode("utf-8", "surrogatepass"))])
+            case Within(spans=spans):
+                return _runs_of(within(self.instants, spans))
+
+    @cached_property
+    def instants(self) -> Instants:
+        """The values as points in time, int64 [v]: read once, when a time is first asked for."""
+        return instants_of(self.key(code) for code in range(self.values))
 
     def entries(self, runs: Runs) -> int:
         """How many pairs of a row and a value have these codes."""
@@ -210,6 +218,12 @@ def _runs(ranges: Iterable[tuple[int, int]]) -> Runs:
         else:
             found.append([start, stop])
     return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _runs_of(among: Mask) -> Runs:
+    """The codes that are marked, bool [v]."""
+    edges = np.flatnonzero(np.diff(among, prepend=False, append=False))
+    return edges.reshape(-1, 2).astype(np.int64)
 
 
 def _inside(runs: Runs, codes: NDArray[np.int32]) -> Mask:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from visualindex.ann.attribute_column import Column, Runs, arrays_of
 from visualindex.ann.attribute_file import ColumnFile, assemble, naming, open_columns, write_columns
-from visualindex.ann.attribute_trees import Leaf, TreeEvaluator
+from visualindex.ann.attribute_trees import TreeEvaluator
 from visualindex.ann.attributes import Fields, Key
 from visualindex.ann.codes import Mask
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import Filter
+from visualindex.filters import Filter, Leaf
 
 
 class Attributes(Protocol):

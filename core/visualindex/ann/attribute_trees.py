@@ -1,16 +1,12 @@
 """And, or and not over comparisons: the part of evaluating a filter that does not depend on how values are stored."""
 
 from abc import ABC, abstractmethod
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.codes import Mask
-from visualindex.filters import And, Eq, Exists, Filter, In, Not, Or, Prefix, Range
-
-Leaf: TypeAlias = Eq | In | Range | Prefix | Exists
-"""One comparison of one field."""
+from visualindex.filters import And, Filter, Leaf, Not, Or
 
 
 class TreeEvaluator(ABC):

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from visualindex.ann.attribute_trees import Leaf, TreeEvaluator
+from visualindex.ann.attribute_trees import TreeEvaluator
 from visualindex.ann.codes import Mask
-from visualindex.filters import Eq, Exists, In, Prefix, Range, Scalar
+from visualindex.ann.instants import Instants, instants_of, within
+from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
 
 Key: TypeAlias = str | int | float | tuple[str, bool]
 """A value as a dictionary key; a boolean is wrapped, for `True` and `1` are one key to Python."""
@@ -175,6 +176,7 @@ class _Column:
         self._new_codes: list[int] = []
         self._numbers = _Sorted()
         self._texts = _Sorted()
+        self._instants: Instants = np.zeros(0, np.int64)
         self._value_bytes = 0
         self._single = True
 
@@ -292,7 +294,7 @@ class _Column:
         among[wanted] = True
         return among[codes]
 
-    def _wanted(self, tree: Eq | In | Range | Prefix) -> NDArray[np.int32]:
+    def _wanted(self, tree: Eq | In | Range | Prefix | Within) -> NDArray[np.int32]:
         """Codes of the values that pass one comparison."""
         match tree:
             case Eq(value=value):
@@ -303,6 +305,15 @@ class _Column:
                 return self._within(tree)
             case Prefix(prefix=prefix):
                 return self._texts.starting_with(prefix)
+            case Within(spans=spans):
+                return np.flatnonzero(within(self._known_instants(), spans)).astype(np.int32)
+
+    def _known_instants(self) -> Instants:
+        """The values as points in time, int64 [values]: read once each, by whoever asks first."""
+        known, keys = self._instants, self._keys
+        if len(known) < len(keys):
+            known = self._instants = np.concatenate([known, instants_of(keys[len(known) : len(keys)])])
+        return known
 
     def _known(self, values: Sequence[Scalar]) -> NDArray[np.int32]:
         codes = (self._codes_of.get(_key(value)) for value in values)
@@ -334,7 +345,8 @@ class _Column:
 
     @property
     def memory_bytes(self) -> int:
-        return self._rows.nbytes + self._codes.nbytes + self._value_bytes + _COLUMN_BYTES
+        arrays = self._rows.nbytes + self._codes.nbytes + self._instants.nbytes
+        return arrays + self._value_bytes + _COLUMN_BYTES
 
 
 class _Run(NamedTuple):
