@@ -16,6 +16,7 @@ from visualindex.catalog import ImageRecord
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import Filter, conjoin, parse_filter, to_json
 from visualindex_serving.access import Grant
+from visualindex_serving.colours import shown_colours
 from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor, unusable
 from visualindex_serving.deadlines import deadline_in, monotonic, remaining, within
 from visualindex_serving.fanout import Merged
@@ -382,6 +383,7 @@ def _hit(
         "url": record.url,
         "metadata": record.metadata,
         "thumbnails": thumbnail_paths(service.name, record.content_digest.hex(), sizes, base),
+        "colours": shown_colours(record.colours),
     }
 
 
@@ -391,6 +393,7 @@ _NO_METADATA: dict[str, Any] = {
     "url": None,
     "metadata": None,
     "thumbnails": {},
+    "colours": [],
 }
 
 

@@ -354,8 +354,10 @@ def part(rows: Upserts, chosen: slice) -> Upserts:
 def upserts(rows: Rows) -> Upserts:
     """The catalog's rows as the index takes them."""
     attributes = [
-        {"category": category, "key": key, "metadata": metadata}
-        for category, key, metadata in zip(rows.categories, rows.keys, rows.metadata, strict=True)
+        {"category": category, "key": key, "metadata": metadata, "colours": colours}
+        for category, key, metadata, colours in zip(
+            rows.categories, rows.keys, rows.metadata, rows.colour_lists, strict=True
+        )
     ]
     return Upserts(rows.ids, rows.vectors, attributes, rows.versions)
 
