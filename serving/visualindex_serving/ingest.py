@@ -191,7 +191,7 @@ async def _prepare(
     image_id = _image_id(service.name, fields)
     await _check_reach(service, image_id, fields, mandatory)
     data = await _bytes(service, incoming, deadline, budget)
-    seen = await service.vision.see(data, box=None, deadline=deadline)
+    seen = await service.vision.see(data, box=None, deadline=deadline, colours=True)
     digest = await sha256(data)
     await _store(service, digest, data, seen)
 
@@ -269,6 +269,7 @@ def _write(
         width=info.width,
         height=info.height,
         size_bytes=size,
+        colours=seen.decoded.colours,
         embeddings={(_WHOLE_IMAGE, service.fingerprint): seen.vector},
     )
 

@@ -25,6 +25,7 @@ from visualindex.filters import (
     to_json,
 )
 from visualindex_serving.access import Grant
+from visualindex_serving.colours import shown_colours
 from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor, unusable
 from visualindex_serving.deadlines import deadline_in, monotonic, remaining, within
 from visualindex_serving.fanout import Merged
@@ -460,6 +461,7 @@ def _hit(
         "url": record.url,
         "metadata": record.metadata,
         "thumbnails": thumbnail_paths(service.name, record.content_digest.hex(), sizes, base),
+        "colours": shown_colours(record.colours),
     }
 
 
@@ -469,6 +471,7 @@ _NO_METADATA: dict[str, Any] = {
     "url": None,
     "metadata": None,
     "thumbnails": {},
+    "colours": [],
 }
 
 

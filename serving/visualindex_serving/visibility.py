@@ -1,10 +1,11 @@
 """Which images a key with a mandatory filter may see: the one rule for reading, changing and searching by image."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visualindex.catalog import ImageRecord
+from visualindex.colours import Colour
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import matches, parse_filter
 from visualindex_serving.index_service import IndexService
@@ -12,16 +13,30 @@ from visualindex_serving.index_service import IndexService
 Filter = dict[str, Any] | None
 
 
-def passes(mandatory: Filter, *, key: str | None, category: str | None, metadata: Mapping[str, Any]) -> bool:
+def passes(
+    mandatory: Filter,
+    *,
+    key: str | None,
+    category: str | None,
+    metadata: Mapping[str, Any],
+    colours: Sequence[Colour] = (),
+) -> bool:
     """Whether an image with these fields passes a key's filter; everything passes None."""
     if mandatory is None:
         return True
-    return matches(parse_filter(mandatory), {"key": key, "category": category, "metadata": metadata})
+    attributes = {"key": key, "category": category, "metadata": metadata, "colours": colours}
+    return matches(parse_filter(mandatory), attributes)
 
 
 def visible(mandatory: Filter, record: ImageRecord) -> bool:
     """Whether a stored image passes a key's filter."""
-    return passes(mandatory, key=record.key, category=record.category, metadata=record.metadata)
+    return passes(
+        mandatory,
+        key=record.key,
+        category=record.category,
+        metadata=record.metadata,
+        colours=record.colours,
+    )
 
 
 async def visible_image(index: IndexService, image_id: uuid.UUID, mandatory: Filter) -> ImageRecord:

@@ -70,12 +70,13 @@ class Vision:
         self._remember(look, digest, seen.vector)
         return seen
 
-    async def see(self, data: bytes, *, box: BoxTuple | None, deadline: float) -> Seen:
-        """Decode, then encode. Raises as `vector` does."""
+    async def see(self, data: bytes, *, box: BoxTuple | None, deadline: float, colours: bool = False) -> Seen:
+        """Decode, with the dominant colours if asked for, then encode. Raises as `vector` does."""
         start = time.perf_counter()
         self._under_way += 1
         try:
-            decoded = await self._pool.decode(DecodeJob(data, self._input, box), deadline=deadline)
+            job = DecodeJob(data, self._input, box, colours=colours)
+            decoded = await self._pool.decode(job, deadline=deadline)
             decoded_at = time.perf_counter()
             assert decoded.pixels is not None  # noqa: S101 - an input was asked for
             vector = await self._encode(decoded.pixels, deadline, alone=self._under_way == 1)

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from visualindex.catalog import Catalog, EmbeddedPostgres, LogTrimmed, Position, Token
+from visualindex.colours import Colour
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import bucket_of
 
@@ -56,6 +57,18 @@ async def test_loaded_columns_belong_together(catalog: Catalog) -> None:
             assert part.categories[row] == (None if number % 2 else f'c"{number}')
             np.testing.assert_array_equal(part.vectors[row], vector(number).astype(np.float16))
         assert len(part) == 9
+
+
+async def test_colours_reach_a_shard_by_load_and_by_poll(catalog: Catalog) -> None:
+    red, white = Colour(170, 51, 34, 200), Colour(255, 255, 255, 25)
+    await catalog.put_images(INDEX, [image(1, colours=(red, white))])
+    follower = catalog.follow(INDEX, FINGERPRINT, ALL)
+    loaded = [colours async for part in follower.load() for colours in part.colour_lists]
+    await catalog.put_images(INDEX, [image(2), image(3, colours=(white,))])
+    polled = (await follower.poll()).upserts
+    assert loaded == [[list(red), list(white)]]
+    by_id = dict(zip(polled.image_ids, polled.colour_lists, strict=True))
+    assert by_id == {number_id(2): [], number_id(3): [list(white)]}
 
 
 async def test_shards_divide_the_images(catalog: Catalog) -> None:

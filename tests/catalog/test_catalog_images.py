@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from visualindex.catalog import Catalog, merge_patch
+from visualindex.colours import Colour
 from visualindex.errors import ProblemError, ProblemType
 
 from .scene import FINGERPRINT, INDEX, image, number_id, vector
@@ -22,6 +23,17 @@ async def test_an_image_is_read_back_as_it_was_put(catalog: Catalog) -> None:
     assert (record.width, record.height, record.size_bytes, record.media_type) == (640, 480, 9, "image/jpeg")
     assert written.created
     assert written.replaced_digest is None
+
+
+async def test_colours_are_read_back_and_go_with_the_picture(catalog: Catalog) -> None:
+    colours = (Colour(170, 51, 34, 200), Colour(255, 255, 255, 25))
+    await catalog.put_images(INDEX, [image(1, colours=colours), image(2)])
+    found = await catalog.get_images(INDEX, [number_id(1), number_id(2)])
+    assert (found[number_id(1)].colours, found[number_id(2)].colours) == (colours, ())
+    await catalog.patch_image(INDEX, number_id(1), metadata={"n": 2})
+    assert (await catalog.get_image(INDEX, number_id(1))).colours == colours
+    await catalog.put_images(INDEX, [image(1, content=b"another picture", colours=colours[1:])])
+    assert (await catalog.get_image(INDEX, number_id(1))).colours == colours[1:]
 
 
 async def test_vectors_come_back_in_half_precision(catalog: Catalog) -> None:

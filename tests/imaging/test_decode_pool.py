@@ -14,6 +14,7 @@ import pytest
 from imaging_pictures import BOUNDS, CORNERS, SQUASH, close, corners, encoded, natural, quadrants
 from PIL import Image
 
+from visualindex.colours import name_of
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging import DecodeJob, DecodePool, InputSpec
 from visualindex.imaging.arena import Arena
@@ -37,6 +38,15 @@ def cpu_seconds(pid: int) -> float:
     """CPU time a process has used."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+async def test_colours_come_when_asked_for(pool: DecodePool) -> None:
+    data = encoded(quadrants(), "PNG")
+    asked = await pool.decode(DecodeJob(data, SQUASH, colours=True))
+    assert {name_of(*colour[:3]) for colour in asked.colours} == {"red", "green", "blue", "yellow"}
+    alone = await pool.decode(DecodeJob(data, None, colours=True))
+    assert alone.colours == asked.colours
+    assert (await pool.decode(DecodeJob(data, SQUASH))).colours == ()
 
 
 async def busy_worker(pool: DecodePool) -> int:

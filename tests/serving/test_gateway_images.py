@@ -1,6 +1,7 @@
 """Images: stored once, seen at once, changed, listed, and erased everywhere."""
 
 import asyncio
+import io
 import json
 import threading
 import uuid
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import httpx
 import psycopg
 import pytest
+from PIL import Image
 
 from visualindex.objectstore import original_key
 from visualindex_serving.erasing import erase_objects
@@ -52,6 +54,18 @@ async def test_an_image_is_stored_as_it_came(served: Served) -> None:
     etag = {"If-None-Match": content.headers["etag"]}
     again = await served.client.get(f"/api/images/{written['image_id']}/content", headers=etag)
     assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_an_image_and_hits_tell_its_colours(served: Served) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (120, 80), (200, 20, 20)).save(out, "PNG")
+    answer = await served.client.post("/api/images", files={"image": ("red.png", out.getvalue())})
+    written = answer.json()
+    (colour,) = (await view(served, written["image_id"]))["colours"]
+    assert colour == {"hex": "#ce1010", "share": 1.0, "name": "red"}
+    query = {"query": {"image_id": written["image_id"]}, "include_self": True, "token": written["token"]}
+    (hit,) = (await served.client.post("/api/search", json=query)).json()["hits"]
+    assert hit["colours"] == [colour]
 
 
 async def test_an_image_becomes_indexed(served: Served) -> None:

@@ -128,7 +128,9 @@ def row_numbers(rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
 def fields(attributes: Mapping[str, Any]) -> Fields:
     """Flatten an image's attributes; a list stands for each of its elements."""
     found: dict[str, set[Key | None]] = {}
-    pending: list[tuple[str, Any]] = [(name, value) for name, value in attributes.items() if name]
+    pending: list[tuple[str, Any]] = [
+        (name, value) for name, value in attributes.items() if name and name != "colours"
+    ]
     while pending:
         path, value = pending.pop()
         match value:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from visualindex.api.search import ApiModel, Box, IndexName
+from visualindex.api.search import ApiModel, Box, ColourView, IndexName
 
 
 class ImageFields(ApiModel):
@@ -106,6 +106,10 @@ class ImageView(BaseModel):
     size_bytes: int = Field(description="Size of the original in bytes.")
     content_digest: str = Field(description="SHA-256 of the original, hexadecimal.")
     thumbnails: dict[str, str] = Field(description="Size in pixels → path of the WebP thumbnail.")
+    colours: list[ColourView] = Field(
+        default_factory=list,
+        description="Dominant colours, largest share first, at most five; none when stored before they were looked for.",
+    )
     embedding: EmbeddingState | None = Field(
         default=None, description="State of the vector; absent in lists."
     )

@@ -166,6 +166,16 @@ class SearchRequest(ApiModel):
         return self
 
 
+class ColourView(BaseModel):
+    """One dominant colour of a picture."""
+
+    hex: str = Field(description="The colour as `#rrggbb`.")
+    share: float = Field(
+        description="Part of the picture, 0 to 1; a plain background counts for at most 0.1."
+    )
+    name: str = Field(description="Its name, one of thirteen; see docs/colours-and-domains.md.")
+
+
 class Hit(BaseModel):
     """One item found."""
 
@@ -178,6 +188,9 @@ class Hit(BaseModel):
     thumbnails: dict[str, str] = Field(
         default_factory=dict,
         description="Size in pixels → path of the WebP thumbnail; immutable, cacheable for ever.",
+    )
+    colours: list[ColourView] = Field(
+        default_factory=list, description="Dominant colours, largest share first, at most five."
     )
 
 

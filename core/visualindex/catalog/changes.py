@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from visualindex.catalog.connections import Connection, Connections, one, rows
 from visualindex.catalog.migrate import IS_RESTORED, stamp_if_restored
 from visualindex.catalog.positions import Position
-from visualindex.catalog.rows import PACKED, Rows, uuids
+from visualindex.catalog.rows import COLOURS, PACKED, Rows, uuids
 from visualindex.errors import ProblemError, ProblemType
 
 _CURSOR = "visualindex_load"
@@ -36,7 +36,7 @@ WITH log AS (
 ), changed AS (
     SELECT image_id, max(seq) AS seq FROM log GROUP BY image_id
 ), current AS MATERIALIZED (
-    SELECT c.image_id, e.vector, i.version, i.category, i.key, i.metadata
+    SELECT c.image_id, e.vector, i.version, i.category, i.key, i.metadata, i.colours
     FROM changed c
     LEFT JOIN images i ON i.index_name = %(index)s AND i.image_id = c.image_id
     LEFT JOIN image_embeddings e ON e.index_name = %(index)s AND e.image_id = c.image_id
@@ -53,9 +53,9 @@ WITH log AS (
 SELECT * FROM head, tally, deleted, upserts
 """  # noqa: S608 (constants)
 # One pass over both tables, in whatever order they lie: the load of all buckets reads every page once.
-_LOAD = """SELECT uuid_send(i.image_id), e.vector, i.version, i.category, i.key, i.metadata::text
+_LOAD = f"""SELECT uuid_send(i.image_id), e.vector, i.version, i.category, i.key, i.metadata::text, {COLOURS}
     FROM image_embeddings e JOIN images i USING (index_name, image_id)
-    WHERE e.index_name = %s AND e.fingerprint = %s AND e.region = %s AND e.bucket >= %s AND e.bucket < %s"""
+    WHERE e.index_name = %s AND e.fingerprint = %s AND e.region = %s AND e.bucket >= %s AND e.bucket < %s"""  # noqa: S608 (constants)
 # The planner would otherwise prefer a plan that is quick for the first tenth of the rows and slow for all.
 _WHOLE = "SELECT set_config('cursor_tuple_fraction', '1.0', true), set_config('work_mem', '64MB', true)"
 

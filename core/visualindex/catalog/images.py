@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 import orjson
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from visualindex.catalog import erasures, idempotency
@@ -19,6 +20,7 @@ from visualindex.catalog.connections import Connection, Connections, Transaction
 from visualindex.catalog.erasures import EnsureObjects
 from visualindex.catalog.idempotency import Idempotency
 from visualindex.catalog.positions import Token
+from visualindex.colours import Colour, pack, unpack
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import bucket_of
 
@@ -51,6 +53,7 @@ class ImageWrite:
     url: str | None = None
     category: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    colours: tuple[Colour, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image as the catalog has it; `version` grows with every change of it."""
+    """An image as the catalog has it; `version` grows with every change of it.
+
+    `colours` are the dominant ones, largest share first; none for images stored by a release that found none.
+    """
 
     image_id: UUID
     key: str | None
@@ -79,6 +85,7 @@ class ImageRecord:
     height: int
     size_bytes: int
     version: int
+    colours: tuple[Colour, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,15 +97,15 @@ class Page:
 
 
 _RECORD = """image_id, key, url, category, upload_time, metadata, content_digest, media_type, width, height,
-    size_bytes, version"""
+    size_bytes, version, colours"""
 _WRITES = """unnest(%(image_id)s::uuid[], %(bucket)s::int2[], %(key)s::text[], %(url)s::text[], %(category)s::text[],
     %(metadata)s::text[], %(content_digest)s::bytea[], %(media_type)s::text[], %(width)s::int[], %(height)s::int[],
-    %(size_bytes)s::int8[])
-    AS w (image_id, bucket, key, url, category, metadata, content_digest, media_type, width, height, size_bytes)"""
+    %(size_bytes)s::int8[], %(colours)s::bytea[])
+    AS w (image_id, bucket, key, url, category, metadata, content_digest, media_type, width, height, size_bytes, colours)"""
 _INSERT = f"""INSERT INTO images (index_name, image_id, bucket, key, url, category, metadata, content_digest, media_type,
-        width, height, size_bytes)
+        width, height, size_bytes, colours)
     SELECT %(index)s, w.image_id, w.bucket, w.key, w.url, w.category, w.metadata::jsonb, w.content_digest, w.media_type,
-        w.width, w.height, w.size_bytes FROM {_WRITES} ORDER BY w.image_id
+        w.width, w.height, w.size_bytes, w.colours FROM {_WRITES} ORDER BY w.image_id
     ON CONFLICT (index_name, image_id) DO NOTHING RETURNING image_id"""  # noqa: S608 (constants)
 # `seq` is drawn here, when every row is already ours: one image's versions then follow the order of its commits.
 _UPDATE = f"""WITH w AS (SELECT * FROM {_WRITES}),
@@ -107,7 +114,7 @@ _UPDATE = f"""WITH w AS (SELECT * FROM {_WRITES}),
         SELECT %(index)s, w.bucket, w.image_id, {WRITTEN} FROM w RETURNING image_id, seq)
     UPDATE images i SET key = w.key, url = w.url, category = w.category, metadata = w.metadata::jsonb,
         content_digest = w.content_digest, media_type = w.media_type, width = w.width, height = w.height,
-        size_bytes = w.size_bytes, version = logged.seq,
+        size_bytes = w.size_bytes, colours = w.colours, version = logged.seq,
         upload_time = CASE WHEN i.content_digest = w.content_digest THEN i.upload_time ELSE now() END
     FROM w JOIN logged USING (image_id)
     WHERE i.index_name = %(index)s AND i.image_id = w.image_id
@@ -160,9 +167,7 @@ class Images:
         query = f"SELECT {_RECORD} FROM images WHERE index_name = %s AND image_id = ANY(%s)"  # noqa: S608 (constants)
 
         async def work(connection: Connection) -> dict[UUID, ImageRecord]:
-            return {
-                row[0]: ImageRecord(*row) for row in await rows(connection, query, index, list(image_ids))
-            }
+            return {row[0]: _record(row) for row in await rows(connection, query, index, list(image_ids))}
 
         return await self.connections.read(work)
 
@@ -180,7 +185,7 @@ class Images:
             ORDER BY upload_time DESC, image_id DESC LIMIT %s"""  # noqa: S608 (constants)
 
         async def work(connection: Connection) -> list[ImageRecord]:
-            return [ImageRecord(*row) for row in await rows(connection, query, *values, limit + 1)]
+            return [_record(row) for row in await rows(connection, query, *values, limit + 1)]
 
         found = await self.connections.read(work)
         return Page(found[:limit], _encode_cursor(found[limit - 1]) if len(found) > limit else None)
@@ -297,7 +302,13 @@ def _columns(index: str, images: Sequence[ImageWrite]) -> dict[str, Any]:
     columns: dict[str, Any] = {name: [getattr(image, name) for image in images] for name in names}
     metadata = [orjson.dumps(dict(image.metadata)).decode() for image in images]
     buckets = [bucket_of(image.image_id) for image in images]
-    return {**columns, "index": index, "metadata": metadata, "bucket": buckets}
+    colours = [pack(image.colours) for image in images]
+    return {**columns, "index": index, "metadata": metadata, "bucket": buckets, "colours": colours}
+
+
+def _record(row: TupleRow) -> ImageRecord:
+    found = ImageRecord(*row)
+    return replace(found, colours=unpack(row[-1] or b""))
 
 
 async def _put_embeddings(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from visualindex.colours import EDGE, Colour, dominant_colours
 from visualindex.imaging import geometry, raster
 from visualindex.imaging.headers import ImageInfo, probe
 from visualindex.imaging.inputs import InputSpec
@@ -30,7 +31,8 @@ def decode(job: DecodeJob, bounds: Bounds) -> Decoded:
     image = raster.load(job.data, info, geometry.needed_scale(job, info))
     pixels = None if job.input is None else _pixels(image, job.input, job.box)
     thumbnails = _thumbnails(image, info, job.thumbnails)
-    return Decoded(pixels, info, thumbnails, (time.thread_time() - started) * 1000)
+    colours = _colours(image, info) if job.colours else ()
+    return Decoded(pixels, info, thumbnails, colours, (time.thread_time() - started) * 1000)
 
 
 def _pixels(image: Image.Image, wanted: InputSpec, box: Box | None) -> NDArray[np.uint8]:
@@ -41,6 +43,14 @@ def _pixels(image: Image.Image, wanted: InputSpec, box: Box | None) -> NDArray[n
         reducing_gap=_REDUCING_GAP,
     )
     return np.asarray(resized.convert("RGB"))
+
+
+def _colours(image: Image.Image, info: ImageInfo) -> tuple[Colour, ...]:
+    # The box filter makes no colour that is not there, as the overshoot of a sharper one would.
+    small = image.resize(
+        geometry.thumbnail_size(info, EDGE), Image.Resampling.BOX, reducing_gap=_REDUCING_GAP
+    )
+    return dominant_colours(np.asarray(small.convert("RGB")))
 
 
 def _thumbnails(image: Image.Image, info: ImageInfo, edges: tuple[int, ...]) -> dict[int, bytes]:

@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 from PIL import Image
 
+from visualindex.colours import EDGE
 from visualindex.imaging.headers import ImageInfo
 from visualindex.imaging.inputs import InputSpec
 from visualindex.imaging.jobs import Box, DecodeJob
@@ -25,7 +26,8 @@ _TURNS = {
 def needed_scale(job: DecodeJob, info: ImageInfo) -> float:
     """The smallest decoding scale (0 to 1) from which nothing the job asks for must be enlarged."""
     width, height = info.upright_size
-    scale = max(job.thumbnails, default=0) / max(width, height)
+    edge = max((*job.thumbnails, EDGE if job.colours else 0), default=0)
+    scale = edge / max(width, height)
     if job.input is not None:
         left, top, right, bottom = source_rect(width, height, job.box, job.input)
         scale = max(scale, job.input.width / (right - left), job.input.height / (bottom - top))

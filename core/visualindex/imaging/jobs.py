@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from visualindex.colours import Colour
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging.headers import Buffer, ImageInfo
 from visualindex.imaging.inputs import InputSpec
@@ -23,9 +24,9 @@ MAX_EDGE = 2048
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """One image to decode: pixels for an encoder (of `box` or the whole), thumbnails of the whole, or both.
+    """One image to decode: pixels for an encoder (of `box` or the whole), thumbnails and dominant colours of the whole.
 
-    With neither, the image is only checked to decode. Raises ProblemError INVALID_REQUEST for an impossible box or
+    With none of them, the image is only checked to decode. Raises ProblemError INVALID_REQUEST for an impossible box or
     size.
     """
 
@@ -33,6 +34,7 @@ class DecodeJob:
     input: InputSpec | None
     box: Box | None = None
     thumbnails: tuple[int, ...] = ()
+    colours: bool = False
 
     def __post_init__(self) -> None:
         if self.box is not None:
@@ -47,11 +49,15 @@ class DecodeJob:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image: `pixels` uint8[height, width, 3] RGB for the encoder, WebP `thumbnails` by longest edge."""
+    """A decoded image: `pixels` uint8[height, width, 3] RGB for the encoder, WebP `thumbnails` by longest edge.
+
+    `colours` are the dominant ones, largest share first; none when they were not asked for.
+    """
 
     pixels: NDArray[np.uint8] | None
     info: ImageInfo
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    colours: tuple[Colour, ...] = ()
     cpu_ms: float = 0.0
 
 

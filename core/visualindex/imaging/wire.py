@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from visualindex.colours import Colour, pack
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging.headers import Buffer, ImageInfo
 from visualindex.imaging.inputs import InputSpec
@@ -56,13 +57,19 @@ def read_head(received: bytearray) -> Head:
 
 def request_head(job: DecodeJob) -> dict[str, Any]:
     """A job without its bytes."""
-    return {"input": job.input and vars(job.input), "box": job.box, "thumbnails": job.thumbnails}
+    return {
+        "input": job.input and vars(job.input),
+        "box": job.box,
+        "thumbnails": job.thumbnails,
+        "colours": job.colours,
+    }
 
 
 def read_request(head: Head, data: Buffer) -> DecodeJob:
     """The inverse of `request_head`."""
     wanted = InputSpec(**head["input"]) if head["input"] else None
-    return DecodeJob(data, wanted, head["box"] and tuple(head["box"]), tuple(head["thumbnails"]))
+    box = head["box"] and tuple(head["box"])
+    return DecodeJob(data, wanted, box, tuple(head["thumbnails"]), bool(head["colours"]))
 
 
 def answer_parts(decoded: Decoded) -> tuple[dict[str, Any], list[Buffer | memoryview]]:
@@ -71,6 +78,7 @@ def answer_parts(decoded: Decoded) -> tuple[dict[str, Any], list[Buffer | memory
     head = {
         "info": vars(decoded.info),
         "thumbnails": [[edge, len(encoded)] for edge, encoded in decoded.thumbnails.items()],
+        "colours": decoded.colours,
         "cpu_ms": decoded.cpu_ms,
     }
     return head, [*pixels, *decoded.thumbnails.values()]
@@ -103,4 +111,6 @@ def _decoded(head: Head, body: bytearray, job: DecodeJob) -> Decoded:
         offset += length
     if offset != len(body) or set(thumbnails) != set(job.thumbnails):
         raise ValueError("its parts do not add up")
-    return Decoded(pixels, ImageInfo(**head["info"]), thumbnails, float(head["cpu_ms"]))
+    colours = tuple(Colour(*values) for values in head["colours"])
+    pack(colours)  # a worker that an image took over must not get anything else into the catalog
+    return Decoded(pixels, ImageInfo(**head["info"]), thumbnails, colours, float(head["cpu_ms"]))

@@ -15,7 +15,7 @@ from visualindex.api.images import (
     ImageView,
     ImageWritten,
 )
-from visualindex.api.search import IndexName
+from visualindex.api.search import ColourView, IndexName
 from visualindex.catalog import ImageRecord, Token, merge_patch
 from visualindex.errors import ProblemType
 from visualindex.identity import bucket_of, shard_of
@@ -23,6 +23,7 @@ from visualindex_serving import openapi
 from visualindex_serving.access import Grant
 from visualindex_serving.bodies import MERGE_PATCH, Body, read_body
 from visualindex_serving.caching import not_modified
+from visualindex_serving.colours import shown_colours
 from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.idempotency import request_key
 from visualindex_serving.index_service import IndexService
@@ -266,4 +267,5 @@ def _view(index: IndexService, record: ImageRecord, base: str) -> ImageView:
         size_bytes=record.size_bytes,
         content_digest=digest,
         thumbnails=thumbnail_paths(index.name, digest, index.resource.spec.storage.thumbnail_sizes, base),
+        colours=[ColourView(**colour) for colour in shown_colours(record.colours)],
     )
