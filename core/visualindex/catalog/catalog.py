@@ -15,6 +15,7 @@ from visualindex.catalog.jobs import Jobs
 from visualindex.catalog.keys import Keys
 from visualindex.catalog.managed_keys import ManagedKeys
 from visualindex.catalog.migrate import check_connection, stamp_if_restored
+from visualindex.catalog.patches import Patches
 from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.search_logs import SearchLogs
 
@@ -23,6 +24,7 @@ class Catalog(
     Indexes,
     IndexErasure,
     Images,
+    Patches,
     Erasures,
     Replicas,
     Generations,
