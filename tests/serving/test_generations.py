@@ -89,8 +89,9 @@ async def test_a_build_that_is_asked_for_ends_in_an_active_generation(served: Se
     assert (job["state"], job["problem"]) == ("done", None)
     assert (job["result"]["images"], job["result"]["met"]) == (3, True)
     async with asyncio.timeout(20):
-        while (found := await search(served, written[0]))["generation"] == "live":
-            await asyncio.sleep(0.05)
+        found = await search(served, written[0])
+        while found["generation"] == "live":
+            found = await search(served, written[0])
     assert found["generation"] == job["result"]["generation"]
     (listed,) = (await served.client.get("/api/indexes/things/generations")).json()
     assert (listed["state"], listed["images"], listed["families"]) == ("active", 3, ["flat"])
