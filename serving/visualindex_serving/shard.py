@@ -65,6 +65,7 @@ class ShardReplica:
         self._opening: ShardView | None = None
         self._problem: str | None = None
         self._failed_at: dict[str, float] = {}
+        self._stand_ins: set[str] = set()
         self._unwanted_since: dict[str, float] = {}
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
@@ -142,7 +143,10 @@ class ShardReplica:
             raise
         finally:
             self._opening = None
+        previous = self._views.get(name)
         self._views[name] = view
+        if previous is not None:
+            await previous.close()
 
     def _view(self, name: str, record: GenerationRecord | None) -> ShardView:
         fingerprint = self._fingerprint if record is None else record.fingerprint or self._fingerprint
@@ -192,12 +196,19 @@ class ShardReplica:
                 if record.state == "active":
                     self._active = record.generation
                 await self._attend(record)
-            await self._let_go({record.generation for record in wanted} or {LIVE})
+            names = {record.generation for record in wanted}
+            if self._problem is not None and self._problem.partition(":")[0] not in names:
+                self._problem = (
+                    None  # nobody wants that generation any more; asked for again, it is tried anew
+                )
+                await self._lease()
+            await self._let_go(names or {LIVE})
 
     async def _attend(self, record: GenerationRecord) -> None:
         name = record.generation
         tried_at = self._failed_at.get(name, -math.inf)
-        if name in self._views or time.monotonic() - tried_at < _LOAD_AGAIN_S:
+        loaded = name in self._views and name not in self._stand_ins
+        if loaded or time.monotonic() - tried_at < _LOAD_AGAIN_S:
             return
         try:
             await self._load(name, record)
@@ -206,6 +217,7 @@ class ShardReplica:
             self._note_problem(name, problem)
         else:
             self._failed_at.pop(name, None)
+            self._stand_ins.discard(name)
             self._problem = None
         await self._lease()
 
