@@ -144,7 +144,7 @@ class Approximate(ABC):
         rows: NDArray[np.int64],
     ) -> None:
         """Scan for the queries that found too little: the index lost its way among rows that are not kept."""
-        short = np.flatnonzero((rows < 0).any(axis=1))
+        short = np.flatnonzero(rows[:, -1] < 0)
         if len(short):
             scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
 

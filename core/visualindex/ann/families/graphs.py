@@ -1,5 +1,6 @@
 """HNSW graphs (Malkov and Yashunin, arXiv:1603.09320) over the segment's half-precision codes or over 8-bit ones."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,9 +26,12 @@ class _Graph(Approximate):
 
     def _candidates(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
         faiss.omp_set_num_threads(1)
-        selector, _bits = half.selector(keep) if keep is not None else (None, None)
         ef = min(_ef(wanted), self.rows)
-        parameters = _faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
+        if keep is None:
+            parameters = _unmasked(ef)
+        else:
+            selector, _bits = half.selector(keep)
+            parameters = _faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
         found: Found = self.index.search(queries, wanted.depth, params=parameters)
         return found
 
@@ -90,3 +94,8 @@ def _ef(wanted: Wanted) -> int:
     if wanted.effort.ef_search is None:
         raise ValueError("a graph is searched by ef_search, and this effort has none")
     return max(int(max(wanted.effort.ef_search, 2 * wanted.hits) * wanted.widening), wanted.depth)
+
+
+@lru_cache(maxsize=64)
+def _unmasked(ef: int) -> Any:
+    return _faiss.SearchParametersHNSW(efSearch=ef)

@@ -5,6 +5,7 @@ PAMI 2011; André et al., PAMI 2021); or one bit per number after a random rotat
 scores come from the segment's half-precision codes, of which only candidates are read.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann import codes as half
-from visualindex.ann.codes import Mask
+from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import files
-from visualindex.ann.families.base import Approximate, Found, Parameters, Wanted
+from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
 from visualindex.ann.families.sizes import ann_bytes, lists_of, row_bytes, subquantizers
 
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
@@ -26,23 +27,31 @@ _GATHERED = 2.5
 
 
 class _Lists(Approximate):
+    def __init__(self, index: Any, codes: Codes, parameters: Parameters, effort: Effort | None) -> None:
+        super().__init__(index, codes, parameters, effort)
+        self._lists = self._searched()
+        self._nlist = int(self._lists.nlist)
+
+    def _searched(self) -> Any:
+        """The part of the index that holds the lists."""
+        return self.index
+
     def _candidates(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
         faiss.omp_set_num_threads(1)
-        selector, _bits = half.selector(keep) if keep is not None else (None, None)
-        nprobe = min(_nprobe(wanted), self._lists.nlist)
-        parameters = _faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+        nprobe = min(_nprobe(wanted), self._nlist)
+        if keep is None:
+            parameters = _unmasked(nprobe)
+        else:
+            selector, _bits = half.selector(keep)
+            parameters = _faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
         found: Found = self._lists.search(self._turned(queries), wanted.depth, params=parameters)
         return found
-
-    @property
-    def _lists(self) -> Any:
-        return self.index
 
     def _turned(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         return queries
 
     def _scannable(self, wanted: Wanted) -> float:
-        read = min(1.0, _nprobe(wanted) / int(self._lists.nlist)) * self.rows
+        read = min(1.0, _nprobe(wanted) / self._nlist) * self.rows
         code = row_bytes(self.family, self.dimension, self.parameters)
         return read * code / (2 * self.dimension * _GATHERED)
 
@@ -73,15 +82,10 @@ class RaBitQ(_Lists):
 
     family: ClassVar[str] = "rabitq"
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        # Downcast once: Faiss hands out the parts of a compound index as what they have in common.
+    def _searched(self) -> Any:
+        # Faiss hands out the parts of a compound index as what they have in common.
         self._rotation = _faiss.downcast_VectorTransform(self.index.chain.at(0))
-        self._inner = faiss.downcast_index(self.index.index)
-
-    @property
-    def _lists(self) -> Any:
-        return self._inner
+        return faiss.downcast_index(self.index.index)
 
     def _turned(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         turned: NDArray[np.float32] = self._rotation.apply(queries)
@@ -122,3 +126,8 @@ def _nprobe(wanted: Wanted) -> int:
     if wanted.effort.nprobe is None:
         raise ValueError("inverted lists are searched by nprobe, and this effort has none")
     return int(wanted.effort.nprobe * wanted.widening * wanted.lengthening)
+
+
+@lru_cache(maxsize=64)
+def _unmasked(nprobe: int) -> Any:
+    return _faiss.SearchParametersIVF(nprobe=nprobe)
