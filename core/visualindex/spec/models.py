@@ -150,10 +150,23 @@ class IndexSpec(SpecModel):
     metric: Literal["cosine"] = Field(
         default="cosine", description="Similarity: cosine of L2-normalised vectors."
     )
+    family: Literal["auto", "flat", "hnsw", "hnsw-sq8", "ivf-sq8", "ivf-pq", "rabitq"] = Field(
+        default="auto",
+        description="Kind of index over the vectors of a shard. `auto` takes `flat` up to `flatBelow` rows, above it the "
+        "first of `hnsw`, `hnsw-sq8`, `ivf-sq8`, `ivf-pq` and `rabitq` that fits `memoryPerShard`: each takes less memory "
+        "than the one before it, and more time. Whatever the family, scores are exact.",
+    )
+    target_recall: float = Field(
+        default=0.95,
+        ge=0.5,
+        le=1,
+        description="Share of the true ten nearest that a search finds. Each build measures it against exact search, and "
+        "takes the least effort that reaches it.",
+    )
     flat_below: int = Field(
         default=20_000,
         ge=0,
-        description="Rows per shard below which search is exact (flat); above it HNSW is built.",
+        description="Rows per shard up to which search is exact (flat) whatever the family; above it an index is built.",
     )
     hnsw: HnswSpec = Field(default=HnswSpec(), description="HNSW parameters.")
     memory_per_shard: ByteSize = Field(
