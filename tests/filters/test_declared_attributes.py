@@ -133,6 +133,13 @@ def test_a_node_of_a_path_stands_for_itself_and_all_below_it() -> None:
     assert not matches(either, {"metadata": {"place": "north/12"}})
 
 
+def test_what_was_written_before_its_declaration_may_stay() -> None:
+    before = {"offer": {"price": "3"}, "brand": "a"}
+    check_metadata(SCHEMA, {"offer": {"price": "3"}, "brand": "b"}, before)
+    with pytest.raises(ProblemError, match="price"):
+        check_metadata(SCHEMA, {"offer": {"price": "4"}}, before)
+
+
 def test_what_is_written_is_held_to_the_declarations() -> None:
     check_metadata(SCHEMA, {})
     check_metadata(
