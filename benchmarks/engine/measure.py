@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from benchmarks.engine.over_http import load
-from benchmarks.engine.peer import THREADS, HttpPeer, Peer
+from benchmarks.engine.peer import THREADS, HttpPeer, Peer, Searched
 from benchmarks.engine.vectors import TOP, Dataset, Numbers, Vectors, recall
 
 TARGET = 0.95
@@ -95,25 +95,44 @@ def _in_process(peer: Peer) -> str:
 def _rates(
     peer: Peer, data: Dataset, labels: Numbers | None, truth: Numbers, seconds: float
 ) -> tuple[Rates, float | None]:
-    """Searches at the least effort that finds enough, timed one at a time and side by side."""
+    """Rates, and the cores that the load generator used where one took the place of threads."""
+    if hasattr(peer, "request"):
+        return _over_http(cast(HttpPeer, peer), data, labels, truth, seconds)
+    threads = getattr(peer, "connections", THREADS)
+    return searched(peer, data, labels, truth, seconds, threads), None
+
+
+def searched(
+    peer: Searched,
+    data: Dataset,
+    labels: Numbers | None,
+    truth: Numbers,
+    seconds: float,
+    threads: int = THREADS,
+) -> Rates:
+    """Searches at the least effort that finds enough, timed one at a time and on several threads side by side."""
     effort = _least_effort(peer, data, labels, truth)
     found = recall(_found(peer, data, labels, len(data.queries)), truth)
-    if hasattr(peer, "request"):
-        server = cast(HttpPeer, peer)
-        path, bodies = server.request(data.queries, labels)
-        alone = load(server.url, path, bodies, 1, seconds)
-        many = load(server.url, path, bodies, CONNECTIONS, seconds)
-        if alone.errors or many.errors:
-            raise RuntimeError(f"{peer.name} refused {alone.errors + many.errors} searches under load")
-        client = many.client_cpu_s / many.seconds
-        return Rates(effort, found, alone.p50_ms, alone.p99_ms, many.per_second), client
-    taken = _alone(peer, data, labels, seconds)
-    p50, p99 = np.percentile(taken, (50, 99))
-    side = _side_by_side(peer, data, labels, seconds, getattr(peer, "connections", THREADS))
-    return Rates(effort, found, float(p50), float(p99), side), None
+    p50, p99 = np.percentile(_alone(peer, data, labels, seconds), (50, 99))
+    many = _side_by_side(peer, data, labels, seconds, threads)
+    return Rates(effort, found, float(p50), float(p99), many)
 
 
-def _least_effort(peer: Peer, data: Dataset, labels: Numbers | None, truth: Numbers) -> int:
+def _over_http(
+    peer: HttpPeer, data: Dataset, labels: Numbers | None, truth: Numbers, seconds: float
+) -> tuple[Rates, float]:
+    effort = _least_effort(peer, data, labels, truth)
+    found = recall(_found(peer, data, labels, len(data.queries)), truth)
+    path, bodies = peer.request(data.queries, labels)
+    alone = load(peer.url, path, bodies, 1, seconds)
+    many = load(peer.url, path, bodies, CONNECTIONS, seconds)
+    if alone.errors or many.errors:
+        raise RuntimeError(f"{peer.name} refused {alone.errors + many.errors} searches under load")
+    client = many.client_cpu_s / many.seconds
+    return Rates(effort, found, alone.p50_ms, alone.p99_ms, many.per_second), client
+
+
+def _least_effort(peer: Searched, data: Dataset, labels: Numbers | None, truth: Numbers) -> int:
     """The engine's own ladder, climbed until the recall is met on the first queries; its top when it never is."""
     for effort in peer.efforts:
         peer.tune(effort)
@@ -122,7 +141,7 @@ def _least_effort(peer: Peer, data: Dataset, labels: Numbers | None, truth: Numb
     return effort
 
 
-def _found(peer: Peer, data: Dataset, labels: Numbers | None, count: int) -> Numbers:
+def _found(peer: Searched, data: Dataset, labels: Numbers | None, count: int) -> Numbers:
     found = np.full((min(count, len(data.queries)), TOP), -1, np.int64)
     for at in range(len(found)):
         hits = _search(peer, data, labels, at)
@@ -130,17 +149,17 @@ def _found(peer: Peer, data: Dataset, labels: Numbers | None, count: int) -> Num
     return found
 
 
-def _search(peer: Peer, data: Dataset, labels: Numbers | None, at: int) -> Numbers:
+def _search(peer: Searched, data: Dataset, labels: Numbers | None, at: int) -> Numbers:
     return _hits(peer, data.queries[at], None if labels is None else int(labels[at]))
 
 
-def _hits(peer: Peer, query: Vectors, label: int | None = None) -> Numbers:
+def _hits(peer: Searched, query: Vectors, label: int | None = None) -> Numbers:
     hits = peer.search(query, label, TOP)
     assert hits is not None
     return hits
 
 
-def _alone(peer: Peer, data: Dataset, labels: Numbers | None, seconds: float) -> list[float]:
+def _alone(peer: Searched, data: Dataset, labels: Numbers | None, seconds: float) -> list[float]:
     """Milliseconds of searches, one after the other."""
     taken: list[float] = []
     until = time.perf_counter() + seconds
@@ -150,7 +169,9 @@ def _alone(peer: Peer, data: Dataset, labels: Numbers | None, seconds: float) ->
     return taken
 
 
-def _side_by_side(peer: Peer, data: Dataset, labels: Numbers | None, seconds: float, threads: int) -> float:
+def _side_by_side(
+    peer: Searched, data: Dataset, labels: Numbers | None, seconds: float, threads: int
+) -> float:
     """Searches a second of several threads, each asking one after the other."""
     counts = [0] * threads
     until = time.perf_counter() + seconds

@@ -26,24 +26,29 @@ THREADS = 2
 """Of the build, and of an in-process engine's throughput."""
 
 
-class Peer(Protocol):
-    """An engine in this process or a server it started. Searches may come from several threads, one query each."""
+class Searched(Protocol):
+    """What can be searched, from several threads, one query each."""
 
     name: str
-    version: str
-    note: str
-    """How it was set up, in a few words: index, durability, what it filters with."""
     efforts: Sequence[int]
     """Search efforts by rising cost, of which the least is taken that reaches the recall."""
-
-    def build(self, data: Dataset) -> None:
-        """Take in all rows with their labels and index them; returns when searches use the index."""
 
     def tune(self, effort: int) -> None:
         """Search with this effort from now on."""
 
     def search(self, query: Vectors, label: int | None, k: int) -> Numbers | None:
         """The rows nearest to `query` float32[d], of a label alone if one is given; None when it cannot filter."""
+
+
+class Peer(Searched, Protocol):
+    """An engine in this process or a server it started."""
+
+    version: str
+    note: str
+    """How it was set up, in a few words: index, durability, what it filters with."""
+
+    def build(self, data: Dataset) -> None:
+        """Take in all rows with their labels and index them; returns when searches use the index."""
 
     def insert(self, row: int, vector: Vectors, label: int) -> None:
         """Add a row; returns when the engine acknowledges it."""

@@ -1,16 +1,16 @@
 """Where the time of a vector search over HTTP goes: rates, CPU by process, and the gateway's hottest functions.
 
-    python -m benchmarks.engine.profile DATASET [--seconds 10] [--port 8440] [--spy FOLDER]
+    python -m benchmarks.engine --profile --data clustered
 
-DATASET is a folder that `benchmarks.engine` has written. CPU milliseconds are user and system time of every process of the
-service over the searches answered; the ten hottest functions come from py-spy's samples of one gateway.
+CPU milliseconds are user and system time of every process of the
+service over the searches answered; the hottest functions come from py-spy's samples of one gateway.
 """
 
-import argparse
 import itertools
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +20,12 @@ from pathlib import Path
 from benchmarks.engine import our_service
 from benchmarks.engine.over_http import Answered, load
 from benchmarks.engine.vectors import Dataset
-from benchmarks.stack import Role, Stack, cpu_seconds, end_on_signals
+from benchmarks.stack import Role, Stack, cpu_seconds
 
 ROLES: tuple[Role, ...] = ("proxy", "gateway", "shard", "postgres", "ray", "supervisor")
 CONNECTIONS = (1, 16)
 _HOTTEST = 25
+_PORT = 8440
 _EMPTY = "/healthz"
 _WAITING = ("Thread.run (", "Worker.main_loop (", "_worker (", "select (", "wait (")
 """Where threads stand that do nothing: py-spy cannot always tell."""
@@ -132,47 +133,35 @@ def samples_table(found: Spied) -> str:
     return "\n".join(lines)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("dataset", type=Path, help="folder of a data set")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
-    parser.add_argument("--port", type=int, default=8440, help="port of the service")
-    parser.add_argument("--spy", type=Path, default=Path("/tmp"), help="folder for py-spy's samples")  # noqa: S108 - a default the user sees
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Measure and print both tables."""
-    end_on_signals()
-    arguments = _arguments()
-    data = Dataset.read(arguments.dataset)
-    plain, filtered = our_service.bodies(data.queries), our_service.bodies(data.queries, data.asked)
-    spec = {"encoder": {"dimension": data.vectors.shape[1]}}
-    with our_service.service(arguments.port, spec) as stack:
+def run(data: Dataset, seconds: float) -> None:
+    """Start a service over the data, put every load on it and print the tables."""
+    print(f"{len(data.vectors):,} x {data.vectors.shape[1]}, {os.cpu_count()} CPUs\n")
+    with our_service.service(_PORT, {"encoder": {"dimension": data.vectors.shape[1]}}) as stack:
         our_service.fill(stack, data)
-        profiled(stack, "warm-up", plain, 4, 3)
-        kinds: list[tuple[str, Sequence[bytes]]] = [
-            ("nothing (GET /healthz)", []),
-            ("vector", plain),
-            ("vector, 1 % filter", filtered),
-        ]
-        profiles = [
-            profiled(stack, name, bodies, connections, arguments.seconds)
-            for name, bodies in kinds
-            for connections in CONNECTIONS
-        ]
-        print(
-            f"{len(data.vectors):,} x {data.vectors.shape[1]}, {os.cpu_count()} CPUs\n\n{cpu_table(profiles)}"
-        )
-        roles: tuple[Role, ...] = ("gateway", "shard")
-        for role, connections in itertools.product(roles, CONNECTIONS):
-            raw = arguments.spy / f"{role}-{connections}.samples"
-            with spied(stack.of(role)[0].pid, arguments.seconds, raw):
-                load(stack.url, our_service.SEARCH, plain, connections, arguments.seconds + 1)
-            print(f"\n{role}, {connections} at once\n\n{samples_table(read_samples(raw))}")
+        print(cpu_table(_loads(stack, data, seconds)), flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            _hottest(stack, our_service.bodies(data.queries), seconds, Path(folder))
 
 
-if __name__ == "__main__":
-    main()
+def _loads(stack: Stack, data: Dataset, seconds: float) -> list[Profile]:
+    plain, filtered = our_service.bodies(data.queries), our_service.bodies(data.queries, data.asked)
+    profiled(stack, "warm-up", plain, 4, 3)
+    kinds: list[tuple[str, Sequence[bytes]]] = [
+        ("nothing (GET /healthz)", []),
+        ("vector", plain),
+        ("vector, 1 % filter", filtered),
+    ]
+    return [
+        profiled(stack, name, bodies, connections, seconds)
+        for name, bodies in kinds
+        for connections in CONNECTIONS
+    ]
+
+
+def _hottest(stack: Stack, bodies: Sequence[bytes], seconds: float, folder: Path) -> None:
+    roles: tuple[Role, ...] = ("gateway", "shard")
+    for role, connections in itertools.product(roles, CONNECTIONS):
+        raw = folder / f"{role}-{connections}"
+        with spied(stack.of(role)[0].pid, seconds, raw):
+            load(stack.url, our_service.SEARCH, bodies, connections, seconds + 1)
+        print(f"\n{role}, {connections} at once\n\n{samples_table(read_samples(raw))}", flush=True)

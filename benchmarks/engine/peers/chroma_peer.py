@@ -60,7 +60,12 @@ class Engine:
 
     def build(self, data: Dataset) -> None:
         """Add batches; it indexes as they come."""
-        hnsw = {"space": "ip", "ef_construction": EF_CONSTRUCTION, "max_neighbors": M, "ef_search": EFFORTS[0]}
+        hnsw = {
+            "space": "ip",
+            "ef_construction": EF_CONSTRUCTION,
+            "max_neighbors": M,
+            "ef_search": EFFORTS[0],
+        }
         self._collection = self._client.create_collection(
             "images", configuration={"hnsw": hnsw}, embedding_function=None
         )

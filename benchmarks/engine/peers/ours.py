@@ -9,12 +9,15 @@ import numpy as np
 
 from benchmarks.engine.peer import EF_CONSTRUCTION, EFFORTS, THREADS, M
 from benchmarks.engine.vectors import Dataset, Numbers, Vectors
-from visualindex.ann import Deletes, ShardIndex, Upserts
+from visualindex.ann import Deletes, Hits, ShardIndex, Upserts
+from visualindex.ann.maintenance import Plan
 from visualindex.filters import parse_filter
-from visualindex.spec.models import HnswSpec
+from visualindex.spec.models import HnswSpec, IndexSpec
 
 _AT_ONCE = 5_000
 _MEMORY = 1 << 40
+_LEAST_GRAPH = 1_000
+_SCANNED = IndexSpec().flat_below
 
 
 class Engine:
@@ -26,32 +29,43 @@ class Engine:
     efforts: Sequence[int] = EFFORTS
 
     def __init__(self, folder: Path) -> None:
-        self._version = 1
+        self._folder = folder
 
     def build(self, data: Dataset) -> None:
         """Take in batches and build the graph over them on two threads."""
-        hnsw = HnswSpec(m=M, ef_construction=EF_CONSTRUCTION)
-        self._index = ShardIndex(data.vectors.shape[1], flat_below=1 << 40, hnsw=hnsw, memory_limit=_MEMORY)
-        rows = range(0, len(data.vectors), _AT_ONCE)
+        self.take(0, data.vectors, data.labels)
+
+    def take(self, first: int, vectors: Vectors, labels: Numbers) -> None:
+        """Hold rows that are numbered from `first`."""
+        self._index = ShardIndex(vectors.shape[1], flat_below=1 << 40, hnsw=_hnsw(), memory_limit=_MEMORY)
+        rows = range(0, len(vectors), _AT_ONCE)
         self._index.load(
-            _upserts(at, data.vectors[at : at + _AT_ONCE], data.labels[at : at + _AT_ONCE]) for at in rows
+            _upserts(first + at, vectors[at : at + _AT_ONCE], labels[at : at + _AT_ONCE]) for at in rows
         )
-        self._set(flat_below=1_000, hnsw=hnsw)
+        self._set(_LEAST_GRAPH, _hnsw())
         self._index.maintain(THREADS)
 
-    def _set(self, *, flat_below: int, hnsw: HnswSpec) -> None:
-        self._index._plan = type(self._index._plan)(flat_below, hnsw)
+    def _set(self, flat_below: int, hnsw: HnswSpec) -> None:
+        """Plans are set from outside, so that the load does not start a build of its own meanwhile."""
+        self._index._plan = Plan(flat_below, hnsw)
 
     def tune(self, effort: int) -> None:
-        """Set efSearch."""
-        hnsw = HnswSpec(m=M, ef_construction=EF_CONSTRUCTION, ef_search=effort)
-        self._set(flat_below=min(20_000, len(self._index) - 1), hnsw=hnsw)
+        """Set efSearch; up to as many survivors of a filter are scanned as the product scans."""
+        self._set(min(_SCANNED, len(self._index) - 1), _hnsw(effort))
 
     def search(self, query: Vectors, label: int | None, k: int) -> Numbers:
         """The filter is written as users write it, and parsed for each query."""
+        return rows_of(self.hits(query, label, k))
+
+    def hits(self, query: Vectors, label: int | None, k: int) -> Hits:
+        """The engine's own answer."""
         tree = None if label is None else parse_filter({"eq": {"category": f"c{label}"}})
-        hits = self._index.search(query[None], k, tree)
-        return hits.ids[0, : hits.counts[0], 8:].copy().view(">i8")[:, 0].astype(np.int64)
+        return self._index.search(query[None], k, tree)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the index says it holds."""
+        return self._index.memory_bytes
 
     def insert(self, row: int, vector: Vectors, label: int) -> None:
         """Apply one upsert."""
@@ -68,6 +82,16 @@ class Engine:
     def close(self) -> None:
         """Stop maintenance."""
         self._index.close()
+
+
+def rows_of(hits: Hits) -> Numbers:
+    """The row numbers of the hits of one query: int64[n]."""
+    numbers: Numbers = hits.ids[0, : hits.counts[0], 8:].copy().view(">i8")[:, 0].astype(np.int64)
+    return numbers
+
+
+def _hnsw(effort: int = EFFORTS[0]) -> HnswSpec:
+    return HnswSpec(m=M, ef_construction=EF_CONSTRUCTION, ef_search=effort)
 
 
 def _ids(first: int, count: int) -> np.ndarray:
