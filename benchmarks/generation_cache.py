@@ -1,7 +1,9 @@
 """What a generation's way costs: published to a folder, fetched into a node's cache, verified there at every opening.
 
 Beside it, in the same run and on the same file, what the system's own tools take: `cp` with a flush, and `sha256sum`.
-Run it with `python -m benchmarks.generation_cache --megabytes 1024`.
+On a busy machine the CPU seconds say more than the others.
+
+    python -m benchmarks.generation_cache --megabytes 1024
 """
 
 import argparse
@@ -14,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from visualindex.generations import FORMAT, Manifest, NodeCache, publish
 from visualindex.objectstore import LocalObjectStore
@@ -23,8 +26,17 @@ _PAUSE_S = 0.001
 """Between two looks at the event loop."""
 
 
+class Taken(NamedTuple):
+    """What a piece of work took, in seconds."""
+
+    wall: float
+    cpu: float
+    loop_held: float
+    """The longest that the event loop was held meanwhile."""
+
+
 def main() -> None:
-    """Print a table of seconds, megabytes per second and the longest pause of the event loop."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=1024, help="size of the file")
     parser.add_argument(
@@ -42,20 +54,20 @@ async def _measure(folder: Path, megabytes: int, rounds: int) -> None:
     with (built / "vectors.f16").open("wb") as file:
         for _ in range(megabytes):
             file.write(os.urandom(_MIB))
-    taken = dict[str, list[tuple[float, float]]]()
+    taken = dict[str, list[Taken]]()
     for number in range(rounds):
         for name, seconds in (await _round(folder / str(number), built)).items():
             taken.setdefault(name, []).append(seconds)
         shutil.rmtree(folder / str(number))
-    print(
-        f"{megabytes} MiB, median of {rounds} rounds\n{'':28}{'seconds':>9}{'MiB/s':>9}{'loop held, ms':>15}"
-    )
+    print(f"{megabytes} MiB, median of {rounds} rounds")
+    print(f"{'':20}{'seconds':>9}{'CPU s':>9}{'MiB/s':>9}{'MiB/CPU s':>11}{'loop held, ms':>15}")
     for name, values in taken.items():
-        seconds, held = (statistics.median(column) for column in zip(*values, strict=True))
-        print(f"{name:28}{seconds:9.3f}{megabytes / seconds:9.0f}{held * 1000:15.1f}")
+        seconds, cpu, held = (statistics.median(column) for column in zip(*values, strict=True))
+        speeds = f"{megabytes / seconds:9.0f}{megabytes / max(cpu, 0.01):11.0f}"
+        print(f"{name:20}{seconds:9.3f}{cpu:9.2f}{speeds}{held * 1000:15.1f}")
 
 
-async def _round(folder: Path, built: Path) -> dict[str, tuple[float, float]]:
+async def _round(folder: Path, built: Path) -> dict[str, Taken]:
     await asyncio.to_thread(folder.mkdir)
     file, copy = built / "vectors.f16", folder / "copy"
     taken = {
@@ -83,8 +95,7 @@ async def _round(folder: Path, built: Path) -> dict[str, tuple[float, float]]:
     return taken
 
 
-async def _timed(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
-    """Seconds that `work` takes, and the longest that the event loop was held meanwhile."""
+async def _timed(work: Callable[[], Awaitable[object]]) -> Taken:
     longest = 0.0
 
     async def watch() -> None:
@@ -96,11 +107,16 @@ async def _timed(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
 
     watching = asyncio.create_task(watch())
     await asyncio.sleep(0)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), _cpu()
     await work()
-    seconds = time.perf_counter() - started
+    taken = Taken(time.perf_counter() - started, _cpu() - cpu, longest)
     watching.cancel()
-    return seconds, longest
+    return taken
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of the tools it started."""
+    return sum(os.times()[:4])
 
 
 def _run(*command: str) -> None:
