@@ -14,6 +14,7 @@ from visualindex.filters import (
     Range,
     Schema,
     check_metadata,
+    instant,
     matches,
     parse_filter,
     to_json,
@@ -112,6 +113,27 @@ def test_times_compare_as_instants_and_a_date_is_its_whole_day(
     assert all(matches(tree, {"metadata": {"added": value}}) for value in passing)
     assert not any(matches(tree, {"metadata": {"added": value}}) for value in failing)
     assert parse_filter(to_json(tree)) == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2026-03-01t10:00:00z", "2026-03-01 10:00:00"),
+        ("2026-03-01T10:00:00.1234567+01:30", "2026-03-01T08:30:00.123456Z"),
+        ("2026-03-01", 1772323200),
+    ],
+)
+def test_times_that_are_written_differently_are_one_instant(text: str, same: Any) -> None:
+    assert instant(text) == instant(same) is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-02-29", "2026-03", "26-03-01", "2026-03-01T25:00:00Z", "٢026-03-01", "", True, None, 1e300],
+)
+def test_what_is_no_time_is_no_instant(value: Any) -> None:
+    assert instant(value) is None
 
 
 def test_a_time_equals_a_day_when_it_is_in_it() -> None:
