@@ -203,6 +203,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "fetch": True,
     "access": {"mode", "thumbnails"},
     "search_log": True,
+    "attributes": True,
 }
 
 

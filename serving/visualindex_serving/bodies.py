@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.filters import is_text_form
 from visualindex_serving.multipart import Form, Upload, malformed, read_multipart
 from visualindex_serving.problems import invalid, invalid_model, pointer_of
 
@@ -211,7 +212,7 @@ def _field(name: str, value: str) -> Any:
         raise malformed(
             "The form's part image is a plain field: send it as a file (curl: -F image=@photo.jpg)."
         )
-    if name in _JSON_FIELDS:
+    if name in _JSON_FIELDS and not (name == "filter" and is_text_form(value)):
         return parse_json(value.encode(), f"form's field {name}")
     if "\0" in name + value:
         raise invalid(pointer_of((name,)), "holds a NUL character, which cannot be stored; remove it")

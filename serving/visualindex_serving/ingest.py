@@ -11,6 +11,8 @@ import orjson
 from visualindex.api.images import BatchItem, BatchResult, EmbeddingState, ImageFields, ImageWritten
 from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Written
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.filters import check_metadata as check_declared
+from visualindex.filters import schema_of
 from visualindex.identity import image_id_for_key
 from visualindex.objectstore import original_key
 from visualindex_serving.deadlines import monotonic, within
@@ -211,13 +213,17 @@ async def _bytes(service: IndexService, incoming: Incoming, deadline: float, bud
 
 
 def check_metadata(service: IndexService, metadata: Mapping[str, Any]) -> None:
-    """Raise ProblemError REQUEST_TOO_LARGE or INVALID_REQUEST for a metadata document beyond the limits."""
+    """Raise ProblemError REQUEST_TOO_LARGE or INVALID_REQUEST for a metadata document beyond the limits.
+
+    INVALID_REQUEST also for a value of another type than `spec.attributes` declares.
+    """
     limit = service.resource.spec.limits.metadata_bytes
     if metadata and len(orjson.dumps(metadata)) > limit:
         detail = f"The metadata document is larger than {limit} bytes (limits.metadataBytes)."
         raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
     if _nests_deeper(metadata, _METADATA_DEPTH):
         raise invalid("/metadata", f"nests deeper than {_METADATA_DEPTH} levels; flatten it")
+    check_declared(schema_of(service.resource.spec.attributes), metadata)
 
 
 def _nests_deeper(document: Any, levels: int) -> bool:

@@ -170,7 +170,11 @@ _PROBLEM = {
             "items": _ERROR,
             "description": "The mistakes of an invalid request, at most 20.",
         },
-        "pointer": {"type": "string", "description": "Where an invalid filter is wrong."},
+        "pointer": {"type": "string", "description": "Where an invalid filter is wrong, as JSON."},
+        "offset": {
+            "type": "integer",
+            "description": "Where an invalid filter is wrong, as text: characters before it.",
+        },
         "limit": {"type": "integer", "description": "The limit that was exceeded."},
         "behind_ms": {"type": "number", "description": "Age of the index's view, when it has not caught up."},
     },

@@ -14,7 +14,16 @@ import orjson
 from visualindex.api.search import SearchRequest
 from visualindex.catalog import ImageRecord
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import Filter, conjoin, parse_filter, to_json
+from visualindex.filters import (
+    NO_SCHEMA,
+    Filter,
+    Schema,
+    conjoin,
+    parse_filter,
+    read_filter,
+    schema_of,
+    to_json,
+)
 from visualindex_serving.access import Grant
 from visualindex_serving.colours import shown_colours
 from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor, unusable
@@ -151,7 +160,7 @@ async def _ask(
         return _continue(service, request, upload)
     query = request.query
     exclude = (query.image_id,) if query.image_id is not None and not request.include_self else ()
-    checked = _checked_filter(request.filter)
+    checked = _checked_filter(request.filter, schema_of(service.resource.spec.attributes))
     vector = await _vector(service, request, upload, grant, deadline, timings)
     return Asked(vector, checked, exclude, request.min_score, None)
 
@@ -234,16 +243,21 @@ async def _picture(
     return data
 
 
-def _reread(canonical: dict[str, Any]) -> Filter:
+def _reread(canonical: Any) -> Filter:
     """A filter that was accepted before: its canonical spelling nests deeper than what the caller wrote."""
     return parse_filter(canonical, max_depth=32, max_terms=256)
 
 
-def _checked_filter(given: dict[str, Any] | None, *, again: bool = False) -> dict[str, Any] | None:
-    """The filter in its one spelling; `again` for one in that spelling. Raises ProblemError INVALID_FILTER."""
+def _checked_filter(
+    given: dict[str, Any] | str | None, schema: Schema = NO_SCHEMA, *, again: bool = False
+) -> dict[str, Any] | None:
+    """The filter in its one spelling, which names fields alone; `again` for one in that spelling.
+
+    Raises ProblemError INVALID_FILTER.
+    """
     if given is None:
         return None
-    checked: dict[str, Any] = to_json(_reread(given) if again else parse_filter(given))
+    checked = to_json(_reread(given) if again else read_filter(given, schema=schema))
     if len(orjson.dumps(checked)) > _FILTER_BYTES:
         detail = f"The filter is larger than {_FILTER_BYTES} bytes; list fewer values."
         raise ProblemError(ProblemType.INVALID_FILTER, detail, extra={"pointer": ""})

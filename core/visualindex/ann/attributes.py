@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from visualindex.ann.attribute_trees import TreeEvaluator
 from visualindex.ann.codes import Mask
-from visualindex.filters import And, Eq, Exists, Filter, In, Not, Or, Prefix, Range, Scalar
+from visualindex.ann.instants import Instants, instants_of, within
+from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
 
 Key: TypeAlias = str | int | float | tuple[str, bool]
 """A value as a dictionary key; a boolean is wrapped, for `True` and `1` are one key to Python."""
@@ -19,12 +21,15 @@ Fields: TypeAlias = Mapping[str, set[Key | None]]
 """The comparable values of each dotted field of one image; None stands for an object, which equals nothing."""
 
 _PRESENT = 0
+_COUNTED = 1024  # most values whose entries are counted one by one for an estimate
 _COLUMN_BYTES = 2048  # an empty column
 _GROWN_ENTRY_BYTES = 12  # row and code, in arrays that grow by half
-_ENTRY_BYTES = 160  # a dictionary entry, its place in the sorted values and the objects around them
+_ENTRY_BYTES = (
+    176  # a dictionary entry, its place in the sorted values, its count and the objects around them
+)
 
 
-class AttributeIndex:
+class AttributeIndex(TreeEvaluator):
     """Values by field and rows by value, for one writer that appends rows and many readers.
 
     Rows are appended in ascending order and never change: a reader passes the number of rows it knows and sees none
@@ -33,6 +38,7 @@ class AttributeIndex:
 
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
+        self._rows = 0
 
     def append(self, first: int, flat: Sequence[Fields]) -> None:
         """Add rows `first`, `first + 1`, … with these flattened attributes."""
@@ -46,6 +52,7 @@ class AttributeIndex:
         # Entries are published once per batch: cheaper than row by row, and readers ignore rows they do not know.
         for column in touched.values():
             column.publish()
+        self._rows = first + len(flat)
 
     def cost(self, flat: Sequence[Fields]) -> int:
         """About how many bytes rows with these flattened attributes would add."""
@@ -60,29 +67,42 @@ class AttributeIndex:
     def _knows(self, field: str, key: Key | None) -> bool:
         return self._columns[field].knows(key)
 
-    def mask(self, tree: Filter, rows: int) -> Mask:
-        """Which of the first `rows` rows pass the filter, bool [rows]."""
-        match tree:
-            case And(terms=terms):
-                return self._all(terms, rows)
-            case Or(terms=terms):
-                found = np.zeros(rows, np.bool_)
-                for term in terms:
-                    found |= self.mask(term, rows)
-                return found
-            case Not(term=term):
-                return ~self.mask(term, rows)
+    @property
+    def row_count(self) -> int:
+        """Rows appended so far."""
+        return self._rows
+
+    def leaf_mask(self, leaf: Leaf, rows: int) -> Mask:
+        """Which of the first `rows` rows pass one comparison, bool [rows]."""
         found = np.zeros(rows, np.bool_)
-        column = self._columns.get(tree.field)
+        column = self._columns.get(leaf.field)
         if column is not None:
-            column.mark(tree, found)
+            column.mark(leaf, found)
         return found
 
-    def _all(self, terms: Sequence[Filter], rows: int) -> Mask:
-        found = np.ones(rows, np.bool_)
-        for term in terms:
-            found &= self.mask(term, rows)
-        return found
+    def leaf_bounds(self, leaf: Leaf) -> tuple[int, int]:
+        """Least and most rows that can pass: coarse, for rows may be added or unknown to the reader meanwhile."""
+        column = self._columns.get(leaf.field)
+        return 0, 0 if column is None else min(self._rows, column.most(leaf))
+
+    def leaf_matching(self, leaf: Leaf, rows: int, most: int) -> NDArray[np.int64] | None:
+        """The rows of one comparison in ascending order, or None when they are more than `most`."""
+        found = np.flatnonzero(self.leaf_mask(leaf, rows))
+        return found if len(found) <= most else None
+
+    def leaf_holds(self, leaf: Leaf, rows: NDArray[np.int64]) -> Mask:
+        """Which of these rows pass one comparison, bool [m]."""
+        return self.leaf_mask(leaf, int(rows[-1]) + 1 if len(rows) else 0)[rows]
+
+    def facet(self, field: str, rows: Mask | NDArray[np.int64], most: int | None = None) -> Mapping[Key, int]:
+        """How many of the rows have each value, most common first: the first `most` of them, or all."""
+        column = self._columns.get(field)
+        return {} if column is None else column.facet(rows, most)
+
+    def values(self, field: str, rows: NDArray[np.int64]) -> list[tuple[Key, ...]]:
+        """The values of the field of each row: texts, numbers, booleans, each kind ascending."""
+        column = self._columns.get(field)
+        return [()] * len(rows) if column is None else column.values(rows)
 
     def renumbered(self, places: NDArray[np.int64]) -> "AttributeIndex":
         """A copy for rows that moved: row i is now row `places[i]`, gone where that is -1; order is kept."""
@@ -91,12 +111,18 @@ class AttributeIndex:
             moved = column.renumbered(places)
             if moved is not None:
                 copy._columns[field] = moved
+        copy._rows = int(places.max(initial=-1)) + 1
         return copy
 
     @property
     def memory_bytes(self) -> int:
         """Estimated bytes held."""
         return sum(column.memory_bytes + len(field) for field, column in list(self._columns.items()))
+
+
+def row_numbers(rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows a mask keeps, or the row numbers given."""
+    return np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64, copy=False)
 
 
 def fields(attributes: Mapping[str, Any]) -> Fields:
@@ -127,6 +153,13 @@ def _key(value: Scalar) -> Key | None:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def _order(key: Key) -> tuple[int, Any]:
+    """Texts before numbers before booleans, each kind ascending."""
+    if isinstance(key, tuple):
+        return 2, key
+    return (0, key) if isinstance(key, str) else (1, key)
+
+
 def _value_bytes(key: Key | None) -> int:
     return _ENTRY_BYTES + sys.getsizeof(key)
 
@@ -136,6 +169,8 @@ class _Column:
 
     def __init__(self) -> None:
         self._codes_of: dict[Key | None, int] = {None: _PRESENT}
+        self._keys: list[Key | None] = [None]
+        self._counts = [0]
         self._rows = np.zeros(16, np.int32)
         self._codes = np.zeros(16, np.int32)
         self._size = 0
@@ -143,6 +178,7 @@ class _Column:
         self._new_codes: list[int] = []
         self._numbers = _Sorted()
         self._texts = _Sorted()
+        self._instants: Instants = np.zeros(0, np.int64)
         self._value_bytes = 0
         self._single = True
 
@@ -153,11 +189,15 @@ class _Column:
             code = self._codes_of.get(key)
             if code is None:
                 code = self._learn(key)
+            self._counts[code] += 1
             self._new_rows.append(row)
             self._new_codes.append(code)
 
     def _learn(self, key: Key | None) -> int:
-        code = self._codes_of[key] = len(self._codes_of)
+        code = len(self._keys)
+        self._keys.append(key)
+        self._counts.append(0)
+        self._codes_of[key] = code
         self._value_bytes += _value_bytes(key)
         if isinstance(key, str):
             self._texts.add(key, code)
@@ -187,11 +227,10 @@ class _Column:
         """Whether some row has, or had, this value."""
         return key in self._codes_of
 
-    def mark(self, tree: Eq | In | Range | Prefix | Exists, found: Mask) -> None:
+    def mark(self, tree: Leaf, found: Mask) -> None:
         """Set the rows that pass one comparison in `found`, bool [rows], which starts all false."""
-        size = self._size
-        size = int(np.searchsorted(self._rows[:size], len(found)))
-        rows, codes = self._rows[:size], self._codes[:size]
+        rows, codes = self._entries(len(found))
+        size = len(rows)
         passing = self._passing(tree, codes)
         if np.count_nonzero(passing) < size // 8:
             found[rows[passing]] = True
@@ -200,24 +239,83 @@ class _Column:
         else:
             found[rows[passing]] = True
 
-    def _passing(self, tree: Eq | In | Range | Prefix | Exists, codes: NDArray[np.int32]) -> Mask:
-        match tree:
-            case Exists():
-                return np.ones(len(codes), np.bool_)
-            case Eq(value=value):
-                wanted = self._known([value])
-            case In(values=values):
-                wanted = self._known(values)
-            case Range():
-                wanted = self._within(tree)
-            case Prefix(prefix=prefix):
-                wanted = self._texts.starting_with(prefix)
+    def most(self, tree: Leaf) -> int:
+        """Most rows that pass one comparison."""
+        size = self._size
+        wanted = None if isinstance(tree, Exists) else self._wanted(tree)
+        if wanted is None or len(wanted) > _COUNTED:
+            return size
+        counts = self._counts
+        found: int = sum(counts[code] for code in wanted.tolist())
+        return min(size, found)
+
+    def facet(self, rows: Mask | NDArray[np.int64], most: int | None) -> dict[Key, int]:
+        """How many of the rows have each value, most common first."""
+        _, codes = self._entries_of(row_numbers(rows))
+        counts = np.bincount(codes[codes != _PRESENT])
+        keys = self._keys
+        found = [
+            (key, int(counts[code])) for code in np.flatnonzero(counts) if (key := keys[code]) is not None
+        ]
+        return dict(sorted(found, key=lambda item: (-item[1], _order(item[0])))[:most])
+
+    def values(self, rows: NDArray[np.int64]) -> list[tuple[Key, ...]]:
+        """The values of each row, in order."""
+        owners, codes = self._entries_of(rows)
+        found: list[list[Key]] = [[] for _ in range(len(rows))]
+        keys = self._keys
+        for owner, code in zip(owners.tolist(), codes.tolist(), strict=True):
+            key = keys[code]
+            if key is not None:
+                found[owner].append(key)
+        return [tuple(sorted(one, key=_order)) for one in found]
+
+    def _entries(self, rows: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Rows and codes of the entries of the first `rows` rows."""
+        size = self._size
+        size = int(np.searchsorted(self._rows[:size], rows))
+        return self._rows[:size], self._codes[:size]
+
+    def _entries_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Entries of some rows: places in `rows` and codes."""
+        entry_rows, codes = self._entries(int(rows.max(initial=-1)) + 1)
+        starts = np.searchsorted(entry_rows, rows, "left")
+        counts = np.searchsorted(entry_rows, rows, "right") - starts
+        owners = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return owners, codes[starts[owners] + within]
+
+    def _passing(self, tree: Leaf, codes: NDArray[np.int32]) -> Mask:
+        if isinstance(tree, Exists):
+            return np.ones(len(codes), np.bool_)
+        wanted = self._wanted(tree)
         if len(wanted) == 1:
             equal: Mask = codes == wanted[0]
             return equal
         among = np.zeros(len(self._codes_of), np.bool_)
         among[wanted] = True
         return among[codes]
+
+    def _wanted(self, tree: Eq | In | Range | Prefix | Within) -> NDArray[np.int32]:
+        """Codes of the values that pass one comparison."""
+        match tree:
+            case Eq(value=value):
+                return self._known([value])
+            case In(values=values):
+                return self._known(values)
+            case Range():
+                return self._within(tree)
+            case Prefix(prefix=prefix):
+                return self._texts.starting_with(prefix)
+            case Within(spans=spans):
+                return np.flatnonzero(within(self._known_instants(), spans)).astype(np.int32)
+
+    def _known_instants(self) -> Instants:
+        """The values as points in time, int64 [values]: read once each, by whoever asks first."""
+        known, keys = self._instants, self._keys
+        if len(known) < len(keys):
+            known = self._instants = np.concatenate([known, instants_of(keys[len(known) : len(keys)])])
+        return known
 
     def _known(self, values: Sequence[Scalar]) -> NDArray[np.int32]:
         codes = (self._codes_of.get(_key(value)) for value in values)
@@ -243,12 +341,14 @@ class _Column:
                 fresh[code] = copy._learn(key)
         copy._single = self._single
         copy._new_rows, copy._new_codes = rows[alive].tolist(), fresh[codes].tolist()
+        copy._counts = np.bincount(fresh[codes], minlength=len(copy._keys)).tolist()
         copy.publish()
         return copy
 
     @property
     def memory_bytes(self) -> int:
-        return self._rows.nbytes + self._codes.nbytes + self._value_bytes + _COLUMN_BYTES
+        arrays = self._rows.nbytes + self._codes.nbytes + self._instants.nbytes
+        return arrays + self._value_bytes + _COLUMN_BYTES
 
 
 class _Run(NamedTuple):

@@ -82,8 +82,10 @@ class SearchRequest(ApiModel):
         default=None, description="The index; may be left out when there is only one."
     )
     query: Query = Field(default=Query(), description="What to look for.")
-    filter: dict[str, Any] | None = Field(
-        default=None, description="Only items that match; see docs/filters.md."
+    filter: dict[str, Any] | str | None = Field(
+        default=None,
+        description="Only items that match: a JSON object, or its short text form such as "
+        '`category = "Bed" and price < 100`; see docs/filters.md.',
     )
     limit: int = Field(
         default=20,

@@ -28,7 +28,7 @@ class SearchLog:
     complete: bool = True
     user_id: str | None = None
     image_id: UUID | None = None
-    filter: Mapping[str, Any] | None = None
+    filter: Mapping[str, Any] | str | None = None
     search_time: datetime = field(default_factory=_now)
     log_id: UUID = field(default_factory=uuid.uuid4)
 

@@ -43,7 +43,8 @@ def create(
         typer.Option("--index", "-i", help="Index it is for; may be repeated; all without it."),
     ] = None,
     where: Annotated[
-        str | None, typer.Option("--filter", help="Filter as JSON that every search of this key is bound to.")
+        str | None,
+        typer.Option("--filter", help="Filter, as text or JSON, that every search of this key is bound to."),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(help="Lifetime such as 12h or 90d; for ever without it.")
@@ -153,12 +154,13 @@ def _checked_scopes(scopes: list[str]) -> list[str]:
 
 
 def _checked_filter(text: str | None) -> dict[str, object] | None:
-    from visualindex.filters import parse_filter
+    from visualindex.filters import is_text_form, parse_filter, parse_filter_text, to_json
 
     if text is None:
         return None
     try:
-        document = json.loads(text)
+        # Without declared names: a key's filter must mean the same whatever an index declares later.
+        document = to_json(parse_filter_text(text)) if is_text_form(text) else json.loads(text)
     except ValueError as error:
         raise typer.BadParameter(f"--filter is not JSON: {error}") from None
     parse_filter(document)

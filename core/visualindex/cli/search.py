@@ -30,7 +30,10 @@ def search(
     index: IndexOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_HITS, help="Most hits.")] = 10,
     where: Annotated[
-        str | None, typer.Option("--filter", help='Filter as JSON, e.g. {"eq": {"category": "Chairs"}}.')
+        str | None,
+        typer.Option(
+            "--filter", help="""Filter as text, e.g. 'category = "Chairs" and price < 100', or as JSON."""
+        ),
     ] = None,
     service: ServiceUrl = DEFAULT_SERVICE,
     api_key: ApiKey = None,
@@ -55,7 +58,7 @@ def search(
 
 
 def _request(
-    target: str, index: str | None, limit: int, where: dict[str, object] | None
+    target: str, index: str | None, limit: int, where: dict[str, object] | str | None
 ) -> "tuple[SearchRequest, bytes | None]":
     """What to send. Raises ProblemError for what no service would take, so that nothing is sent."""
     from pydantic import ValidationError
@@ -113,11 +116,13 @@ def _picture(path: Path) -> bytes:
     return data
 
 
-def _filter(text: str | None) -> dict[str, object] | None:
+def _filter(text: str | None) -> dict[str, object] | str | None:
+    """JSON as an object; the text form as it is, for only the service knows the index's attributes."""
     from visualindex.errors import ProblemError, ProblemType
+    from visualindex.filters import is_text_form
 
-    if text is None:
-        return None
+    if text is None or is_text_form(text):
+        return text
     try:
         value = json.loads(text)
     except ValueError as error:

@@ -4,7 +4,8 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from visualindex.filters._tree import And, Eq, Exists, Filter, In, Not, Or, Prefix, Range, Scalar
+from visualindex.filters._instants import instant
+from visualindex.filters._tree import And, Eq, Exists, Filter, In, Not, Or, Prefix, Range, Scalar, Within
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
@@ -35,6 +36,8 @@ def matches(tree: Filter, attributes: Mapping[str, Any]) -> bool:
         case Prefix(field=field, prefix=prefix):
             found = list(values_at(attributes, field))
             return any(isinstance(value, str) and value.startswith(prefix) for value in found)
+        case Within(field=field):
+            return any(tree.holds(instant(value)) for value in values_at(attributes, field))
 
 
 def values_at(node: Any, path: str) -> Iterator[Any]:

@@ -6,7 +6,23 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters._tree import EVERYTHING, And, Eq, Exists, Filter, In, Not, Or, Prefix, Range, Scalar
+from visualindex.filters._instants import HOW_TO_WRITE, Span, instant, present, united
+from visualindex.filters._schema import NO_SCHEMA, Attribute, Schema
+from visualindex.filters._tree import (
+    EVERYTHING,
+    And,
+    Eq,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Prefix,
+    Range,
+    Scalar,
+    Within,
+)
+from visualindex.filters._typed import TypedReader
 
 MAX_IN_VALUES = 1024
 """Most values one `in` may list."""
@@ -16,24 +32,37 @@ MAX_TEXT = 1024
 
 _BOUNDS = ("gt", "gte", "lt", "lte")
 _METADATA = "metadata."
+_MAX_NAMES = 20
 
 
-def parse_filter(document: Any, *, max_depth: int = 8, max_terms: int = 64) -> Filter:
+def parse_filter(
+    document: Any,
+    *,
+    schema: Schema = NO_SCHEMA,
+    now: int | None = None,
+    max_depth: int = 8,
+    max_terms: int = 64,
+) -> Filter:
     """Read a filter document (the grammar is in docs/filters.md); `{}` passes everything.
 
-    `max_depth` bounds the nesting of `and`, `or` and `not`, `max_terms` the number of comparisons. Raises
-    `ProblemError(INVALID_FILTER)` whose `pointer` member is the JSON pointer (RFC 6901) of the offending part.
+    Names that `schema` declares may stand beside category, key and metadata.<path>; the tree has their fields only.
+    Relative times count from the instant `now` (microseconds since 1970; default: the clock). `max_depth` bounds the
+    nesting of `and`, `or` and `not`, `max_terms` the number of comparisons. Raises `ProblemError(INVALID_FILTER)`
+    whose `pointer` member is the JSON pointer (RFC 6901) of the offending part.
     """
     if document == {} and isinstance(document, dict):
         return EVERYTHING
-    return _Parser(max_depth, max_terms).condition(document, "", 1)
+    typed = TypedReader(_refuse, present() if now is None else now)
+    return _Parser(schema, typed, max_depth, max_terms).condition(document, "", 1)
+
+
+def wrong_at(pointer: str) -> str:
+    """How the detail of a refusal begins."""
+    return f"The filter is wrong {f'at {pointer}' if pointer else 'at the top'}: "
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:
-    place = f"at {pointer}" if pointer else "at the top"
-    raise ProblemError(
-        ProblemType.INVALID_FILTER, f"The filter is wrong {place}: {detail}", extra={"pointer": pointer}
-    )
+    raise ProblemError(ProblemType.INVALID_FILTER, wrong_at(pointer) + detail, extra={"pointer": pointer})
 
 
 def _step(pointer: str, part: str | int) -> str:
@@ -43,6 +72,8 @@ def _step(pointer: str, part: str | int) -> str:
 
 @dataclass
 class _Parser:
+    schema: Schema
+    typed: TypedReader
     max_depth: int
     max_terms: int
     terms: int = 0
@@ -68,7 +99,8 @@ class _Parser:
                 return Not(self.condition(operand, pointer, depth + 1))
             case "exists":
                 self.count(pointer)
-                return Exists(_field(operand, pointer))
+                attribute = self.declared(operand)
+                return Exists(attribute.field if attribute else _field(operand, pointer, self.schema))
         if name not in _COMPARISONS:
             _refuse(pointer, f"unknown operator {_shown(name)}; use one of: {', '.join(_OPERATORS)}")
         return self.comparisons(_COMPARISONS[name], name, operand, pointer)
@@ -88,8 +120,37 @@ class _Parser:
         for field, value in operand.items():
             at = _step(pointer, field)
             self.count(at)
-            found.append(read(_field(field, at), value, at))
+            attribute = self.declared(field)
+            if attribute is None:
+                found.append(read(_field(field, at, self.schema), value, at))
+            else:
+                found.append(self.declared_comparison(attribute, read, name, value, at))
         return found[0] if len(found) == 1 else And(tuple(found))
+
+    def declared(self, name: Any) -> Attribute | None:
+        return self.schema.get(name) if isinstance(name, str) else None
+
+    def declared_comparison(
+        self,
+        attribute: Attribute,
+        read: Callable[[str, Any, str], Filter],
+        name: str,
+        operand: Any,
+        pointer: str,
+    ) -> Filter:
+        """A comparison of a declared attribute: like that of its field, but of the right type."""
+        self.typed.allow(attribute, name, pointer)
+        tree = read(attribute.field, operand, pointer)  # refuses what is no operand at all
+        steps = {"in": enumerate(operand), "range": operand.items()} if name in ("in", "range") else {}
+        parts = [(_step(pointer, at), value) for at, value in steps.get(name, ())]
+        for at, value in parts or [(pointer, operand)]:
+            self.typed.check(attribute, value, at)
+        if attribute.type == "path" and isinstance(operand, list):
+            for at, _ in parts[1:]:  # each node is a comparison with all that is below it
+                self.count(at)
+        if isinstance(tree, Range) and attribute.type == "time":
+            return self.typed.period(attribute, operand, pointer)
+        return self.typed.rewritten(attribute, tree, pointer)
 
     def count(self, pointer: str) -> None:
         self.terms += 1
@@ -131,23 +192,42 @@ def _prefix(field: str, value: Any, pointer: str) -> Filter:
     return Prefix(field, value)
 
 
+def _within(field: str, spans: Any, pointer: str) -> Filter:
+    """The form that comparisons of times take between services."""
+    if not isinstance(spans, list) or len(spans) > MAX_IN_VALUES:
+        _refuse(pointer, f"expected a list of at most {MAX_IN_VALUES} [from, before], got {_kind(spans)}")
+    return Within(field, united([_span(span, _step(pointer, at)) for at, span in enumerate(spans)]))
+
+
+def _span(span: Any, pointer: str) -> Span:
+    if not isinstance(span, list) or len(span) != 2:
+        _refuse(pointer, f"expected [from, before], two times or null, got {_kind(span)}")
+    ends = [None if end is None else instant(end) for end in span]
+    for at, (given, found) in enumerate(zip(span, ends, strict=True)):
+        if given is not None and found is None:
+            _refuse(_step(pointer, at), f"{_shown(given)} is no time: {HOW_TO_WRITE}")
+    return ends[0], ends[1]
+
+
 _COMPARISONS: dict[str, Callable[[str, Any, str], Filter]] = {
     "eq": _eq,
     "in": _in,
     "range": _range,
     "prefix": _prefix,
+    "within": _within,
 }
 _OPERATORS = ("and", "or", "not", *_COMPARISONS, "exists")
 
 
-def _field(name: Any, pointer: str) -> str:
+def _field(name: Any, pointer: str, schema: Schema) -> str:
     if not isinstance(name, str):
         _refuse(pointer, f"expected a field name, got {_kind(name)}")
     if len(name) > MAX_TEXT:
         _refuse(pointer, f"the field name has {len(name)} characters; at most {MAX_TEXT} are allowed")
     if name in ("category", "key") or (name.startswith(_METADATA) and all(name.split("."))):
         return name
-    _refuse(pointer, f"unknown field {_shown(name)}; use category, key or metadata.<path>")
+    declared = "".join(f"{one}, " for one in sorted(schema.attributes)[:_MAX_NAMES])
+    _refuse(pointer, f"unknown field {_shown(name)}; use {declared}category, key or metadata.<path>")
 
 
 def _scalar(value: Any, pointer: str) -> Scalar:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from visualindex.filters._instants import Span, written
+
 Scalar: TypeAlias = str | int | float | bool
 """A JSON value that can be compared. Booleans are no numbers here: `true` never equals `1`."""
 
@@ -75,7 +77,24 @@ class Prefix:
     prefix: str
 
 
-Filter: TypeAlias = And | Or | Not | Eq | In | Range | Exists | Prefix
+@dataclass(frozen=True)
+class Within:
+    """A value of the field is a point in time (`instant`) in one of the spans: ascending, with gaps between them."""
+
+    field: str
+    spans: tuple[Span, ...]
+
+    def holds(self, at: int | None) -> bool:
+        """Whether an instant is in one of the spans."""
+        return at is not None and any(
+            (start is None or start <= at) and (stop is None or at < stop) for start, stop in self.spans
+        )
+
+
+Leaf: TypeAlias = Eq | In | Range | Exists | Prefix | Within
+"""A comparison of one field."""
+
+Filter: TypeAlias = And | Or | Not | Leaf
 
 EVERYTHING = And(())
 """The filter every image passes."""
@@ -110,3 +129,9 @@ def to_json(tree: Filter) -> dict[str, Any]:
             return {"exists": field}
         case Prefix(field=field, prefix=prefix):
             return {"prefix": {field: prefix}}
+        case Within(field=field, spans=spans):
+            return {"within": {field: [[_written(start), _written(stop)] for start, stop in spans]}}
+
+
+def _written(at: int | None) -> str | None:
+    return None if at is None else written(at)

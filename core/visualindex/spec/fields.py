@@ -26,7 +26,7 @@ def fields_by_key(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
 
 
 def section_of(info: FieldInfo) -> type[BaseModel] | None:
-    """The model a field holds, also behind `| None`; None for a plain value."""
+    """The model a field holds, also behind `| None` or in a list; None for a plain value."""
     return _model_in(info.annotation)
 
 
@@ -34,6 +34,8 @@ def model_at(root: type[BaseModel], location: tuple[str | int, ...]) -> type[Bas
     """The model at a validation error's location, or None when the location leads to no section."""
     model: type[BaseModel] | None = root
     for key in location:
+        if isinstance(key, int):
+            continue  # an element of a list: its model is the list's
         info = fields_by_key(model).get(str(key)) if model else None
         model = section_of(info) if info else None
     return model
@@ -51,6 +53,6 @@ def walk_fields(model: type[BaseModel], prefix: str = "") -> Iterator[SpecField]
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, types.UnionType):
+    if get_origin(annotation) in (Union, types.UnionType, tuple):
         return next((found for arm in get_args(annotation) if (found := _model_in(arm))), None)
     return None

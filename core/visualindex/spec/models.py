@@ -469,6 +469,71 @@ class RaySpec(SpecModel):
         return self
 
 
+AttributeType = Literal["keyword", "tags", "number", "boolean", "time", "path", "colour"]
+"""What the values of a declared attribute are."""
+
+_NOT_NAMES = frozenset(
+    {
+        "category",
+        "key",
+        "metadata",
+        "and",
+        "or",
+        "not",
+        "in",
+        "exists",
+        "within",
+        "true",
+        "false",
+        "null",
+        "now",
+    }
+)
+
+
+class AttributeSpec(SpecModel):
+    """A name and a type for values in the images' metadata: filters may use the name, and check their operands."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="What filters call it: lower-case letters, digits and underscores.",
+    )
+    type: AttributeType = Field(
+        description="`keyword`: one string. `tags`: any number of strings. `number`, `boolean`. `time`: an RFC 3339 date or "
+        "date-time, or seconds since 1970. `path`: the names from the top of a hierarchy down, in one string. `colour`: a "
+        "colour.",
+    )
+    source: str | None = Field(
+        default=None,
+        max_length=253,
+        pattern=r"^(category|metadata(\.[^.]+)+)$",
+        description="Where the values are: `category` or `metadata.PATH`; default `metadata.NAME`.",
+    )
+    separator: str = Field(
+        default=" > ",
+        min_length=1,
+        max_length=8,
+        description="What stands between the levels of a `path`, as in product feeds; names in them may contain slashes.",
+    )
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> "AttributeSpec":
+        if self.name in _NOT_NAMES:
+            raise ValueError(f"attributes: {self.name} is a word of the filter language: choose another name")
+        if self.source == "category" and self.type not in ("keyword", "path"):
+            raise ValueError(
+                f"attributes: {self.name}: a category is a string, so its type is keyword or path"
+            )
+        return self
+
+    @property
+    def field(self) -> str:
+        """The field that holds the values."""
+        return self.source or f"metadata.{self.name}"
+
+
 class Spec(SpecModel):
     """The desired state of one visual search index."""
 
@@ -485,6 +550,11 @@ class Spec(SpecModel):
     fetch: FetchSpec = Field(default=FetchSpec(), description="Fetching images by URL.")
     access: AccessSpec = Field(default=AccessSpec(), description="Access control.")
     search_log: SearchLogSpec = Field(default=SearchLogSpec(), description="Search logging.")
+    attributes: tuple[AttributeSpec, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Typed attributes that filters may name; other metadata can be filtered by its path.",
+    )
     ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
     suspend: bool = Field(
         default=False,
@@ -506,6 +576,14 @@ class Spec(SpecModel):
         le=86_400,
         description="Longest time in seconds that deleting data may hold the resource; what is left is reported then.",
     )
+
+    @model_validator(mode="after")
+    def _attributes_have_names_of_their_own(self) -> "Spec":
+        names = [attribute.name for attribute in self.attributes]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"attributes: {twice} is declared twice: keep one")
+        return self
 
     def replicas(self, wanted: int) -> int:
         """The replica count after the profile: 1 under `small`, else what the field says."""

@@ -79,6 +79,21 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
             "must be three ascending sizes of at least 16 pixels, e.g. [128, 320, 640]",
         ),
     ),
+    "spec.attributes": (
+        Rule(
+            "self.all(a, self.exists_one(b, b.name == a.name))",
+            "attributes: a name is declared twice: keep one",
+        ),
+        Rule(
+            "self.all(a, !(a.name in ['category', 'key', 'metadata', 'and', 'or', 'not', 'in', 'exists', 'within', 'true', "
+            "'false', 'null', 'now']))",
+            "attributes: a name is a word of the filter language: choose another name",
+        ),
+        Rule(
+            "self.all(a, !has(a.source) || a.source != 'category' || a.type in ['keyword', 'path'])",
+            "attributes: a category is a string, so its type is keyword or path",
+        ),
+    ),
     "spec.ray": (
         Rule(
             "!has(self.mode) || (self.mode == 'External') == has(self.external)",

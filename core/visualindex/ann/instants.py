@@ -1,0 +1,31 @@
+"""Values of attributes as points in time."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.ann.codes import Mask
+from visualindex.filters import Span, instant
+
+Instants: TypeAlias = NDArray[np.int64]
+"""Microseconds since 1970, int64 [values]; `NEVER` for values that are no points in time."""
+
+NEVER = np.iinfo(np.int64).min
+
+
+def instants_of(values: Iterable[Any]) -> Instants:
+    """The instants of values, int64 [values]."""
+    found = (instant(value) for value in values)
+    return np.fromiter((NEVER if at is None else at for at in found), np.int64)
+
+
+def within(instants: Instants, spans: Sequence[Span]) -> Mask:
+    """Which instants are in one of the spans, bool [values]."""
+    found = np.zeros(len(instants), np.bool_)
+    for start, stop in spans:
+        found |= (instants >= (NEVER + 1 if start is None else start)) & (
+            instants < (np.iinfo(np.int64).max if stop is None else stop)
+        )
+    return found
