@@ -46,6 +46,28 @@ class Colour:
         return max(1, math.ceil(self.min_share * 255 - 1e-9))
 
 
+ANY_COLOUR: Final = Colour(near="#000000", within=MOST_WITHIN, min_share=0.0)
+"""What every image with colours passes: nothing differs from black by more."""
+
+
+def is_colour(value: Any) -> bool:
+    """Whether a value names a colour or is one in hexadecimal digits after a `#`."""
+    return isinstance(value, str) and (value in NAMES or (value.startswith("#") and _digits(value)))
+
+
+def _digits(value: str) -> bool:
+    try:
+        parse_hex(value)
+    except ValueError:
+        return False
+    return True
+
+
+def colour_of(value: str) -> Colour:
+    """The leaf of such a value, with the default share and distance."""
+    return Colour(name=value) if value in NAMES else Colour(near=_hex(value))
+
+
 class WrongColour(ValueError):  # noqa: N818 (the parser makes it an error with a place)
     """An operand that is none; `part` is the key that is wrong, empty for the operand itself."""
 
@@ -105,8 +127,13 @@ def _table(name: str | None, near: str | None, within: float) -> npt.NDArray[np.
 def colour_matches(leaf: Colour, colours: Iterable[Sequence[int]]) -> bool:
     """Whether an image with these colours, each [red, green, blue, share], passes."""
     table = _table(leaf.name, leaf.near, leaf.within)
-    meant = (share for *rgb, share in colours if table[cells_of(np.array(rgb))])
-    return sum(meant) >= leaf.least
+    different = {tuple(colour) for colour in colours}
+    return sum(share for *rgb, share in different if table[cells_of(np.array(rgb))]) >= leaf.least
+
+
+def most_passing(leaf: Colour, images_by_cell: npt.NDArray[np.int64]) -> int:
+    """Most images that can pass, from the number of images that have each cell, int64 [32768]."""
+    return int(images_by_cell[_table(leaf.name, leaf.near, leaf.within) > 0].sum())
 
 
 def colours_passing(leaf: Colour, colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -115,7 +142,7 @@ def colours_passing(leaf: Colour, colours: npt.NDArray[np.uint8]) -> npt.NDArray
     A million images take about 12 ms: a colour is one 32-bit number, and its cell three shifts of it.
     """
     table = _table(leaf.name, leaf.near, leaf.within)
-    numbers = np.ascontiguousarray(colours).reshape(len(colours), -1).view("<u4")
+    numbers = np.ascontiguousarray(colours).view("<u4")[..., 0]
     found = np.empty(len(colours), np.bool_)
     for start in range(0, len(colours), _BLOCK):
         block = numbers[start : start + _BLOCK]

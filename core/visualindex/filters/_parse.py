@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.filters._colour import ANY_COLOUR, WrongColour, read_colour
 from visualindex.filters._instants import HOW_TO_WRITE, Span, instant, present, united
 from visualindex.filters._schema import NO_SCHEMA, Attribute, Schema
 from visualindex.filters._tree import (
@@ -100,7 +101,12 @@ class _Parser:
             case "exists":
                 self.count(pointer)
                 attribute = self.declared(operand)
+                if attribute and attribute.type == "colour":
+                    return ANY_COLOUR
                 return Exists(attribute.field if attribute else _field(operand, pointer, self.schema))
+            case "colour":
+                self.count(pointer)
+                return _colour(operand, pointer)
         if name not in _COMPARISONS:
             _refuse(pointer, f"unknown operator {_shown(name)}; use one of: {', '.join(_OPERATORS)}")
         return self.comparisons(_COMPARISONS[name], name, operand, pointer)
@@ -145,8 +151,10 @@ class _Parser:
         parts = [(_step(pointer, at), value) for at, value in steps.get(name, ())]
         for at, value in parts or [(pointer, operand)]:
             self.typed.check(attribute, value, at)
-        if attribute.type == "path" and isinstance(operand, list):
-            for at, _ in parts[1:]:  # each node is a comparison with all that is below it
+        if attribute.type in ("path", "colour") and isinstance(operand, list):
+            for at, _ in parts[
+                1:
+            ]:  # each node is a comparison with all that is below it, each colour one of its own
                 self.count(at)
         if isinstance(tree, Range) and attribute.type == "time":
             return self.typed.period(attribute, operand, pointer)
@@ -209,6 +217,13 @@ def _span(span: Any, pointer: str) -> Span:
     return ends[0], ends[1]
 
 
+def _colour(operand: Any, pointer: str) -> Filter:
+    try:
+        return read_colour(operand)
+    except WrongColour as wrong:
+        _refuse(_step(pointer, wrong.part) if wrong.part else pointer, wrong.detail)
+
+
 _COMPARISONS: dict[str, Callable[[str, Any, str], Filter]] = {
     "eq": _eq,
     "in": _in,
@@ -216,7 +231,7 @@ _COMPARISONS: dict[str, Callable[[str, Any, str], Filter]] = {
     "prefix": _prefix,
     "within": _within,
 }
-_OPERATORS = ("and", "or", "not", *_COMPARISONS, "exists")
+_OPERATORS = ("and", "or", "not", *_COMPARISONS, "exists", "colour")
 
 
 def _field(name: Any, pointer: str, schema: Schema) -> str:
