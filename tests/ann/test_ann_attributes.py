@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 from visualindex.ann.attribute_columns import AttributeColumns, Attributes
 from visualindex.ann.attributes import AttributeIndex, Key, fields
 from visualindex.errors import ProblemError
-from visualindex.filters import And, Eq, Exists, Filter, In, Not, Or, Prefix, Range, matches, values_at
+from visualindex.filters import (
+    And,
+    Eq,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Prefix,
+    Range,
+    Within,
+    matches,
+    parse_filter,
+    values_at,
+)
 
 TEXTS = ["", "a", "ab", "abc", "b", "é", "éa", "\U0001f6cb", "\uffff", "A"]
 NUMBERS = [
@@ -31,7 +45,19 @@ NUMBERS = [
     -(10**400),
     1e308,
 ]
-SCALARS = [*TEXTS, *NUMBERS, True, False]
+DAY = 86_400_000_000
+MARCH = 20_513 * DAY  # 2026-03-01T00:00:00Z
+TIMES = [
+    "2026-03-01",
+    "2026-03-01T00:30:00+01:00",
+    "2026-03-01t00:00:00.0000019z",
+    "2026-03-02 10:00:00",
+    "2026-02-30",
+    "2026-03",
+    MARCH // 10**6,
+    MARCH / 10**6 + 0.25,
+]
+SCALARS = [*TEXTS, *NUMBERS, *TIMES, True, False]
 FIELDS = ["category", "key", "metadata.x", "metadata.y", "metadata.x.y", "metadata.none"]
 
 scalars = st.sampled_from(SCALARS)
@@ -64,6 +90,13 @@ leaves = st.one_of(
     st.builds(lambda f, b: Range(f, **b), names, bounds),
     st.builds(Prefix, names, st.sampled_from([text for text in TEXTS if text])),
     st.builds(Exists, names),
+    st.builds(
+        lambda f, spans: parse_filter({"within": {f: spans}}),
+        names,
+        st.lists(
+            st.lists(st.sampled_from([None, *TIMES[:4], *TIMES[6:]]), min_size=2, max_size=2), max_size=3
+        ),
+    ),
 )
 trees: st.SearchStrategy[Filter] = st.recursive(
     leaves,
@@ -174,6 +207,15 @@ def test_the_estimate_of_a_field_with_one_value_per_row_is_exact(tmp_path: Path)
     assert columns.estimate(Not(Exists("metadata.none"))) == (100, 100)
 
 
+def test_times_are_compared_as_instants_however_they_are_written(tmp_path: Path) -> None:
+    rows = [{"metadata": {"added": value}} for value in TIMES]
+    tree = Within("metadata.added", ((MARCH, MARCH + 1),))
+    expected = [at for at, row in enumerate(rows) if matches(tree, row)]
+    assert [TIMES[at] for at in expected] == ["2026-03-01", MARCH // 10**6]
+    for attributes in (fresh(rows), reopened(rows, tmp_path)):
+        assert found_by(attributes, tree, len(rows)) == expected
+
+
 def test_rare_rows_of_a_conjunction_are_told_without_a_mask(tmp_path: Path) -> None:
     rows = [{"category": "a", "key": f"k{at}"} for at in range(1000)]
     columns = reopened(rows, tmp_path)
@@ -210,6 +252,7 @@ def exercised(path: Path) -> None:
             Exists(field),
         ):
             columns.estimate(leaf)
+            columns.estimate(Within(field, ((0, None),)))
             columns.matching(leaf, columns.row_count, 20)
             columns.holding(leaf, rows)
             if columns.row_count < 10**6:
@@ -224,7 +267,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         {
             "category": TEXTS[at % 10],
             "key": f"k{at}",
-            "metadata": {"x": [SCALARS[at % 26], at], "y": {"x": at / 2}},
+            "metadata": {"x": [SCALARS[at % len(SCALARS)], at], "y": {"x": at / 2}},
         }
         for at in range(40)
     ]

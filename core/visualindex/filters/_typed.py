@@ -37,6 +37,16 @@ _A: Mapping[str, str] = {
 }
 
 
+def operators_of(attribute: Attribute) -> tuple[str, ...]:
+    """The comparisons that an attribute's type has."""
+    return (*_OPERATORS[attribute.type], "exists")
+
+
+def described(attribute: Attribute) -> str:
+    """How an error begins that is about an attribute."""
+    return f"{attribute.name} is {_A[attribute.type]}"
+
+
 @dataclass(frozen=True)
 class TypedReader:
     """Reads what the operators say of declared attributes; `now` is the instant that relative times count from."""
@@ -44,20 +54,11 @@ class TypedReader:
     refuse: Refuse
     now: int
 
-    def allow(self, attribute: Attribute, operator: str, pointer: str) -> None:
-        """Refuse an operator that the attribute's type does not have."""
-        allowed = (*_OPERATORS[attribute.type], "exists")
-        if operator not in allowed:
-            kind = _A[attribute.type]
-            self.refuse(
-                pointer, f"{attribute.name} is {kind}, which has no {operator}; use {' or '.join(allowed)}"
-            )
-
     def check(self, attribute: Attribute, value: Any, pointer: str) -> None:
         """Refuse an operand of another type than the attribute."""
         expected, fits = _OPERANDS[attribute.type]
         if not fits(value):
-            self.refuse(pointer, f"{attribute.name} is {_A[attribute.type]}: {expected}, got {value!r:.60}")
+            self.refuse(pointer, f"{described(attribute)}: {expected}, got {value!r:.60}")
 
     def rewritten(self, attribute: Attribute, tree: Filter, pointer: str) -> Filter:
         """The comparison of a path or a time, whose meaning is not that of the bare values; others as they are."""
