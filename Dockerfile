@@ -26,8 +26,8 @@ ARG VARIANT=cpu
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN --mount=type=secret,id=pip.conf,target=/run/secrets/pip.conf --mount=type=secret,id=ca.crt,target=/run/secrets/ca.crt \
-    mkdir -p core/visualindex serving/visualindex_serving operator/visualindex_operator \
-    && touch core/visualindex/__init__.py serving/visualindex_serving/__init__.py operator/visualindex_operator/__init__.py README.md LICENSE \
+    mkdir -p core/visualindex serving/visualindex_serving jobs/visualindex_jobs operator/visualindex_operator \
+    && touch core/visualindex/__init__.py serving/visualindex_serving/__init__.py jobs/visualindex_jobs/__init__.py operator/visualindex_operator/__init__.py README.md LICENSE \
     && python3 -m venv /opt/visualindex \
     && export PIP_CONFIG_FILE=/run/secrets/pip.conf PIP_BUILD_CONSTRAINT=constraints.txt \
     && pip install --no-cache-dir --quiet --constraint constraints.txt pip \
@@ -38,6 +38,7 @@ FROM dependencies AS application
 COPY README.md LICENSE ./
 COPY core core
 COPY serving serving
+COPY jobs jobs
 COPY operator operator
 RUN --mount=type=secret,id=pip.conf,target=/run/secrets/pip.conf --mount=type=secret,id=ca.crt,target=/run/secrets/ca.crt \
     PIP_CONFIG_FILE=/run/secrets/pip.conf PIP_BUILD_CONSTRAINT=constraints.txt \

@@ -45,6 +45,7 @@ class ProblemType(Enum):
     IDEMPOTENCY_IN_PROGRESS = _Type(
         "idempotency-in-progress", 409, "A request with this idempotency key is running"
     )
+    CONFLICT = _Type("conflict", 409, "The present state does not allow this")
     FINGERPRINT_MISMATCH = _Type(
         "fingerprint-mismatch", 422, "The vector does not belong to this index's encoder"
     )

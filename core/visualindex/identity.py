@@ -3,6 +3,9 @@
 import hashlib
 import uuid
 
+import numpy as np
+import numpy.typing as npt
+
 BUCKETS = 1024
 """Number of hash buckets. Fixed for ever: shards own sets of buckets, so shard counts can change, this cannot."""
 
@@ -12,6 +15,16 @@ _KEY_NAMESPACE = uuid.UUID("6f1d3c5e-8c55-5b0e-9d0f-2f0c5f6b7a11")
 def bucket_of(image_id: uuid.UUID) -> int:
     """The bucket (0 … 1023) an image belongs to: a stable hash of its id, equal in every release."""
     return int.from_bytes(hashlib.blake2b(image_id.bytes, digest_size=8).digest(), "big") % BUCKETS
+
+
+def buckets_of(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """The buckets of ids, uint8 [n, 16], as uint16 [n]."""
+    packed = np.ascontiguousarray(ids).tobytes()
+    hashed = b"".join(
+        hashlib.blake2b(packed[at : at + 16], digest_size=8).digest() for at in range(0, len(packed), 16)
+    )
+    buckets: npt.NDArray[np.uint16] = (np.frombuffer(hashed, ">u8") % BUCKETS).astype(np.uint16)
+    return buckets
 
 
 def shard_of(bucket: int, shards: int) -> int:

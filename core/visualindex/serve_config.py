@@ -162,10 +162,12 @@ def _with_environment(application: dict[str, Any], environment: Mapping[str, str
 def _index_document(resource: VisualIndex) -> dict[str, Any]:
     """What shards and, where it is a deployment, the encoder read of a resource."""
     encoder = resource.spec.encoder
-    fields: dict[str, Any] = {"index": _SHARD, "encoder": {"dimension"} if encoder.in_gateway else _ENCODER}
-    weights = (encoder.checkpoint or "", encoder.projection or "")
-    if not encoder.in_gateway and any(place.startswith("s3://") for place in weights):
-        fields["storage"] = {"s3": {"endpoint", "bucket", "region", "secure"}}
+    fields: dict[str, Any] = {
+        "index": _SHARD,
+        "encoder": {"dimension"} if encoder.in_gateway else _ENCODER,
+        "storage": {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}},
+        "ray": {"cache": {"size"}},
+    }
     return _document(resource, fields)
 
 
@@ -191,7 +193,8 @@ _ENCODER = {
 _SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
 _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
-    "index": {"shards"},
+    "index": _SHARD | {"keep_generations", "fold"},
+    "generation": True,
     "gateway": {"max_concurrent_requests", "decode_workers"},
     "postgres": {"max_connections"},
     "storage": {

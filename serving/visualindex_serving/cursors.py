@@ -8,13 +8,13 @@ import base64
 import struct
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
 
 from visualindex.errors import ProblemError
-from visualindex_serving.messages import Float32
+from visualindex_serving.messages import Float32, Value
 from visualindex_serving.problems import invalid
 from visualindex_serving.vision import normalised
 
@@ -38,6 +38,10 @@ class Cursor:
     depth: int
     last_score: float
     last_id: uuid.UUID
+    group: tuple[str, int] | None = None
+    sort: tuple[str, Literal["asc", "desc"]] | None = None
+    last_key: Value | None = None
+    """The value that sorted the last hit."""
 
     def encode(self) -> str:
         """The cursor as URL-safe text."""
@@ -50,6 +54,9 @@ class Cursor:
             "n": self.depth,
             "s": self.last_score,
             "l": self.last_id,
+            "g": self.group,
+            "o": self.sort,
+            "k": self.last_key,
         }
         text = orjson.dumps(head)
         packed = _MAGIC + struct.pack("<I", len(text)) + text + self.vector.astype("<f4").tobytes()
@@ -74,6 +81,9 @@ def decode_cursor(text: str) -> Cursor:
             depth=int(head["n"]),
             last_score=float(head["s"]),
             last_id=uuid.UUID(head["l"]),
+            group=_group(head.get("g")),
+            sort=_sort(head.get("o")),
+            last_key=_key(head.get("k")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as exc:
         raise unusable("it is damaged or of another release; start the search again") from exc
@@ -92,6 +102,35 @@ def _mapping(value: object) -> dict[str, Any] | None:
     if value is None or isinstance(value, dict):
         return value
     raise ValueError("filter")
+
+
+def _group(value: object) -> tuple[str, int] | None:
+    match value:
+        case None:
+            return None
+        case [str(field), int(size)] if 1 <= size <= MAX_DEPTH:
+            return field, size
+    raise ValueError("group")
+
+
+def _sort(value: object) -> tuple[str, Literal["asc", "desc"]] | None:
+    match value:
+        case None:
+            return None
+        case [str(field), "asc" | "desc" as direction]:
+            return field, direction
+    raise ValueError("sort")
+
+
+def _key(value: object) -> Value | None:
+    match value:
+        case None | str() | float():
+            return value
+        case int() if not isinstance(value, bool):
+            return value
+        case ["bool", bool(truth)]:
+            return "bool", truth
+    raise ValueError("key")
 
 
 def unusable(why: str) -> ProblemError:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from visualindex.ann import Hits, merge_hits
+from visualindex.ann import Hits
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
+from visualindex_serving.merging import Whole, merged
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,23 @@ class ShardReport:
 class Merged:
     """The merged hits of all shards that answered; `complete` is False when one did not."""
 
-    hits: Hits
+    whole: Whole
     reports: list[ShardReport]
+
+    @property
+    def hits(self) -> Hits:
+        """The hits of all shards that answered."""
+        return self.whole.hits
+
+    @property
+    def generation(self) -> str:
+        """What was searched: the same in every shard."""
+        return next(report.answer.generation for report in self.reports if report.answer is not None)
+
+    @property
+    def missing(self) -> list[int]:
+        """The shards that did not answer."""
+        return [report.shard for report in self.reports if report.answer is None]
 
     @property
     def complete(self) -> bool:
@@ -56,7 +72,11 @@ class Fanout:
         self._shards = shards
 
     async def search(self, query: ShardQuery) -> Merged:
-        """Ask all shards. Raises ProblemError when none answered or one could not catch up with the token."""
+        """Ask all shards.
+
+        Raises ProblemError when none answered, one could not catch up with the token, or (CONFLICT) one has let go of
+        the query's generation.
+        """
         asking = [self._ask(shard, call, query) for shard, call in enumerate(self._shards)]
         reports = [await asking[0]] if len(asking) == 1 else await asyncio.gather(*asking)
         answers = [report.answer for report in reports if report.answer is not None]
@@ -65,8 +85,7 @@ class Fanout:
         behind = [a.behind_s for a in answers if a.behind_s is not None]
         if behind:
             raise _behind(max(behind))
-        hits = [Hits(a.ids, a.scores, a.counts, a.versions) for a in answers]
-        return Merged(hits[0] if len(hits) == 1 else merge_hits(hits, query.k), reports)
+        return Merged(merged(query, answers), reports)
 
     async def _ask(self, shard: int, call: ShardCall, query: ShardQuery) -> ShardReport:
         start = time.perf_counter()

@@ -25,7 +25,9 @@ from visualindex.serve_config import ENCODER, index_application
 from visualindex.spec import Spec, VisualIndex
 from visualindex_serving import openapi, pages, problems
 from visualindex_serving.access import Authenticator
+from visualindex_serving.active_generations import ActiveGenerations
 from visualindex_serving.admission import Admission
+from visualindex_serving.background_jobs import BackgroundJobs, RunJob, run_in_ray
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.cores import cores
 from visualindex_serving.encoding import (
@@ -46,7 +48,16 @@ from visualindex_serving.observed import Observed
 from visualindex_serving.origins import Origins
 from visualindex_serving.patience import once_there
 from visualindex_serving.records import Records
-from visualindex_serving.routes import batches, health, images, internal, metrics, searching, thumbnails
+from visualindex_serving.routes import (
+    batches,
+    generations,
+    health,
+    images,
+    internal,
+    metrics,
+    searching,
+    thumbnails,
+)
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
 from visualindex_serving.shard_directory import ShardDirectory
@@ -95,25 +106,28 @@ class Gateway:
 
 
 def create_app(
-    documents: list[dict[str, Any]], connect: ConnectShard | None = None, startup: Startup | None = None
+    documents: list[dict[str, Any]],
+    connect: ConnectShard | None = None,
+    startup: Startup | None = None,
+    run_job: RunJob = run_in_ray,
 ) -> FastAPI:
     """The ASGI application for a list of VisualIndex documents; its lifespan opens and closes all parts.
 
-    `connect(place)` gives the way to ask a shard: over the network unless a caller has the shards in its process. A
-    failure to open a part is raised, or noted in `startup` where one is given.
+    `connect(place)` gives the way to ask a shard: over the network unless a caller has the shards in its process.
+    `run_job` carries background jobs out. A failure to open a part is raised, or noted in `startup` where one is given.
     """
     resources = read_specs(documents)
     app = FastAPI(
         title="VisualIndex",
         version=__version__,
         description="Visual search: a picture in, the items that look like it out.",
-        lifespan=_lifespan(resources, connect, startup),
+        lifespan=_lifespan(resources, connect, startup, run_job),
         redirect_slashes=False,
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
     )
     problems.install(app)
-    for module in (searching, batches, images, thumbnails, internal, health, metrics):
+    for module in (searching, batches, images, thumbnails, internal, generations, health, metrics):
         app.include_router(module.router)
     openapi.install(app, _BODIES)
     pages.install(app)
@@ -133,13 +147,18 @@ def create_app(
 
 
 def _lifespan(
-    resources: list[VisualIndex], connect: ConnectShard | None, startup: Startup | None
+    resources: list[VisualIndex],
+    connect: ConnectShard | None,
+    startup: Startup | None,
+    run_job: RunJob,
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
-                app.state.service = await open_service(resources, await Runtime.from_env(), connect, stack)
+                app.state.service = await open_service(
+                    resources, await Runtime.from_env(), connect, stack, run_job
+                )
             except Exception as error:
                 if startup is None:
                     raise
@@ -151,7 +170,11 @@ def _lifespan(
 
 
 async def open_service(
-    resources: list[VisualIndex], runtime: Runtime, connect: ConnectShard | None, stack: AsyncExitStack
+    resources: list[VisualIndex],
+    runtime: Runtime,
+    connect: ConnectShard | None,
+    stack: AsyncExitStack,
+    run_job: RunJob = run_in_ray,
 ) -> Service:
     """Open every part of a gateway; `stack` closes them in reverse order."""
     connections = max(r.spec.postgres.max_connections for r in resources)
@@ -169,10 +192,16 @@ async def open_service(
     stack.push_async_callback(log.close)
     secret = await catalog.service_secret(secrets.token_bytes)
     connect = connect or await _open_directory(catalog, secret, stack)
-    indexes = {r.name: await _open_index(r, runtime, catalog, connect, stack) for r in resources}
+    active = ActiveGenerations(catalog.active_generations, [r.name for r in resources])
+    await once_there("the database", active.start)
+    stack.push_async_callback(active.close)
+    indexes = {r.name: await _open_index(r, runtime, catalog, active, connect, stack) for r in resources}
     maintenance = Maintenance(catalog, list(indexes.values()))
     maintenance.start()
     stack.push_async_callback(maintenance.close)
+    jobs = BackgroundJobs(catalog, list(indexes.values()), run_job)
+    jobs.start()
+    stack.push_async_callback(jobs.close)
     return Service(indexes, catalog, Authenticator(catalog.authenticate), log, metrics, secret)
 
 
@@ -184,7 +213,12 @@ async def _open_directory(catalog: Catalog, secret: bytes, stack: AsyncExitStack
 
 
 async def _open_index(
-    resource: VisualIndex, runtime: Runtime, catalog: Catalog, connect: ConnectShard, stack: AsyncExitStack
+    resource: VisualIndex,
+    runtime: Runtime,
+    catalog: Catalog,
+    active: ActiveGenerations,
+    connect: ConnectShard,
+    stack: AsyncExitStack,
 ) -> IndexService:
     spec = resource.spec
     about, encode = await _open_encoder(resource, runtime)
@@ -209,6 +243,7 @@ async def _open_index(
         dimension=about.dimension,
         open_access=runtime.open_access(resource),
         catalog=catalog,
+        generations=active,
         store=store,
         fetcher=fetcher,
         vision=Vision(pool, about.input, encode),

@@ -6,6 +6,7 @@ from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
 from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
+from visualindex_serving.active_generations import ActiveGenerations
 from visualindex_serving.fanout import Fanout
 from visualindex_serving.records import Records
 from visualindex_serving.thumbnail_making import Thumbnails
@@ -21,6 +22,7 @@ class IndexService:
     dimension: int
     open_access: bool
     catalog: Catalog
+    generations: ActiveGenerations
     store: ObjectStore
     fetcher: SafeFetcher
     vision: Vision

@@ -6,12 +6,18 @@ from collections.abc import Awaitable, Callable
 
 from visualindex.catalog import Catalog
 from visualindex.errors import ProblemError
+from visualindex.generations import retire
+from visualindex_serving.activation import advance, hold_pinned
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
+from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
 
 logger = logging.getLogger(__name__)
 
 _PERIOD_S = 10.0
+_ADVANCE_S = 1.0
+_QUIET_S = 60.0
+"""Objects of a retired generation outlive it by that much, for replicas that are just reading them."""
 
 
 class Maintenance:
@@ -20,22 +26,26 @@ class Maintenance:
     def __init__(self, catalog: Catalog, indexes: list[IndexService]) -> None:
         self._catalog = catalog
         self._indexes = {index.name: index for index in indexes}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin in the background."""
-        self._task = asyncio.create_task(self._run(), name="maintenance")
+        steps = (self._erase, self._forget, self._trim, self._prune, self._retire, self._fold)
+        self._tasks = [
+            asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
+            asyncio.create_task(self._run(_ADVANCE_S, self._advance), name="activations"),
+        ]
 
     async def close(self) -> None:
         """Stop; an interrupted round is taken up by the next."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self) -> None:
+    async def _run(self, period_s: float, *steps: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(_PERIOD_S)
-            for step in (self._erase, self._forget, self._trim, self._prune):
+            await asyncio.sleep(period_s)
+            for step in steps:
                 await self._attempt(step)
 
     async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -67,5 +77,25 @@ class Maintenance:
 
     async def _prune(self) -> None:
         for name, index in self._indexes.items():
+            await self._catalog.prune_jobs(name)
             await self._catalog.prune_search_logs(name, index.resource.spec.search_log.retention_days)
         await self._catalog.prune_idempotency()
+
+    async def _advance(self) -> None:
+        for name, index in self._indexes.items():
+            spec = index.resource.spec
+            if spec.generation is not None:
+                await hold_pinned(self._catalog, name, spec.generation)
+            await advance(self._catalog, name, spec.index.shards)
+
+    async def _retire(self) -> None:
+        for name, index in self._indexes.items():
+            await self._catalog.retire_generations(name, index.resource.spec.index.keep_generations)
+            old, kept = await self._catalog.retired_generations(name, _QUIET_S)
+            for generation in old:
+                await retire(index.store, name, generation, kept)
+                await self._catalog.forget_generation(name, generation)
+
+    async def _fold(self) -> None:
+        for index in self._indexes.values():
+            await fold_if_due(self._catalog, index.resource)

@@ -30,7 +30,8 @@ from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor, unusab
 from visualindex_serving.deadlines import deadline_in, monotonic, remaining, within
 from visualindex_serving.fanout import Merged
 from visualindex_serving.index_service import IndexService
-from visualindex_serving.messages import Float32, ShardQuery, UInt8
+from visualindex_serving.messages import Float32, Group, ShardQuery, Sort, UInt8, Value
+from visualindex_serving.ordering import grouping, shown, sorting
 from visualindex_serving.originals import check_image_bytes, read_original
 from visualindex_serving.problems import invalid
 from visualindex_serving.thumbnails import thumbnail_paths
@@ -39,14 +40,13 @@ from visualindex_serving.vision import normalised
 
 logger = logging.getLogger(__name__)
 
-GENERATION = "live"
 _SHARDS_SHARE = 0.8  # of what is left of the deadline: the rest fetches metadata when a shard never answers
 _CATCH_UP_SHARE = 0.8
 _METADATA_SHARE = 0.9
 _FILTER_BYTES = 64 * 1024
 _LOOKS = 3
 _TOKEN = re.compile(r"[0-9a-f]{1,16}\.[0-9a-f]{1,16}")
-_NOT_WITH_CURSOR = ("query", "filter", "min_score", "include_self")
+_NOT_WITH_CURSOR = ("query", "filter", "min_score", "include_self", "group_by", "sort", "facets")
 
 
 @dataclass
@@ -73,6 +73,8 @@ class Asked:
     exclude: tuple[uuid.UUID, ...]
     min_score: float | None
     after: Cursor | None
+    group: Group | None = None
+    sort: Sort | None = None
 
     @property
     def depth(self) -> int:
@@ -88,6 +90,8 @@ class Page:
     scores: list[float]
     versions: list[int]
     more: bool
+    last_key: Value | None = None
+    """The value that sorted the last hit."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ async def search(
         deadline, "preparing the query", _ask(service, request, upload, grant, deadline, timings)
     )
     merged, page = await _look(service, request, asked, _effective(asked.filter, grant), deadline, timings)
+    if request.require_complete and not merged.complete:
+        raise _incomplete(merged)
     records, degraded = await _metadata(service, page, grant, deadline, timings)
     records = {i: record for i, record in records.items() if visible(grant.filter, record)}
     found = zip(page.ids, page.scores, strict=True)
@@ -125,8 +131,10 @@ async def search(
         "hits": hits,
         "complete": merged.complete,
         "degraded": degraded,
-        "generation": GENERATION,
+        "generation": merged.generation,
         "fingerprint": service.fingerprint,
+        "missing_shards": merged.missing,
+        "facets": _facets(merged) if request.facets else None,
         "next_cursor": _next(service, asked, page, request.limit),
         "took_ms": round((time.perf_counter() - start) * 1000, 2),
         "explain": _explain(merged, timings) if request.explain else None,
@@ -162,7 +170,9 @@ async def _ask(
     exclude = (query.image_id,) if query.image_id is not None and not request.include_self else ()
     checked = _checked_filter(request.filter, schema_of(service.resource.spec.attributes))
     vector = await _vector(service, request, upload, grant, deadline, timings)
-    return Asked(vector, checked, exclude, request.min_score, None)
+    return Asked(
+        vector, checked, exclude, request.min_score, None, grouping(request.group_by), sorting(request.sort)
+    )
 
 
 def _continue(service: IndexService, request: SearchRequest, upload: bytes | None) -> Asked:
@@ -175,8 +185,19 @@ def _continue(service: IndexService, request: SearchRequest, upload: bytes | Non
         raise unusable("it belongs to another index or encoder; start the search again")
     if cursor.vector.shape != (service.dimension,):
         raise unusable("it is damaged; start the search again")
+    group = None if cursor.group is None else Group(*cursor.group)
+    sort = None
+    if cursor.sort is not None:
+        field_, direction = cursor.sort
+        sort = Sort(field_, direction, (cursor.last_key, cursor.last_id.bytes))
     return Asked(
-        cursor.vector, _checked_filter(cursor.filter, again=True), cursor.exclude, cursor.min_score, cursor
+        cursor.vector,
+        _checked_filter(cursor.filter, again=True),
+        cursor.exclude,
+        cursor.min_score,
+        cursor,
+        group,
+        sort,
     )
 
 
@@ -280,14 +301,35 @@ async def _look(
     timings: Timings,
 ) -> tuple[Merged, Page]:
     """Ask the shards; deeper when images that came since the page before push the next page out of reach."""
-    k = asked.depth + request.limit + 1
+    # In the order of a field, the shards begin behind the last hit themselves.
+    k = request.limit + 1 if asked.sort is not None else asked.depth + request.limit + 1
     for look in range(_LOOKS):
-        merged = await _shards(service, request, asked, effective, k, deadline, timings)
+        merged = await _pinned(service, request, asked, effective, k, deadline, timings)
         page = _page(merged, asked, request.limit, k)
         if not page.more or len(page.ids) == request.limit or look == _LOOKS - 1:
             break
         k += 2 * request.limit
     return merged, page
+
+
+async def _pinned(
+    service: IndexService,
+    request: SearchRequest,
+    asked: Asked,
+    effective: dict[str, Any] | None,
+    k: int,
+    deadline: float,
+    timings: Timings,
+) -> Merged:
+    """Ask every shard for the same generation; once more where one has let go of it since this gateway last looked."""
+    arguments = (service, request, asked, effective, k, deadline, timings)
+    try:
+        return await _shards(*arguments)
+    except ProblemError as problem:
+        if problem.type is not ProblemType.CONFLICT:
+            raise
+        await service.generations.refresh()
+        return await _shards(*arguments)
 
 
 async def _shards(
@@ -311,6 +353,12 @@ async def _shards(
             token=None if request.consistency == "eventual" else request.token,
             strong=request.consistency == "strong",
             wait_s=remaining(until) * _CATCH_UP_SHARE,
+            generation=service.generations.of(service.name),
+            min_score=asked.min_score if asked.sort is not None else None,
+            facets=tuple(request.facets) if asked.after is None else (),
+            group=asked.group,
+            sort=asked.sort,
+            explain=request.explain,
         )
     )
     timings.add("shards", (time.perf_counter() - start) * 1000)
@@ -321,6 +369,8 @@ def _page(merged: Merged, asked: Asked, limit: int, k: int) -> Page:
     """The hits after the cursor's last one and above the least score; `more` unless the shards have been emptied."""
     count = int(merged.hits.counts[0])
     scores, ids = merged.hits.scores[0, :count], merged.hits.ids[0, :count]
+    if asked.sort is not None:
+        return _sorted_page(merged, limit)
     first = 0 if asked.after is None else _first_after(scores, ids, asked.after)
     end = count if asked.min_score is None else int(np.searchsorted(-scores, -asked.min_score, side="right"))
     shown = slice(first, min(first + limit, end))
@@ -330,6 +380,20 @@ def _page(merged: Merged, asked: Asked, limit: int, k: int) -> Page:
         scores[shown].tolist(),
         merged.hits.versions[0, shown].tolist(),
         end > first + limit or not exhausted,
+    )
+
+
+def _sorted_page(merged: Merged, limit: int) -> Page:
+    """The first hits: the shards began where the page before ended."""
+    count = int(merged.hits.counts[0])
+    shown = slice(0, min(limit, count))
+    keys = merged.whole.keys[shown]
+    return Page(
+        [uuid.UUID(bytes=image_id.tobytes()) for image_id in merged.hits.ids[0, shown]],
+        merged.hits.scores[0, shown].tolist(),
+        merged.hits.versions[0, shown].tolist(),
+        count > limit,
+        keys[-1] if keys else None,
     )
 
 
@@ -425,6 +489,9 @@ def _next(service: IndexService, asked: Asked, page: Page, limit: int) -> str | 
         depth=depth,
         last_score=page.scores[-1],
         last_id=page.ids[-1],
+        group=None if asked.group is None else (asked.group.field, asked.group.size),
+        sort=None if asked.sort is None else (asked.sort.field, asked.sort.direction),
+        last_key=page.last_key,
     ).encode()
 
 
@@ -438,7 +505,28 @@ def _explain(merged: Merged, timings: Timings) -> dict[str, Any]:
             "took_ms": round(r.took_ms, 2),
             "cpu_ms": 0.0 if r.answer is None else round(r.answer.cpu_ms, 2),
             "error": r.error,
+            "matches": 0 if r.answer is None else r.answer.matches,
+            "plan": [] if r.answer is None else r.answer.plans,
         }
         for r in merged.reports
     ]
-    return {"timings_ms": {k: round(v, 2) for k, v in timings.steps.items()}, "shards": shards}
+    return {
+        "timings_ms": {k: round(v, 2) for k, v in timings.steps.items()},
+        "matches": merged.whole.matches,
+        "shards": shards,
+    }
+
+
+def _facets(merged: Merged) -> dict[str, list[dict[str, Any]]]:
+    return {
+        name: [{"value": shown(value), "count": count} for value, count in counts]
+        for name, counts in merged.whole.facets.items()
+    }
+
+
+def _incomplete(merged: Merged) -> ProblemError:
+    missing = ", ".join(map(str, merged.missing))
+    detail = f"Shards {missing} of this index did not answer in time, and the search demands all; try again."
+    return ProblemError(
+        ProblemType.UNAVAILABLE, detail, retry_after_s=1, extra={"missing_shards": merged.missing}
+    )

@@ -7,7 +7,10 @@ from typing import Any
 
 from visualindex.catalog import Catalog
 from visualindex.footprint import CONNECTIONS_PER_SHARD
+from visualindex.generations import NodeCache
+from visualindex.objectstore import ObjectStore, open_store
 from visualindex_serving.config import Runtime, read_specs
+from visualindex_serving.generation_files import GenerationFiles
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.patience import once_there
 from visualindex_serving.shard import ShardReplica, not_registered
@@ -23,6 +26,7 @@ class Shard:
         self._number = shard
         self._starting = asyncio.Lock()
         self._catalog: Catalog | None = None
+        self._store: ObjectStore | None = None
         self._listener: ShardListener | None = None
         self._replica: ShardReplica | None = None
 
@@ -49,9 +53,20 @@ class Shard:
         place = Place(self._resource.name, self._number, self._resource.spec.index.shards, fingerprint)
         self._listener = ShardListener(self._search, place, key)
         address = await self._listener.start(runtime.node_address())
-        replica = ShardReplica(self._resource, self._number, self._catalog, fingerprint, address=address)
+        files = self._files(runtime)
+        replica = ShardReplica(
+            self._resource, self._number, self._catalog, fingerprint, address=address, files=files
+        )
         await replica.open()
         return replica
+
+    def _files(self, runtime: Runtime) -> GenerationFiles:
+        spec = self._resource.spec
+        self._store = open_store(
+            spec.storage, default_folder=runtime.state_dir / "objects", credentials=runtime.credentials
+        )
+        cache = NodeCache(runtime.cache_dir / "generations", spec.ray.cache.size)
+        return GenerationFiles(self._store, cache)
 
     async def _search(self, query: ShardQuery) -> ShardAnswer:
         if self._replica is None:  # nobody is told the address before the load
@@ -64,6 +79,8 @@ class Shard:
             await self._listener.close()
         if self._replica is not None:
             await self._replica.close()
+        if self._store is not None:
+            await self._store.close()
         if self._catalog is not None:
             await self._catalog.close()
 

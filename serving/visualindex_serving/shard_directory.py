@@ -8,8 +8,9 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
+from visualindex.catalog import ReplicaAddress
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
@@ -18,11 +19,11 @@ from visualindex_serving.shard_wire import Place
 
 logger = logging.getLogger(__name__)
 
-ShardOf = tuple[str, int]
-"""Index and number of a shard."""
+ShardOf = tuple[str, int, int]
+"""Index, number of a shard, and the number of shards that it is one of."""
 
-Addresses = Callable[[Collection[str]], Awaitable[Mapping[ShardOf, Collection[str]]]]
-"""The addresses of the loaded replicas of the given indexes."""
+Addresses = Callable[[Collection[str]], Awaitable[Sequence[ReplicaAddress]]]
+"""The loaded replicas of the given indexes."""
 
 _LOOK_S = 1.0
 _LOOK_FOR_MISSING_S = 0.2
@@ -37,6 +38,7 @@ class ShardDirectory:
         self._key = key
         self._places: dict[ShardOf, Place] = {}
         self._links: dict[ShardOf, dict[str, ShardLink]] = {}
+        self._loaded: dict[str, frozenset[str]] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._arrivals: dict[ShardOf, asyncio.Event] = defaultdict(asyncio.Event)
         self._wanted = asyncio.Event()
@@ -59,25 +61,36 @@ class ShardDirectory:
 
     def connect(self, place: Place) -> ShardCall:
         """The way to ask a shard. Its call raises ProblemError UNAVAILABLE when no replica can be reached."""
-        shard = (place.index, place.shard)
+        shard = (place.index, place.shard, place.shards)
         self._places[shard] = place
         self._links[shard] = {}
         self._wanted.set()
 
         async def call(query: ShardQuery) -> ShardAnswer:
-            return await (await self._least_busy(shard)).ask(query)
+            return await (await self._least_busy(shard, query.generation)).ask(query)
 
         return call
 
-    async def _least_busy(self, shard: ShardOf) -> ShardLink:
+    def complete(self, index: str, shards: int) -> bool:
+        """Whether every one of so many shards has a replica that is connected."""
+        return all(self._links.get((index, shard, shards)) for shard in range(shards))
+
+    def layouts(self, index: str) -> set[int]:
+        """The numbers of shards in which replicas of an index are known."""
+        return {shards for name, _, shards in self._links if name == index}
+
+    async def _least_busy(self, shard: ShardOf, generation: str) -> ShardLink:
         links = self._links[shard]
         if not links:
             await self._arrival(shard)
         if not links:
-            index, number = shard
+            index, number, _ = shard
             detail = f"No replica of shard {number} of index {index} can be reached; try again."
             raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1)
-        return min(links.values(), key=lambda link: (link.load, random.random()))  # noqa: S311 - spreads load
+        # What a replica has loaded is known as of the last look: of those that seem to lack it, any may have it by now.
+        having = [link for address, link in links.items() if generation in self._loaded.get(address, ())]
+        among = having or list(links.values())
+        return min(among, key=lambda link: (link.load, random.random()))  # noqa: S311 - spreads load
 
     async def _arrival(self, shard: ShardOf) -> None:
         """Wait a moment for a replica: one that was restarted is found within it."""
@@ -103,7 +116,7 @@ class ShardDirectory:
     async def _find(self) -> None:
         """Dial every replica that is not connected."""
         try:
-            found = await self._addresses({index for index, _ in self._links})
+            found = await self._addresses({place.index for place in self._places.values()})
         # Whatever it is, the next look may be luckier, and nothing else finds new replicas.
         except Exception as exc:
             if self._reachable:
@@ -111,11 +124,19 @@ class ShardDirectory:
             self._reachable = False
             return
         self._reachable = True
-        for shard in found.keys() & self._links.keys():
-            for address in found[shard]:
-                if address not in self._links[shard] and address not in self._dialling:
-                    task = asyncio.create_task(self._dial(shard, address), name=f"dial {address}")
-                    self._dialling[address] = task
+        self._loaded = {one.address: one.generations for one in found}
+        for one in found:
+            for shard in self._asked_for(one):
+                if one.address not in self._links[shard] and one.address not in self._dialling:
+                    task = asyncio.create_task(self._dial(shard, one.address), name=f"dial {one.address}")
+                    self._dialling[one.address] = task
+
+    def _asked_for(self, one: ReplicaAddress) -> list[ShardOf]:
+        """The shard that a replica is one of; one that does not say of how many may be of any."""
+        if one.shards is not None:
+            shard = (one.index, one.shard, one.shards)
+            return [shard] if shard in self._links else []
+        return [known for known in self._links if known[:2] == (one.index, one.shard)]
 
     async def _dial(self, shard: ShardOf, address: str) -> None:
         links = self._links[shard]

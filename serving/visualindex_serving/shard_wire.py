@@ -15,7 +15,7 @@ import orjson
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
 from visualindex_serving.frames import Head, frame
-from visualindex_serving.messages import ShardAnswer, ShardQuery
+from visualindex_serving.messages import Group, ShardAnswer, ShardQuery, Sort, Value
 
 VERSION = 1
 _ID_BYTES = 16
@@ -42,8 +42,40 @@ def query_frame(number: int, query: ShardQuery) -> bytes:
         "token": query.token,
         "strong": query.strong,
         "wait_s": query.wait_s,
+        "generation": query.generation,
+        **_extras(query),
     }
     return frame(head, np.ascontiguousarray(query.vectors, "<f4").tobytes(), *query.exclude)
+
+
+def _extras(query: ShardQuery) -> dict[str, Any]:
+    """What few searches ask for."""
+    extras: dict[str, Any] = {}
+    if query.min_score is not None:
+        extras["min_score"] = query.min_score
+    if query.facets:
+        extras["facets"] = query.facets
+    if query.group is not None:
+        extras["group"] = astuple(query.group)
+    if query.sort is not None:
+        after = query.sort.after
+        shown = None if after is None else (after[0], after[1].hex())
+        extras["sort"] = (query.sort.field, query.sort.direction, shown)
+    if query.explain:
+        extras["explain"] = True
+    return extras
+
+
+def _sort(told: Any) -> Sort | None:
+    if told is None:
+        return None
+    field, direction, after = told
+    return Sort(field, direction, None if after is None else (_value(after[0]), bytes.fromhex(after[1])))
+
+
+def _value(told: Any) -> Value | None:
+    """JSON has no tuples."""
+    return (str(told[0]), bool(told[1])) if isinstance(told, list) else told
 
 
 def read_query(head: Head, body: bytes) -> ShardQuery:
@@ -60,6 +92,12 @@ def read_query(head: Head, body: bytes) -> ShardQuery:
         token=head["token"],
         strong=head["strong"],
         wait_s=head["wait_s"],
+        generation=head.get("generation", ""),
+        min_score=head.get("min_score"),
+        facets=tuple(head.get("facets", ())),
+        group=Group(*head["group"]) if "group" in head else None,
+        sort=_sort(head.get("sort")),
+        explain=head.get("explain", False),
     )
 
 
@@ -72,7 +110,12 @@ def answer_frame(number: int, answer: ShardAnswer) -> bytes:
         "cpu_ms": answer.cpu_ms,
         "behind_s": answer.behind_s,
         "replica": answer.replica,
+        "generation": answer.generation,
+        "matches": answer.matches,
     }
+    for name in ("keys", "facets", "plans"):
+        if told := getattr(answer, name):
+            head[name] = told
     arrays = (
         answer.counts.astype("<i8"),
         answer.versions.astype("<i8"),
@@ -110,6 +153,14 @@ def read_answer(head: Head, body: bytes) -> ShardAnswer | ProblemError:
         cpu_ms=head["cpu_ms"],
         behind_s=head["behind_s"],
         replica=head["replica"],
+        generation=head.get("generation", ""),
+        matches=head.get("matches", 0),
+        keys=[_value(key) for key in head.get("keys", ())],
+        facets={
+            name: [(value, count) for told, count in counts if (value := _value(told)) is not None]
+            for name, counts in head.get("facets", {}).items()
+        },
+        plans=head.get("plans", []),
     )
 
 

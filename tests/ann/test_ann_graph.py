@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from visualindex.ann import Deletes, Hits, ShardIndex, Upserts
+from visualindex.ann import Ask, Deletes, Hits, ShardIndex, Upserts
+from visualindex.ann.looking import look
 from visualindex.ann.maintenance import Work, prepared
-from visualindex.ann.searching import search_state
+from visualindex.ann.searching import Settings
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import EVERYTHING, Filter, parse_filter
+from visualindex.filters import Filter, parse_filter
 from visualindex.spec.models import HnswSpec
 
 DIMENSION = 32
@@ -151,8 +152,7 @@ def test_what_changes_while_maintenance_runs_is_kept(graph: ShardIndex, work: Wo
     assert after.base == ROWS + 40
 
     def nearest(vectors: np.ndarray, tree: Filter | None = None) -> list[int]:
-        keep = after.alive & after.attributes.mask(tree or EVERYTHING, after.rows)
-        hits = search_state(after, vectors, 1, keep, ef_search=200, exact_up_to=100)
+        hits = look(after, vectors, Ask(1, tree), Settings(exact_up_to=100, ef_search=200)).hits
         return [numbers(hits, at)[0] for at in range(len(vectors))]
 
     assert nearest(late) == list(range(ROWS + 100, ROWS + 130))

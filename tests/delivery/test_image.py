@@ -92,5 +92,6 @@ def test_the_build_sees_the_sources_and_little_else() -> None:
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
     assert {rule[1:] for rule in rules if rule.startswith("!")} == {
-        "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "core", "serving", "operator", "scripts/sbom.py",
+        "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "core", "serving", "jobs", "operator",
+        "scripts/sbom.py",
     }  # fmt: skip

@@ -15,11 +15,18 @@ import pytest_asyncio
 from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
-from visualindex.catalog import Catalog, EmbeddedPostgres, migrate
+from visualindex.catalog import Catalog, EmbeddedPostgres, JobRecord, migrate
+from visualindex.credentials import Credentials
 from visualindex.errors import TYPE_PREFIX
+from visualindex.generations import NodeCache
+from visualindex.objectstore import open_store
 from visualindex.spec import API_VERSION, KIND, VisualIndex
+from visualindex_jobs.build import carry_out
+from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
+from visualindex_serving.generation_files import GenerationFiles
+from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard import ShardReplica
 from visualindex_serving.shard_wire import Place
@@ -43,11 +50,15 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+NONE = Credentials("")
+
+
 class InProcess:
     """Shards of one process, opened when first asked."""
 
-    def __init__(self, dsn: str, resources: list[VisualIndex], stack: AsyncExitStack) -> None:
+    def __init__(self, dsn: str, resources: list[VisualIndex], state: Path, stack: AsyncExitStack) -> None:
         self._dsn = dsn
+        self._state = state
         self._resources = {r.name: r for r in resources}
         self._stack = stack
         self._lock = asyncio.Lock()
@@ -80,10 +91,27 @@ class InProcess:
         self._stack.push_async_callback(catalog.close)
         record = await catalog.get_index(index)
         assert record is not None
-        replica = ShardReplica(self._resources[index], shard, catalog, record.fingerprint)
+        resource = self._resources[index]
+        store = open_store(resource.spec.storage, default_folder=self._state / "objects", credentials=NONE)
+        self._stack.push_async_callback(store.close)
+        files = GenerationFiles(store, NodeCache(self._state / "generations", 1 << 30))
+        replica = ShardReplica(resource, shard, catalog, record.fingerprint, files=files)
         await replica.open()
         self._stack.push_async_callback(replica.close)
         return replica
+
+
+def in_this_process(dsn: str, state: Path) -> RunJob:
+    """Background jobs without Ray."""
+
+    async def run(index: IndexService, job: JobRecord) -> None:
+        catalog = await Catalog.open(dsn, max_connections=2)
+        try:
+            await carry_out(catalog, index.store, index.resource, job, state / "building")
+        finally:
+            await catalog.close()
+
+    return run
 
 
 class Served:
@@ -117,8 +145,8 @@ async def serving(
         environment.setenv("VISUALINDEX_STATE_DIR", str(state))
         resources = [VisualIndex.model_validate(d) for d in documents]
         async with AsyncExitStack() as stack:
-            shards = InProcess(dsn, resources, stack)
-            app = create_app(list(documents), shards.connect)
+            shards = InProcess(dsn, resources, state, stack)
+            app = create_app(list(documents), shards.connect, run_job=in_this_process(dsn, state))
             manager = await stack.enter_async_context(
                 LifespanManager(app, startup_timeout=60, shutdown_timeout=30)
             )

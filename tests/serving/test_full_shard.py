@@ -16,7 +16,8 @@ from visualindex.identity import content_digest
 from visualindex.spec import VisualIndex
 from visualindex.spec.models import HnswSpec
 from visualindex_serving.messages import ShardAnswer, ShardQuery
-from visualindex_serving.shard import ShardReplica, take
+from visualindex_serving.shard import ShardReplica
+from visualindex_serving.shard_view import take
 
 from .conftest import spec_document
 from .pictures import fresh_database

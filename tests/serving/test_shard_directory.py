@@ -2,22 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 import numpy as np
 import pytest
 
 from visualindex.ann import Hits
+from visualindex.catalog import ReplicaAddress
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
-from visualindex_serving.shard_directory import ShardDirectory, ShardOf
+from visualindex_serving.shard_directory import ShardDirectory
 from visualindex_serving.shard_listener import ShardListener
 from visualindex_serving.shard_wire import Place
 
 KEY = bytes(range(32))
 PLACE = Place("things", 0, 2, "encoder-a")
-SHARD = ("things", 0)
+SHARD = ("things", 0, 2)
 
 
 def query() -> ShardQuery:
@@ -33,13 +34,14 @@ class Leases:
         self.breaks = False
         self.looks = 0
 
-    async def read(self, indexes: Collection[str]) -> Mapping[ShardOf, Collection[str]]:
+    async def read(self, indexes: Collection[str]) -> Sequence[ReplicaAddress]:
         self.looks += 1
         if self.breaks:
             raise LookupError("no row")
         if self.down:
             raise ProblemError(ProblemType.UNAVAILABLE, "no database")
-        return {SHARD: list(self.addresses), ("other", 3): ["192.0.2.1:1"]}
+        here = [ReplicaAddress(*SHARD, address, frozenset()) for address in self.addresses]
+        return [*here, ReplicaAddress("other", 3, 4, "192.0.2.1:1", frozenset())]
 
 
 class Replica:

@@ -1,7 +1,25 @@
 """Approximate nearest neighbours: what one shard replica holds in memory and how answers are merged."""
 
+from visualindex.ann.asking import Ask, Grouping, Looked, Sorting
+from visualindex.ann.base import Base
 from visualindex.ann.changes import Applied, Deletes, Upserts
 from visualindex.ann.hits import Hits, merge_hits
+from visualindex.ann.segment import Segment, open_segment, write_segment
 from visualindex.ann.shard import ShardIndex
 
-__all__ = ["Applied", "Deletes", "Hits", "ShardIndex", "Upserts", "merge_hits"]
+__all__ = [
+    "Applied",
+    "Ask",
+    "Base",
+    "Deletes",
+    "Grouping",
+    "Hits",
+    "Looked",
+    "Segment",
+    "ShardIndex",
+    "Sorting",
+    "Upserts",
+    "merge_hits",
+    "open_segment",
+    "write_segment",
+]

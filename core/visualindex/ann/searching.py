@@ -1,40 +1,144 @@
-"""How a state is searched: exactly where that is cheap, by the graph where it is not, and never short."""
+"""How a state is searched: exactly where that is cheap, by an index where it is not, and never short."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann import codes as half
+from visualindex.ann.base import Base
 from visualindex.ann.codes import Codes, Mask
+from visualindex.ann.families import Effort
 from visualindex.ann.graph import Graph
-from visualindex.ann.hits import Hits, rank
+from visualindex.ann.planning import Passing, Way, passing, way
 from visualindex.ann.state import State
+from visualindex.filters import Filter
 
-Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
-"""Candidates: the query each answers, its row and its score."""
+Scored = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""The query each candidate answers, its row and its score."""
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """What `explain` tells of one part of a shard."""
+
+    part: str
+    way: Way
+    rows: int
+    estimated: tuple[int, int]
+    matches: int
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Rows of any part that may be hits: parallel arrays of n."""
+
+    asked: NDArray[np.int64]
+    """The query each answers."""
+    part: NDArray[np.int64]
+    """Number of the part: the bases in order, then the fresh rows."""
+    row: NDArray[np.int64]
+    """Row within its part."""
+    score: NDArray[np.float32]
+    """Cosine similarity."""
+    plans: tuple[PartPlan, ...]
+
+    @property
+    def matches(self) -> int:
+        """Rows that pass the filter, of all parts."""
+        return sum(plan.matches for plan in self.plans)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how a part is searched."""
+
+    exact_up_to: int
+    """Rows that pass a filter up to which they are scored one by one."""
+    ef_search: int
+    """Candidate list of the graph over fresh rows."""
+
+
+def selected(state: State, tree: Filter | None, settings: Settings) -> tuple[Passing, ...]:
+    """The rows of each part that pass the filter: of the bases in order, then of the fresh rows."""
+    exact = settings.exact_up_to
+    bases = (passing(b.segment.attributes, tree, b.alive, b.live, exact) for b in state.bases)
+    return (*bases, passing(state.attributes, tree, state.alive, state.live, exact))
 
 
 def search_state(
-    state: State, queries: NDArray[np.float32], k: int, keep: Mask, *, ef_search: int, exact_up_to: int
-) -> Hits:
-    """The best `k` rows of `keep` (bool [rows]) for each normalised query, float32 [q, dimension].
+    state: State, queries: NDArray[np.float32], k: int, found: Sequence[Passing], settings: Settings
+) -> Candidates:
+    """At least the best `k` of the passing rows for each normalised query, float32 [q, dimension].
 
-    At most `exact_up_to` kept rows of the graph are scanned instead of searched by the graph.
+    `found` is what `selected` told of this state.
     """
-    parts = [_exact(state.tail_codes, queries, k, keep[state.base :], state.base)]
-    if state.graph:
-        parts.append(_base(state.graph, queries, k, keep[: state.base], ef_search, exact_up_to))
-    asked, rows, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    scored: list[Scored] = []
+    plans: list[PartPlan] = []
+    for number, (base, passed) in enumerate(zip(state.bases, found, strict=False)):
+        chosen = way(
+            passed,
+            base.segment.rows,
+            k,
+            indexed=base.segment.ann is not None,
+            exact_up_to=settings.exact_up_to,
+        )
+        scored.append(_in_base(base, queries, k, passed, chosen))
+        plans.append(_plan(f"base {number}", chosen, base.segment.rows, passed))
+    chosen = way(found[-1], state.rows, k, indexed=state.graph is not None, exact_up_to=settings.exact_up_to)
+    scored.append(_in_fresh(state, queries, k, found[-1], chosen, settings))
+    plans.append(_plan("fresh", chosen, state.rows, found[-1]))
+    part = np.repeat(np.arange(len(scored)), [len(rows) for _, rows, _ in scored])
+    asked, rows, scores = (np.concatenate(column) for column in zip(*scored, strict=True))
     # Half precision lengthens a vector by up to 1e-4: a cosine above one would only puzzle.
-    scores = np.minimum(scores, np.float32(1))
-    return rank(asked, state.ids[rows], scores, state.versions[rows], len(queries), k)
+    return Candidates(asked, part, rows, np.minimum(scores, np.float32(1)), tuple(plans))
 
 
-def _base(
-    graph: Graph, queries: NDArray[np.float32], k: int, keep: Mask, ef_search: int, exact_up_to: int
-) -> Found:
+def _plan(part: str, chosen: Way, rows: int, passed: Passing) -> PartPlan:
+    return PartPlan(part, chosen, rows, (passed.least, passed.most), passed.count)
+
+
+def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way) -> Scored:
+    segment = base.segment
+    if chosen in (Way.INDEX, Way.FILTERED_INDEX):
+        assert segment.ann is not None  # noqa: S101 - the way says so
+        effort = segment.ann.effort or Effort()
+        scores, rows = segment.ann.search(queries, k, passed.mask, effort)
+        asked, places = np.nonzero(rows >= 0)
+        return asked, rows[asked, places], scores[asked, places]
+    return _exact(segment.codes, queries, k, passed)
+
+
+def _in_fresh(
+    state: State, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way, settings: Settings
+) -> Scored:
+    keep = _mask(passed, state.rows)
+    parts = [_scan(state.tail_codes, queries, k, keep[state.base :], state.base)]
+    if state.graph:
+        first = keep[: state.base]
+        if chosen in (Way.INDEX, Way.FILTERED_INDEX):
+            parts.append(_by_graph(state.graph, queries, k, first, settings.ef_search))
+        else:
+            parts.append(_scan(state.graph.codes, queries, k, first, 0))
+    asked, rows, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return asked, rows, scores
+
+
+def _mask(passed: Passing, rows: int) -> Mask:
+    if passed.mask is not None:
+        return passed.mask
+    if passed.rows is None:
+        return np.ones(rows, np.bool_)
+    mask = np.zeros(rows, np.bool_)
+    mask[passed.rows] = True
+    return mask
+
+
+def _by_graph(graph: Graph, queries: NDArray[np.float32], k: int, keep: Mask, ef_search: int) -> Scored:
     matching = int(np.count_nonzero(keep))
-    if matching <= max(exact_up_to, 4 * k):
-        return _exact(graph.codes, queries, k, keep, 0)
+    if matching <= 4 * k:
+        return _scan(graph.codes, queries, k, keep, 0)
     scores, rows = graph.search(queries, k, None if matching == len(keep) else keep, ef_search)
     short = np.flatnonzero((rows < 0).any(axis=1))
     asked, places = np.nonzero(rows >= 0)
@@ -42,7 +146,7 @@ def _base(
     if not len(short):
         return found
     # The graph lost its way among rows that do not match: the answer must still be whole.
-    again, exact_rows, exact_scores = _exact(graph.codes, queries[short], k, keep, 0)
+    again, exact_rows, exact_scores = _scan(graph.codes, queries[short], k, keep, 0)
     kept = ~np.isin(asked, short)
     return (
         np.concatenate([asked[kept], short[again]]),
@@ -51,7 +155,14 @@ def _base(
     )
 
 
-def _exact(codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask, first: int) -> Found:
+def _exact(codes: Codes, queries: NDArray[np.float32], k: int, passed: Passing) -> Scored:
+    if passed.rows is None:
+        return _scan(codes, queries, k, _mask(passed, len(codes)), 0)
+    asked, places, scores = _scan(codes[passed.rows], queries, k, np.ones(passed.count, np.bool_), 0)
+    return asked, passed.rows[places], scores
+
+
+def _scan(codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask, first: int) -> Scored:
     """The best `k` kept rows and all that tie with the last of them, so that every replica cuts ties alike."""
     matching = int(np.count_nonzero(keep))
     if not matching or not k or not len(queries):

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann import codes as half
+from visualindex.ann.asking import Ask, Looked
 from visualindex.ann.attributes import Fields, fields
+from visualindex.ann.base import Base
 from visualindex.ann.changes import (
     Applied,
     Deletes,
@@ -19,12 +21,20 @@ from visualindex.ann.changes import (
     checked_ids,
     normalised,
 )
-from visualindex.ann.codes import Mask
 from visualindex.ann.graph import Abandoned, link_bytes
 from visualindex.ann.hits import Hits
+from visualindex.ann.looking import look
 from visualindex.ann.maintenance import Plan, Work, prepared
-from visualindex.ann.searching import search_state
-from visualindex.ann.state import ROW_OBJECT_BYTES, State, appended, capacity_for, empty, without
+from visualindex.ann.searching import Settings
+from visualindex.ann.state import (
+    ROW_OBJECT_BYTES,
+    State,
+    appended,
+    capacity_for,
+    empty,
+    without,
+    without_in_bases,
+)
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import Filter
 from visualindex.spec.models import HnswSpec
@@ -45,17 +55,29 @@ class ShardIndex:
     the change is published. Searches read one published state to their end, so they neither wait for writers nor see
     half of a change.
 
-    Up to `flat_below` rows are scanned exactly. Beyond, a thread of the index builds an HNSW graph over the rows and
-    later extends it; rows that the graph does not cover yet are scanned, and so are up to `flat_below` rows that a
-    filter leaves. Vectors are held in half precision.
+    It may stand on the segments of a generation: their rows are found where no fresh row and no removal took their
+    place. Up to `flat_below` fresh rows are scanned exactly. Beyond, a thread of the index builds an HNSW graph over
+    them and later extends it; rows that the graph does not cover yet are scanned, and so are up to `flat_below` rows
+    that a filter leaves. Vectors are held in half precision.
     """
 
-    def __init__(self, dimension: int, *, flat_below: int, hnsw: HnswSpec, memory_limit: int) -> None:
-        """An empty index of `dimension`-d vectors that may hold `memory_limit` bytes."""
+    def __init__(
+        self,
+        dimension: int,
+        *,
+        flat_below: int,
+        hnsw: HnswSpec,
+        memory_limit: int,
+        bases: Sequence[Base] = (),
+    ) -> None:
+        """An index of `dimension`-d vectors over `bases`, without fresh rows; it may hold `memory_limit` bytes.
+
+        Raises `ProblemError(STORAGE_FULL)` when the bases alone take more.
+        """
         self.dimension = dimension
         self._plan = Plan(flat_below, hnsw)
         self._memory_limit = memory_limit
-        self._state = empty(dimension)
+        self._state = empty(dimension, tuple(bases))
         self._removed: dict[bytes, int] = {}
         self._writing = threading.Lock()
         self._publishing = threading.Lock()
@@ -64,9 +86,20 @@ class ShardIndex:
         self._closed = threading.Event()
         self._cramped = False
         self._failures = 0
+        if bases and self.memory_bytes > memory_limit:
+            raise ProblemError(
+                ProblemType.STORAGE_FULL,
+                f"The shard's part of the generation takes {self.memory_bytes} bytes, over its limit of {memory_limit} "
+                "bytes (spec.index.memoryPerShard): raise the limit, add shards, or build with a smaller index family",
+            )
 
     def __len__(self) -> int:
-        """Live images."""
+        """Images that can be found."""
+        return self._state.images
+
+    @property
+    def fresh(self) -> int:
+        """Images that can be found and are in no base."""
         return self._state.live
 
     @property
@@ -78,7 +111,8 @@ class ShardIndex:
         """Figures for metrics and the status page."""
         state, worker = self._state, self._worker
         return {
-            "live": state.live,
+            "live": state.images,
+            "fresh": state.live,
             "dead": state.rows - state.live,
             "graph_rows": state.base,
             "scanned_rows": state.rows - state.base,
@@ -107,7 +141,11 @@ class ShardIndex:
             doomed = self._checked_deletes(deletes)
             after, added, stale = self._upserted(upserts)
             dead, removed, late = self._without_newer(doomed, after, added)
-            self._publish(without(after, list(dead.values())) if dead else after, added, dead, removed)
+            fresh_dead = [row for row in dead.values() if row is not None]
+            after = without(after, fresh_dead) if fresh_dead else after
+            gone = [key for key, row in dead.items() if row is None]
+            after = _out_of_bases(after, gone) if gone else after
+            self._publish(after, added, [key for key, row in dead.items() if row is not None], removed)
         self._start_maintenance()
         return Applied(len(added), len(dead), stale + late)
 
@@ -128,15 +166,17 @@ class ShardIndex:
         replaced = [row for key in newest if (row := state.row_of.get(key)) is not None]
         codes = half.encode(vectors[chosen])
         after = appended(state, upserts.ids[chosen], upserts.versions[chosen], codes, flat, replaced)
+        after = _out_of_bases(after, list(newest))
         return after, dict(zip(newest, range(state.rows, after.rows), strict=True)), stale
 
     def _newest(self, keys: Sequence[bytes], versions: Sequence[int]) -> dict[bytes, int]:
         """The place of the newest upsert of each image that is newer than what is held or removed."""
         state = self._state
         newest: dict[bytes, int] = {}
+        in_bases = _versions_in_bases(state, keys)
         for at, (key, version) in enumerate(zip(keys, versions, strict=True)):
             row = state.row_of.get(key)
-            held = self._removed.get(key) if row is None else int(state.versions[row])
+            held = int(state.versions[row]) if row is not None else in_bases.get(key, self._removed.get(key))
             if held is not None and version <= held:
                 continue
             if key not in newest or version > versions[newest[key]]:
@@ -188,19 +228,21 @@ class ShardIndex:
 
     def _without_newer(
         self, doomed: Sequence[tuple[bytes, int | None]], state: State, added: Mapping[bytes, int]
-    ) -> tuple[dict[bytes, int], dict[bytes, int], int]:
-        """The rows to remove by image, the versions that keep older inserts out, and how many deletes change nothing."""
-        dead: dict[bytes, int] = {}
+    ) -> tuple[dict[bytes, int | None], dict[bytes, int], int]:
+        """The fresh rows to remove by image (None: it is in a base), the versions that keep older inserts out, and how
+        many deletes change nothing."""
+        dead: dict[bytes, int | None] = {}
         removed: dict[bytes, int] = {}
+        in_bases = _versions_in_bases(state, [key for key, _ in doomed])
         for key, version in doomed:
             row = added.get(key, state.row_of.get(key))
-            held = None if row is None else int(state.versions[row])
+            held = in_bases.get(key) if row is None else int(state.versions[row])
             if version is not None and held is not None and version < held:
                 continue
             known = [v for v in (version, held, self._removed.get(key), removed.get(key)) if v is not None]
             if known:
                 removed[key] = max(known)
-            if row is not None:
+            if held is not None:
                 dead[key] = row
         return dead, removed, len(doomed) - len(dead)
 
@@ -230,27 +272,12 @@ class ShardIndex:
         `queries` is float32 [q, dimension]; `exclude` holds 16-byte ids. Each query gets exactly min(k, matching live
         images) hits. Raises `ProblemError(INVALID_REQUEST)` for queries of the wrong shape or without a direction.
         """
-        wanted = normalised(queries, self.dimension, "queries")
-        state, shut = self._seen(exclude)
-        keep: Mask = state.alive
-        if filter is not None:
-            keep = keep & state.attributes.mask(filter, state.rows)
-        if shut:
-            keep = keep.copy()
-            keep[shut] = False
-        plan = self._plan
-        return search_state(
-            state, wanted, k, keep, ef_search=plan.hnsw.ef_search, exact_up_to=plan.flat_below
-        )
+        return self.look(queries, Ask(k, filter, tuple(exclude))).hits
 
-    def _seen(self, exclude: Iterable[bytes]) -> tuple[State, list[int]]:
-        """One state and the rows the excluded images have in it."""
-        keys = list(exclude)
-        if not keys:
-            return self._state, []
-        with self._publishing:
-            state = self._state
-            return state, [row for key in keys if (row := state.row_of.get(key)) is not None]
+    def look(self, queries: NDArray[np.floating[Any]], ask: Ask) -> Looked:
+        """As `search`, with everything one can ask; of grouping and sorting one query at a time."""
+        wanted = normalised(queries, self.dimension, "queries")
+        return look(self._state, wanted, ask, Settings(self._plan.flat_below, self._plan.hnsw.ef_search))
 
     def maintain(self, threads: int = 1) -> None:
         """Do all maintenance that is due now, such as the first graph after a load, and return when it is done.
@@ -297,3 +324,30 @@ class ShardIndex:
         except Exception:
             self._failures += 1
             log.exception("index maintenance failed; rows it would have covered are scanned")
+
+
+def _versions_in_bases(state: State, keys: Sequence[bytes]) -> dict[bytes, int]:
+    """The versions of those images whose wanted row is in a base."""
+    if not state.bases or not keys:
+        return {}
+    versions: dict[bytes, int] = {}
+    ids = _as_ids(keys)
+    for base in state.bases:
+        rows = base.find(ids)
+        at = np.flatnonzero(rows >= 0)
+        held = base.segment.versions[rows[at]].tolist()
+        versions.update((keys[place], version) for place, version in zip(at.tolist(), held, strict=True))
+    return versions
+
+
+def _out_of_bases(state: State, keys: Sequence[bytes]) -> State:
+    """The state in which the bases no longer have these images."""
+    if not state.bases or not keys:
+        return state
+    ids = _as_ids(keys)
+    rows = [base.find(ids) for base in state.bases]
+    return without_in_bases(state, [np.unique(found[found >= 0]) for found in rows])
+
+
+def _as_ids(keys: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16)

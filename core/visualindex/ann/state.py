@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.attributes import AttributeIndex
+from visualindex.ann.base import Base
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.graph import Graph
 
@@ -17,10 +18,11 @@ ROW_OBJECT_BYTES = 200
 
 @dataclass(frozen=True)
 class State:
-    """Rows in the order they came: first those the graph covers, then the tail that is scanned.
+    """The segments of a generation, and the fresh rows that came since, in their order: first those the graph covers,
+    then the tail that is scanned. An image is wanted in one place at most.
 
-    The arrays may be longer than `rows`: a writer appends behind, where no reader of this state looks. `row_of` is
-    the writer's and shared by successive states; a reader asks it only under the lock that publishes.
+    The arrays of fresh rows may be longer than `rows`: a writer appends behind, where no reader of this state looks.
+    `row_of` is the writer's and shared by successive states.
     """
 
     rows: int
@@ -32,10 +34,28 @@ class State:
     tail: Codes
     row_of: dict[bytes, int]
     attributes: AttributeIndex
+    bases: tuple[Base, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """Images that can be found."""
+        return self.live + sum(base.live for base in self.bases)
+
+    def codes_of(self, part: int, rows: NDArray[np.int64]) -> Codes:
+        """The codes of rows of one part: of a base by its number, else of the fresh rows."""
+        if part < len(self.bases):
+            codes: Codes = self.bases[part].segment.codes[rows]
+            return codes
+        codes = np.empty((len(rows), self.tail.shape[1]), np.uint8)
+        sealed = rows < self.base
+        if self.graph:
+            codes[sealed] = self.graph.codes[rows[sealed]]
+        codes[~sealed] = self.tail[rows[~sealed] - self.base]
+        return codes
 
     @property
     def base(self) -> int:
-        """Rows the graph covers."""
+        """Fresh rows the graph covers."""
         return self.graph.rows if self.graph else 0
 
     @property
@@ -45,14 +65,15 @@ class State:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held: arrays exactly, Python objects estimated."""
+        """Bytes held and kept mapped: arrays exactly, Python objects estimated."""
+        bases = sum(base.memory_bytes for base in self.bases)
         arrays = self.ids.nbytes + self.versions.nbytes + self.alive.nbytes + self.tail.nbytes
         graph = self.graph.codes.nbytes + self.graph.memory_bytes if self.graph else 0
-        return arrays + graph + ROW_OBJECT_BYTES * len(self.row_of) + self.attributes.memory_bytes
+        return bases + arrays + graph + ROW_OBJECT_BYTES * len(self.row_of) + self.attributes.memory_bytes
 
 
-def empty(dimension: int) -> State:
-    """The state of a shard that holds nothing."""
+def empty(dimension: int, bases: tuple[Base, ...] = ()) -> State:
+    """The state of a shard without fresh rows."""
     return State(
         rows=0,
         live=0,
@@ -63,6 +84,7 @@ def empty(dimension: int) -> State:
         tail=np.zeros((0, 2 * dimension), np.uint8),
         row_of={},
         attributes=AttributeIndex(),
+        bases=bases,
     )
 
 
@@ -111,6 +133,12 @@ def without(state: State, rows: Sequence[int]) -> State:
     return replace(state, alive=alive, live=state.live - len(rows))
 
 
+def without_in_bases(state: State, doomed: Sequence[NDArray[np.int64]]) -> State:
+    """The state with rows of its bases, int64 [m] for each base, no longer wanted."""
+    pairs = zip(state.bases, doomed, strict=True)
+    return replace(state, bases=tuple(base.without(rows) for base, rows in pairs))
+
+
 def folded(state: State, graph: Graph) -> State:
     """The state after `graph` has grown over the first rows of the tail. No row changes its number."""
     return replace(
@@ -142,6 +170,7 @@ def compacted(state: State, kept: NDArray[np.int64], seen: int, graph: Graph | N
         tail=late.copy() if graph else np.concatenate([head, late]),
         row_of=row_of,
         attributes=state.attributes.renumbered(places),
+        bases=state.bases,
     )
 
 

@@ -75,6 +75,25 @@ class Query(ApiModel):
         return next((n for n in ("image_url", "image_id", "vector") if getattr(self, n) is not None), None)
 
 
+FieldName = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class GroupBy(ApiModel):
+    """At most so many hits for each value of a field."""
+
+    field: FieldName = Field(
+        description="The field, as in a filter; an image without it is a group of its own."
+    )
+    size: int = Field(default=1, ge=1, le=100, description="Most hits of one value.")
+
+
+class SortBy(ApiModel):
+    """The order of a field's value instead of that of scores."""
+
+    field: FieldName = Field(description="The field, as in a filter; images without it come last.")
+    order: Literal["asc", "desc"] = Field(default="asc", description="`asc`: the least value first.")
+
+
 class SearchRequest(ApiModel):
     """One search. In multipart requests it is the `request` part beside the `image` part."""
 
@@ -122,7 +141,29 @@ class SearchRequest(ApiModel):
         max_length=128,
         description="Who searches; stored only as a keyed hash in the search log.",
     )
-    explain: bool = Field(default=False, description="Add timings and per-shard counts to the answer.")
+    explain: bool = Field(
+        default=False,
+        description="Add timings and, per shard, how it went about the filter: estimate, plan and actual matches.",
+    )
+    facets: list[FieldName] = Field(
+        default=[],
+        max_length=16,
+        description="Fields whose values are counted over all images that pass the filter; at most 1,000 values of each.",
+    )
+    group_by: GroupBy | None = Field(default=None, description="Show at most some hits per value of a field.")
+    sort: SortBy | None = Field(
+        default=None,
+        description="Order all images that pass the filter, and `min_score`, by a field. Not with `group_by`.",
+    )
+    require_complete: bool = Field(
+        default=False, description="Answer 503 instead of `complete: false` when a shard is missing."
+    )
+
+    @model_validator(mode="after")
+    def _one_order(self) -> "SearchRequest":
+        if self.sort is not None and self.group_by is not None:
+            raise ValueError("sort and group_by cannot be combined: leave one out")
+        return self
 
 
 class ColourView(BaseModel):
@@ -153,6 +194,13 @@ class Hit(BaseModel):
     )
 
 
+class FacetCount(BaseModel):
+    """How many matching images have a value."""
+
+    value: str | int | float | bool = Field(description="The value.")
+    count: int = Field(description="Images that pass the filter and have it.")
+
+
 class ShardExplain(BaseModel):
     """What one shard did."""
 
@@ -169,6 +217,13 @@ class SearchResponse(BaseModel):
     index: str = Field(description="The index searched.")
     hits: list[Hit] = Field(description="Best first; ties in the order of their ids.")
     complete: bool = Field(description="False when a shard did not answer in time: hits may be missing.")
+    missing_shards: list[int] = Field(
+        default_factory=list, description="The shards that did not answer, when it is not complete."
+    )
+    facets: dict[str, list[FacetCount]] | None = Field(
+        default=None,
+        description="Field → its values with the number of matching images, most frequent first.",
+    )
     degraded: list[str] = Field(
         default_factory=list,
         description="Parts that were left out, e.g. `metadata` while the database restarts.",

@@ -4,17 +4,26 @@ from visualindex.catalog.catalog import Catalog
 from visualindex.catalog.changes import ChangeFollower, Changes, LogTrimmed
 from visualindex.catalog.connections import within
 from visualindex.catalog.embedded import EmbeddedPostgres, Listening
+from visualindex.catalog.generations import GenerationRecord
 from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
+from visualindex.catalog.jobs import Fence, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
 from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.positions import Position, Token
 from visualindex.catalog.reaching import reach
-from visualindex.catalog.replicas import HoldingBackend, HoldingReplica, LogStatus, ReplicaPosition
+from visualindex.catalog.replicas import (
+    HoldingBackend,
+    HoldingReplica,
+    LogStatus,
+    ReplicaAddress,
+    ReplicaLoad,
+    ReplicaPosition,
+)
 from visualindex.catalog.rows import Rows
 from visualindex.catalog.search_logs import Feedback, SearchLog
 from visualindex.catalog.trial_server import TrialServer
@@ -29,12 +38,15 @@ __all__ = [
     "EmbeddedPostgres",
     "ErasedRows",
     "Feedback",
+    "Fence",
+    "GenerationRecord",
     "HoldingBackend",
     "HoldingReplica",
     "Idempotency",
     "ImageRecord",
     "ImageWrite",
     "IndexRecord",
+    "JobRecord",
     "KeyChanges",
     "KeyRecord",
     "Listening",
@@ -42,6 +54,8 @@ __all__ = [
     "LogTrimmed",
     "Page",
     "Position",
+    "ReplicaAddress",
+    "ReplicaLoad",
     "ReplicaPosition",
     "Rows",
     "SearchLog",

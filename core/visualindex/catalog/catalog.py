@@ -6,13 +6,16 @@ from visualindex.catalog.changes import ChangeFollower
 from visualindex.catalog.connections import Connections
 from visualindex.catalog.erasures import Erasures
 from visualindex.catalog.facts import Facts
+from visualindex.catalog.generations import Generations
 from visualindex.catalog.idempotency import IdempotencyKeys
 from visualindex.catalog.images import Images
 from visualindex.catalog.index_erasure import IndexErasure
 from visualindex.catalog.indexes import Indexes
+from visualindex.catalog.jobs import Jobs
 from visualindex.catalog.keys import Keys
 from visualindex.catalog.managed_keys import ManagedKeys
 from visualindex.catalog.migrate import check_connection, stamp_if_restored
+from visualindex.catalog.patches import Patches
 from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.search_logs import SearchLogs
 
@@ -21,8 +24,11 @@ class Catalog(
     Indexes,
     IndexErasure,
     Images,
+    Patches,
     Erasures,
     Replicas,
+    Generations,
+    Jobs,
     Keys,
     ManagedKeys,
     SearchLogs,

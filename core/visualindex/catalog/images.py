@@ -15,7 +15,7 @@ import orjson
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
-from visualindex.catalog import erasures, idempotency
+from visualindex.catalog import erasures, idempotency, patches
 from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
 from visualindex.catalog.erasures import EnsureObjects
 from visualindex.catalog.idempotency import Idempotency
@@ -40,7 +40,10 @@ UNSET: Final = Unset.UNSET
 
 @dataclass(frozen=True)
 class ImageWrite:
-    """An image to put. `embeddings` maps (region, fingerprint) to a vector of shape [d]; region 0 is the whole image."""
+    """An image to put. `embeddings` maps (region, fingerprint) to a vector of shape [d]; region 0 is the whole image.
+
+    `patches` maps the fingerprint of packed patches to `Packed.row_bytes`.
+    """
 
     image_id: UUID
     content_digest: bytes
@@ -54,6 +57,7 @@ class ImageWrite:
     category: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     colours: tuple[Colour, ...] = ()
+    patches: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -251,6 +255,9 @@ async def _put(
     token = Token(transaction.epoch, int(xid[0]))
     written = [_written(image, token, before.get(image.image_id)) for image in images]
     await _put_embeddings(connection, index, images, written)
+    await patches.put(
+        connection, index, images, [w.image_id for w in written if w.replaced_digest is not None]
+    )
     replaced = {result.replaced_digest for result in written if result.replaced_digest is not None}
     await erasures.request(connection, index, replaced)
     return written

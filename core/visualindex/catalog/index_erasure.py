@@ -25,6 +25,7 @@ class _Part:
 _PARTS = (
     _Part("replicas", "replicas"),
     _Part("generations", "generations"),
+    _Part("jobs", "jobs"),
     _Part("changes", "changes", batch=10_000),
     _Part("images", "images"),
     _Part("erasures", "erasures", batch=10_000),

@@ -1,6 +1,5 @@
 """What each replica has applied, for how long its lease holds the log, and the trimming of what nobody needs."""
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,8 @@ _LIVE = "index_name = %(index)s AND lease_until > now()"
 # The first transaction that a live replica, or a kept generation, may still have to read.
 _HORIZON = f"""SELECT least(
     (SELECT min(pg_snapshot_xmin(position)) FROM replicas WHERE {_LIVE}),
-    (SELECT min(pg_snapshot_xmin(watermark)) FROM generations WHERE index_name = %(index)s AND state <> 'retired'),
+    (SELECT min(pg_snapshot_xmin(watermark)) FROM generations
+        WHERE index_name = %(index)s AND state NOT IN ('retired', 'gone')),
     pg_snapshot_xmin(pg_current_snapshot()))"""  # noqa: S608 (constants)
 _TRIM = f"""
 WITH old AS (
@@ -79,6 +79,32 @@ class LogStatus:
     backend: HoldingBackend | None
 
 
+@dataclass(frozen=True)
+class ReplicaAddress:
+    """Where a loaded replica is reached, `host:port`, and which generations it can answer for."""
+
+    index: str
+    shard: int
+    shards: int | None
+    """The number of shards it belongs to; None for one of the release before, whose index has the spec's number."""
+    address: str
+    generations: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ReplicaLoad:
+    """What a live replica has loaded, and what keeps it from loading more."""
+
+    shard: int
+    shards: int | None
+    replica: str
+    generations: frozenset[str]
+    rows: int
+    fresh: int
+    """Rows, of these, that no generation holds."""
+    problem: str | None
+
+
 class Replicas:
     """Leases of replicas and the length of the log."""
 
@@ -95,17 +121,26 @@ class Replicas:
         *,
         loading: bool = False,
         address: str | None = None,
+        shards: int | None = None,
+        generations: Collection[str] = (),
+        fresh_rows: int = 0,
+        problem: str | None = None,
     ) -> None:
         """Notes what the replica has applied and keeps its place in the log for `lease_s` seconds.
 
         A replica that is `loading` holds its place without counting as one that has applied anything. Gateways reach it
-        at `address`, `host:port`. Raises LogTrimmed when the position is from before a restore.
+        at `address`, `host:port`, with searches of `generations`. Raises LogTrimmed when the position is from before a
+        restore.
         """
         query = """INSERT INTO replicas
-                (index_name, shard, replica, position, row_count, loading, address, lease_until)
-            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, clock_timestamp() + make_interval(secs => %s))
+                (index_name, shard, replica, position, row_count, loading, address, shards, generations,
+                fresh_rows, problem, lease_until)
+            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, %s, %s::text[], %s, %s,
+                clock_timestamp() + make_interval(secs => %s))
             ON CONFLICT (index_name, shard, replica) DO UPDATE SET position = excluded.position,
                 row_count = excluded.row_count, loading = excluded.loading, address = excluded.address,
+                shards = excluded.shards, generations = excluded.generations,
+                fresh_rows = excluded.fresh_rows, problem = excluded.problem,
                 lease_until = excluded.lease_until, updated_at = now()"""
 
         async def work(transaction: Transaction) -> None:
@@ -123,6 +158,10 @@ class Replicas:
                 rows,
                 loading,
                 address,
+                shards,
+                sorted(generations),
+                fresh_rows,
+                problem,
                 lease_s,
             )
 
@@ -145,16 +184,31 @@ class Replicas:
 
         return await self.connections.read(work)
 
-    async def replica_addresses(self, indexes: Collection[str]) -> dict[tuple[str, int], list[str]]:
-        """Where the loaded replicas with a live lease are reached, by index and shard."""
-        query = """SELECT index_name, shard, address FROM replicas
+    async def replica_addresses(self, indexes: Collection[str]) -> list[ReplicaAddress]:
+        """The loaded replicas with a live lease that can be reached."""
+        query = """SELECT index_name, shard, shards, address, generations FROM replicas
             WHERE index_name = ANY(%s) AND lease_until > now() AND NOT loading AND address IS NOT NULL"""
 
-        async def work(connection: Connection) -> dict[tuple[str, int], list[str]]:
-            found = defaultdict[tuple[str, int], list[str]](list)
-            for index, shard, address in await rows(connection, query, list(indexes)):
-                found[index, shard].append(address)
-            return dict(found)
+        async def work(connection: Connection) -> list[ReplicaAddress]:
+            found = await rows(connection, query, list(indexes))
+            return [
+                ReplicaAddress(name, shard, shards, address, frozenset(loaded))
+                for name, shard, shards, address, loaded in found
+            ]
+
+        return await self.connections.read(work)
+
+    async def replica_loads(self, index: str) -> list[ReplicaLoad]:
+        """What the loaded replicas with a live lease have loaded."""
+        query = """SELECT shard, shards, replica, generations, row_count, fresh_rows, problem FROM replicas
+            WHERE index_name = %s AND lease_until > now() AND NOT loading"""
+
+        async def work(connection: Connection) -> list[ReplicaLoad]:
+            found = await rows(connection, query, index)
+            return [
+                ReplicaLoad(shard, shards, replica, frozenset(loaded), *rest)
+                for shard, shards, replica, loaded, *rest in found
+            ]
 
         return await self.connections.read(work)
 

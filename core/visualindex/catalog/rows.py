@@ -54,6 +54,27 @@ class Rows:
         """The ids as UUIDs."""
         return uuids(self.ids.tobytes())
 
+    def attributes(self) -> list[dict[str, Any]]:
+        """What filters read of each image."""
+        columns = zip(self.categories, self.keys, self.metadata, self.colour_lists, strict=True)
+        return [
+            {"category": category, "key": key, "metadata": metadata, "colours": colours}
+            for category, key, metadata, colours in columns
+        ]
+
+    def chosen(self, places: npt.NDArray[np.int64]) -> Self:
+        """Some of the rows, in the order of `places`."""
+        at = places.tolist()
+        return type(self)(
+            ids=self.ids[places],
+            vectors=self.vectors[places],
+            versions=self.versions[places],
+            categories=[self.categories[place] for place in at],
+            keys=[self.keys[place] for place in at],
+            metadata=[self.metadata[place] for place in at],
+            colours=self.colours[places],
+        )
+
     @property
     def colour_lists(self) -> list[list[list[int]]]:
         """The colours of each image as [red, green, blue, share], without the empty places."""

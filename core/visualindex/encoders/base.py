@@ -48,6 +48,10 @@ class Encoder(Protocol):
         """16 hex digits covering model, weights, preprocessing, projection and dimension."""
 
     @property
+    def backbone(self) -> str:
+        """The fingerprint without a projection: 16 hex digits of all that `Encoded.patches` depend on."""
+
+    @property
     def dimension(self) -> int:
         """Length of the vectors."""
 

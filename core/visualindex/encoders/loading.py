@@ -47,6 +47,7 @@ def _assembled(model: Model, projection: Projection | None, threads: int) -> Enc
         dimension=model.dimension if projection is None else projection.rows,
         projection=projection,
         fingerprint=_fingerprint(model, projection),
+        backbone_fingerprint=_fingerprint(model, None),
         threads=threads,
     )
 

@@ -30,11 +30,13 @@ class ProjectedEncoder:
         dimension: int,
         projection: Projection | None,
         fingerprint: str,
+        backbone_fingerprint: str,
         threads: int,
     ) -> None:
         self.input = input_
         self.dimension = dimension
         self.fingerprint = fingerprint
+        self.backbone = backbone_fingerprint
         self.threads = threads
         self._backbone = backbone
         self._projection = projection

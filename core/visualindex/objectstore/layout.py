@@ -25,6 +25,36 @@ def thumbnail_keys(index: str, digest: bytes, sizes: Iterable[int]) -> list[str]
     return [thumbnail_key(index, digest, size) for size in sizes]
 
 
+def manifest_prefix(index: str) -> str:
+    """What the keys of the manifests of an index's published generations start with."""
+    return f"{index_prefix(index)}generations/manifests/"
+
+
+def manifest_key(index: str, generation: str) -> str:
+    """Key of a published generation's manifest."""
+    return f"{manifest_prefix(index)}{generation}.json"
+
+
+def pending_prefix(index: str) -> str:
+    """What the keys of the manifests of generations start with whose parts are still being uploaded."""
+    return f"{index_prefix(index)}generations/pending/"
+
+
+def pending_key(index: str, generation: str) -> str:
+    """Key of the manifest of a generation that is being published: it holds the parts that are there already."""
+    return f"{pending_prefix(index)}{generation}.json"
+
+
+def part_prefix(index: str) -> str:
+    """What the keys of the parts of all generations of an index start with."""
+    return f"{index_prefix(index)}generations/parts/"
+
+
+def part_key(index: str, digest: bytes) -> str:
+    """Key of a part of a generation's file; `digest` is the 32-byte SHA-256 of the part."""
+    return f"{part_prefix(index)}{_address(digest)}"
+
+
 def _address(digest: bytes) -> str:
     if len(digest) != _DIGEST_BYTES:
         raise ValueError(

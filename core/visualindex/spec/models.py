@@ -162,6 +162,17 @@ class IndexSpec(SpecModel):
         "stored but not found until a tenth of the shard is deleted or the budget raised (metric "
         "`visualindex_shard_full`).",
     )
+    keep_generations: int = Field(
+        default=2,
+        ge=1,
+        le=32,
+        description="Generations that stay loaded, the active one among them: the others can be rolled back to at once.",
+    )
+    fold: Literal["auto", "never"] = Field(
+        default="auto",
+        description="`auto`: when a shard holds more fresh rows than `flatBelow`, and a fifth of its rows are fresh, a new "
+        "generation that takes them in is built and activated. `never`: generations are made on demand only.",
+    )
     poll_interval_ms: int = Field(
         default=100,
         ge=10,
@@ -556,6 +567,12 @@ class Spec(SpecModel):
         description="Typed attributes that filters may name; other metadata can be filtered by its path.",
     )
     ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
+    generation: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{16}$",
+        description="Pins this generation: it is activated, and the API refuses to activate or roll back to another one. "
+        "Without it, applying the spec again never changes what is served.",
+    )
     suspend: bool = Field(
         default=False,
         description="On Kubernetes: end everything that runs and keep all data, until this is false again.",

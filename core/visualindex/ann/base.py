@@ -1,0 +1,50 @@
+"""A segment as one state sees it: which of its rows are still wanted."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.ann.codes import Mask
+from visualindex.ann.segment import Segment
+
+
+@dataclass(frozen=True)
+class Base:
+    """A segment and the rows of it that were neither replaced nor deleted since, and that belong here."""
+
+    segment: Segment
+    alive: Mask
+    """bool [rows]; never changed in place."""
+    live: int
+
+    @classmethod
+    def of(cls, segment: Segment, buckets: range) -> Self:
+        """The rows of some buckets."""
+        alive = segment.within(buckets)
+        return cls(segment, alive, int(np.count_nonzero(alive)))
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row is wanted."""
+        return self.live == self.segment.rows
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held and kept mapped."""
+        return self.segment.memory_bytes + self.alive.nbytes
+
+    def find(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The wanted row of each id (uint8 [m, 16]), int64 [m]; -1 where there is none."""
+        rows = self.segment.find(ids)
+        rows[(rows >= 0) & ~self.alive[rows]] = -1
+        return rows
+
+    def without(self, rows: NDArray[np.int64]) -> Self:
+        """The same without `rows`, which are wanted here, int64 [m]."""
+        if not len(rows):
+            return self
+        alive = self.alive.copy()
+        alive[rows] = False
+        return type(self)(self.segment, alive, self.live - len(rows))

@@ -1,0 +1,43 @@
+"""Index families: how one approximate index over a segment's vectors is built, tuned, written, opened and searched."""
+
+from pathlib import Path
+
+from visualindex.ann.codes import Codes
+from visualindex.ann.families import files
+from visualindex.ann.families.base import Ann, Effort, Parameters
+from visualindex.ann.families.building import adopted, build_ann
+from visualindex.ann.families.sizes import disk_bytes, resident_bytes
+from visualindex.ann.families.tuning import (
+    Measured,
+    RecallReport,
+    build_and_tune,
+    held_out,
+    held_out_last,
+)
+
+__all__ = [
+    "Ann",
+    "Effort",
+    "Measured",
+    "Parameters",
+    "RecallReport",
+    "build_and_tune",
+    "build_ann",
+    "disk_bytes",
+    "held_out",
+    "held_out_last",
+    "open_ann",
+    "resident_bytes",
+]
+
+
+def open_ann(directory: Path, codes: Codes, *, verified: bool = False) -> Ann | None:
+    """The index of a segment, memory-mapped over its codes (which may be mapped too); None when it has none (flat).
+
+    `verified`: the files' checksums were compared a moment ago, so that the pass over `ann.faiss` can be saved.
+    Raises `ProblemError(INTERNAL)` naming the file that is damaged, or does not belong to these codes.
+    """
+    opened = files.read(directory, codes, verified=verified)
+    if opened is None:
+        return None
+    return adopted(opened.family, opened.index, codes, opened.parameters, opened.effort)

@@ -1,0 +1,148 @@
+"""What every index family answers to, and the rules that hold for all of them: exact scores, never a short answer."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.ann import codes as half
+from visualindex.ann.codes import Codes, Mask
+from visualindex.ann.families.rescoring import padded, rescored
+from visualindex.spec.models import HnswSpec
+
+Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Scores float32 [q, k], best first, and rows int64 [q, k], -1 where there is none."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard a search looks: what `build_and_tune` chooses for a target recall."""
+
+    ef_search: int | None = None
+    """Length of the candidate list of a graph."""
+    nprobe: int | None = None
+    """Inverted lists that are read."""
+    rescore: int = 1
+    """Candidates per hit that are scored exactly; a graph over the exact vectors needs no more than one."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How an index is built."""
+
+    hnsw: HnswSpec = field(default_factory=HnswSpec)
+    lists: int | None = None
+    """Inverted lists; None takes a number that suits the rows."""
+    seed: int = 1234
+    """Of the clustering and of random rotations."""
+
+
+class Ann(Protocol):
+    """An approximate index over the codes of a segment."""
+
+    family: ClassVar[str]
+    effort: Effort | None
+    """What tuning chose, kept with the index; None when it was never tuned."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that are found."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that searches keep hot, beside the codes."""
+        ...
+
+    def search(self, queries: NDArray[np.float32], k: int, keep: Mask | None, effort: Effort) -> Found:
+        """About the best `k` kept rows (bool [rows]) of each normalised query, float32 [q, dimension].
+
+        Scores are those of `codes.scan`, bit for bit. min(k, kept) rows come back whatever the effort.
+        """
+        ...
+
+    def write(self, directory: Path) -> None:
+        """Write `ann.faiss` and `ann.json`."""
+        ...
+
+
+class Approximate(ABC):
+    """The search all families share: candidates from the index, exact scores, and a scan where that is better."""
+
+    family: ClassVar[str]
+
+    def __init__(self, index: Any, codes: Codes, parameters: Parameters, effort: Effort | None) -> None:
+        self.index = index
+        self.codes = codes
+        self.parameters = parameters
+        self.effort = effort
+
+    @property
+    def rows(self) -> int:
+        """Rows that are found: all of the segment."""
+        return len(self.codes)
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of the vectors."""
+        return int(self.codes.shape[1] // 2)
+
+    def search(self, queries: NDArray[np.float32], k: int, keep: Mask | None, effort: Effort) -> Found:
+        """See `Ann.search`."""
+        kept = self.rows if keep is None else int(np.count_nonzero(keep))
+        if kept == self.rows:
+            keep = None
+        width = min(k, kept)
+        if not width or not len(queries):
+            return padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
+        if kept <= 4 * k or (keep is not None and kept <= self._distances(effort, kept)):
+            return padded(*half.scan(self.codes, queries, width, keep), k)
+        scores, rows = self._best(queries, width, keep, kept, effort)
+        self._complete(queries, keep, scores, rows)
+        return padded(scores, rows, k)
+
+    def _best(
+        self, queries: NDArray[np.float32], k: int, keep: Mask | None, kept: int, effort: Effort
+    ) -> Found:
+        depth = min(k * effort.rescore, kept)
+        scores, rows = self._candidates(queries, depth, keep, kept, effort)
+        return (
+            rescored(self.codes, queries, rows, k) if effort.rescore > 1 or not self.exact else (scores, rows)
+        )
+
+    def _complete(
+        self,
+        queries: NDArray[np.float32],
+        keep: Mask | None,
+        scores: NDArray[np.float32],
+        rows: NDArray[np.int64],
+    ) -> None:
+        """Scan for the queries that found too little: the index lost its way among rows that are not kept."""
+        short = np.flatnonzero((rows < 0).any(axis=1))
+        if len(short):
+            scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
+
+    exact: ClassVar[bool] = False
+    """Whether the scores of candidates are those of the codes already."""
+
+    @abstractmethod
+    def _candidates(
+        self, queries: NDArray[np.float32], depth: int, keep: Mask | None, kept: int, effort: Effort
+    ) -> Found:
+        """The best `depth` kept rows of each query as the index sees them."""
+
+    @abstractmethod
+    def _distances(self, effort: Effort, kept: int) -> float:
+        """About how many rows could be scanned in the time of a search that finds its hits among `kept` rows."""
+
+    @property
+    @abstractmethod
+    def memory_bytes(self) -> int:
+        """See `Ann.memory_bytes`."""
+
+    @abstractmethod
+    def write(self, directory: Path) -> None:
+        """See `Ann.write`."""

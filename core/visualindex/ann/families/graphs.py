@@ -1,0 +1,93 @@
+"""HNSW graphs (Malkov and Yashunin, arXiv:1603.09320) over the segment's half-precision codes or over 8-bit ones."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.ann import codes as half
+from visualindex.ann.codes import Codes, Mask
+from visualindex.ann.families import files
+from visualindex.ann.families.base import Approximate, Effort, Found, Parameters
+from visualindex.ann.families.sizes import ann_bytes
+
+_faiss: Any = faiss  # its stubs do not know what its classes gain at import
+
+_ROWS_PER_CANDIDATE = 0.4
+"""Rows that a scan scores while a graph of m links handles one candidate, divided by m: it scores 0.75 m rows for it, each
+in half the time of a row that is gathered for a scan (512 dimensions)."""
+
+
+class _Graph(Approximate):
+    flags: ClassVar[int] = 0
+
+    def _candidates(
+        self, queries: NDArray[np.float32], depth: int, keep: Mask | None, kept: int, effort: Effort
+    ) -> Found:
+        faiss.omp_set_num_threads(1)
+        ef, selector = max(_ef(effort), depth, 2 * depth // effort.rescore), None
+        if keep is not None:
+            selector, _bits = half.selector(keep)
+            # The list holds rows that are not kept too, so it grows as fewer are. Where that makes it long, `_distances`
+            # has seen to it that the kept rows are scanned instead.
+            ef = int(ef * self.rows / kept)
+        parameters = _faiss.SearchParametersHNSW(efSearch=min(ef, self.rows), sel=selector)
+        found: Found = self.index.search(queries, depth, params=parameters)
+        return found
+
+    def _distances(self, effort: Effort, kept: int) -> float:
+        return _ROWS_PER_CANDIDATE * self.parameters.hnsw.m * _ef(effort) * self.rows / kept
+
+    @property
+    def memory_bytes(self) -> int:
+        """Links, and codes of the family's own."""
+        return ann_bytes(self.family, self.rows, self.dimension, self.parameters)
+
+    def write(self, directory: Path) -> None:
+        """See `Ann.write`."""
+        files.write(directory, self.family, self.codes, self.index, self.parameters, self.effort, self.flags)
+
+
+class HnswFp16(_Graph):
+    """A graph over the segment's own codes: no second copy of the vectors, and scores that are exact."""
+
+    family: ClassVar[str] = "hnsw-fp16"
+    exact: ClassVar[bool] = True
+    flags: ClassVar[int] = faiss.IO_FLAG_SKIP_STORAGE
+
+    def __init__(self, index: Any, codes: Codes, parameters: Parameters, effort: Effort | None) -> None:
+        super().__init__(index, codes, parameters, effort)
+        # The index reads the codes in place; it does not own what it reads, so both are held here.
+        self._storage = half.over(codes)
+        index.storage, index.own_fields = self._storage, False
+
+
+class HnswSq8(_Graph):
+    """A graph over 8-bit codes of its own: half the memory; the exact codes are read for candidates alone."""
+
+    family: ClassVar[str] = "hnsw-sq8"
+
+
+def untrained(family: str, dimension: int, parameters: Parameters) -> tuple[Any, Any]:
+    """An empty Faiss index of a family of graphs, and the storage it fills while it is built.
+
+    The storage is to be held, and put back before rows are added to an index that read the segment's codes meanwhile.
+    """
+    if family == HnswFp16.family:
+        storage = half.quantizer(dimension)
+        index = _faiss.IndexHNSW(storage, parameters.hnsw.m)
+        index.own_fields, index.is_trained = False, True
+    else:
+        kind = faiss.ScalarQuantizer.QT_8bit
+        index = _faiss.IndexHNSWSQ(dimension, kind, parameters.hnsw.m, faiss.METRIC_INNER_PRODUCT)
+        storage = index.storage
+    index.hnsw.efConstruction = parameters.hnsw.ef_construction
+    return index, storage
+
+
+def _ef(effort: Effort) -> int:
+    if effort.ef_search is None:
+        raise ValueError("a graph is searched by ef_search, and this effort has none")
+    return effort.ef_search

@@ -1,0 +1,247 @@
+"""One search of one published state: candidates, then the hits in the order that was asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.ann import codes as half
+from visualindex.ann.asking import MAX_FACET_VALUES, Ask, Grouping, Looked, Sorting
+from visualindex.ann.attribute_columns import Attributes
+from visualindex.ann.attributes import Key
+from visualindex.ann.hits import Hits, rank
+from visualindex.ann.planning import Passing, Way
+from visualindex.ann.searching import Candidates, PartPlan, Settings, search_state, selected
+from visualindex.ann.state import State
+
+_WIDEN = 4
+_CHUNK_ROWS = 8192
+
+
+def look(state: State, queries: NDArray[np.float32], ask: Ask, settings: Settings) -> Looked:
+    """The hits of each normalised query, float32 [q, dimension], with the counts that were asked for.
+
+    Grouping and sorting take one query. Equal scores, and equal sort values, are ordered by id.
+    """
+    found = selected(state, ask.filter, settings)
+    if ask.sort is not None:
+        looked = _sorted(state, queries, ask, ask.sort, found)
+    elif ask.group is not None:
+        looked = _grouped(state, queries, ask, ask.group, found, settings)
+    else:
+        candidates = search_state(state, queries, ask.k + len(ask.exclude), found, settings)
+        hits, _ = _ranked(state, candidates, ask, len(queries), ask.k)
+        looked = Looked(hits, plans=candidates.plans)
+    if not ask.facets:
+        return looked
+    return replace(looked, facets={name: _facet(state, name, found) for name in ask.facets})
+
+
+def _ranked(
+    state: State, candidates: Candidates, ask: Ask, queries: int, k: int
+) -> tuple[Hits, NDArray[np.int64]]:
+    """The hits, and the candidate that each is, int64 [q, k]."""
+    ids, versions = _identities(state, candidates)
+    wanted = _not_excluded(ids, ask.exclude)
+    if ask.min_score is not None:
+        wanted &= candidates.score >= np.float32(ask.min_score)
+    at = np.flatnonzero(wanted)
+    hits = rank(candidates.asked[at], ids[at], candidates.score[at], at, queries, k)
+    chosen = hits.versions
+    if not len(versions):
+        return hits, chosen
+    filled = np.arange(k) < hits.counts[:, None]
+    return replace(hits, versions=np.where(filled, versions[chosen], 0)), chosen
+
+
+def _identities(state: State, candidates: Candidates) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Ids uint8 [n, 16] and versions int64 [n] of the candidates."""
+    ids = np.empty((len(candidates.row), 16), np.uint8)
+    versions = np.empty(len(candidates.row), np.int64)
+    sources = [(base.segment.ids, base.segment.versions) for base in state.bases]
+    for part, (part_ids, part_versions) in enumerate([*sources, (state.ids, state.versions)]):
+        here = candidates.part == part
+        rows = candidates.row[here]
+        ids[here], versions[here] = part_ids[rows], part_versions[rows]
+    return ids, versions
+
+
+def _not_excluded(ids: NDArray[np.uint8], exclude: Sequence[bytes]) -> NDArray[np.bool_]:
+    wanted = np.ones(len(ids), np.bool_)
+    for one in exclude:
+        wanted &= ~(ids == np.frombuffer(one, np.uint8)).all(axis=1)
+    return wanted
+
+
+def _attributes(state: State) -> list[Attributes]:
+    return [*(base.segment.attributes for base in state.bases), state.attributes]
+
+
+def _values(
+    state: State, name: str, parts: NDArray[np.int64], rows: NDArray[np.int64], pick: Callable[..., Key]
+) -> list[Key | None]:
+    """One value of the field for each row: of several the one that `pick` chooses, None without any."""
+    values: list[Key | None] = [None] * len(rows)
+    for part, attributes in enumerate(_attributes(state)):
+        here = np.flatnonzero(parts == part)
+        if not len(here):
+            continue
+        for place, keys in zip(here.tolist(), attributes.values(name, rows[here]), strict=True):
+            comparable = [key for key in keys if key is not None]
+            if comparable:
+                values[place] = pick(comparable, key=order_of)
+    return values
+
+
+def order_of(key: Key) -> tuple[int, Key]:
+    """Sorts values of different kinds: numbers, then texts, then truth values."""
+    if isinstance(key, tuple):
+        return 2, key[1]
+    return (1, key) if isinstance(key, str) else (0, key)
+
+
+def _grouped(
+    state: State,
+    queries: NDArray[np.float32],
+    ask: Ask,
+    group: Grouping,
+    found: Sequence[Passing],
+    settings: Settings,
+) -> Looked:
+    """Look deeper until `k` hits are left after each group has its share, or nothing is left to look at."""
+    total = sum(passed.count for passed in found)
+    width = min(total, (ask.k + len(ask.exclude)) * _WIDEN)
+    while True:
+        candidates = search_state(state, queries, max(1, width), found, settings)
+        hits, chosen = _ranked(state, candidates, ask, 1, max(1, width))
+        count = int(hits.counts[0])
+        at = chosen[0, :count]
+        keys = _values(state, group.field, candidates.part[at], candidates.row[at], min)
+        kept = capped(keys, group.size)[: ask.k]
+        if len(kept) == ask.k or width >= total:
+            return Looked(taken(hits, kept), tuple(keys[place] for place in kept), plans=candidates.plans)
+        width = min(total, width * _WIDEN)
+
+
+def capped(keys: Sequence[Key | None], size: int) -> list[int]:
+    """The places of the hits that remain when each value has at most `size` of them; None is nobody's group."""
+    seen: dict[Key, int] = {}
+    kept = []
+    for place, key in enumerate(keys):
+        if key is not None:
+            seen[key] = seen.get(key, 0) + 1
+            if seen[key] > size:
+                continue
+        kept.append(place)
+    return kept
+
+
+def taken(hits: Hits, places: Sequence[int]) -> Hits:
+    """Some of the hits of one query, in the order of `places`."""
+    at = np.array(places, np.int64)
+    return Hits(hits.ids[:, at], hits.scores[:, at], np.array([len(at)], np.int64), hits.versions[:, at])
+
+
+def _sorted(
+    state: State, queries: NDArray[np.float32], ask: Ask, sort: Sorting, found: Sequence[Passing]
+) -> Looked:
+    """Every matching row has its place by value: they are all looked at, and scored where a score is demanded."""
+    pool = _pool(state, found)
+    ids, versions = _identities(state, pool)
+    wanted = _not_excluded(ids, ask.exclude)
+    scores = np.zeros(len(ids), np.float32)
+    if ask.min_score is not None:
+        scores = _scores(state, queries[0], pool)
+        wanted &= scores >= np.float32(ask.min_score)
+    at = np.flatnonzero(wanted)
+    pick = min if sort.direction == "asc" else max
+    keys = _values(state, sort.field, pool.part[at], pool.row[at], pick)
+    order = sort_order(keys, [ids[place].tobytes() for place in at], sort)[: ask.k]
+    chosen = at[order]
+    if ask.min_score is None and len(chosen):
+        shown = replace(pool, part=pool.part[chosen], row=pool.row[chosen], asked=pool.asked[chosen])
+        scores[chosen] = _scores(state, queries[0], shown)
+    hits = Hits(
+        ids[chosen][None],
+        np.minimum(scores[chosen], np.float32(1))[None],
+        np.array([len(chosen)], np.int64),
+        versions[chosen][None],
+    )
+    return Looked(hits, tuple(keys[place] for place in order), plans=pool.plans)
+
+
+def sort_order(keys: Sequence[Key | None], ids: Sequence[bytes], sort: Sorting) -> list[int]:
+    """The places of images in the order of their values, those without one last, equals by id; after `sort.after`."""
+    descending = sort.direction == "desc"
+    having = sorted(
+        (place for place, key in enumerate(keys) if key is not None), key=lambda place: ids[place]
+    )
+    having.sort(key=lambda place: order_of(_some(keys[place])), reverse=descending)
+    lacking = sorted((place for place, key in enumerate(keys) if key is None), key=lambda place: ids[place])
+    if sort.after is None:
+        return [*having, *lacking]
+    key, image_id = sort.after
+    if key is None:
+        return [place for place in lacking if ids[place] > image_id]
+    behind = [place for place in having if _is_behind(keys[place], ids[place], key, image_id, descending)]
+    return [*behind, *lacking]
+
+
+def _is_behind(key: Key | None, image_id: bytes, last: Key, last_id: bytes, descending: bool) -> bool:
+    mine, its = order_of(_some(key)), order_of(last)
+    if mine == its:
+        return image_id > last_id
+    return (mine < its) if descending else (mine > its)
+
+
+def _some(key: Key | None) -> Key:
+    assert key is not None  # noqa: S101 - the caller has those with a value
+    return key
+
+
+def _pool(state: State, found: Sequence[Passing]) -> Candidates:
+    """Every matching row as a candidate without a score."""
+    sizes = [base.segment.rows for base in state.bases] + [state.rows]
+    rows = [_rows(passed, size) for passed, size in zip(found, sizes, strict=True)]
+    names = [f"base {number}" for number in range(len(state.bases))] + ["fresh"]
+    plans = tuple(
+        PartPlan(name, Way.SURVIVORS, size, (passed.least, passed.most), passed.count)
+        for name, size, passed in zip(names, sizes, found, strict=True)
+    )
+    joined = np.concatenate(rows)
+    part = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+    return Candidates(np.zeros(len(joined), np.int64), part, joined, np.zeros(len(joined), np.float32), plans)
+
+
+def _rows(passed: Passing, size: int) -> NDArray[np.int64]:
+    if passed.rows is not None:
+        return passed.rows
+    return np.arange(size) if passed.mask is None else np.flatnonzero(passed.mask)
+
+
+def _scores(state: State, query: NDArray[np.float32], pool: Candidates) -> NDArray[np.float32]:
+    """The score of every candidate, float32 [n]."""
+    scores = np.empty(len(pool.row), np.float32)
+    for part in range(len(state.bases) + 1):
+        here = np.flatnonzero(pool.part == part)
+        for start in range(0, len(here), _CHUNK_ROWS):
+            places = here[start : start + _CHUNK_ROWS]
+            scores[places] = half.scores_of(state.codes_of(part, pool.row[places]), query)
+    return scores
+
+
+def _facet(state: State, name: str, found: Sequence[Passing]) -> dict[Key, int]:
+    """Matching images by value, the most frequent ones."""
+    counts: dict[Key, int] = {}
+    for attributes, passed, size in zip(_attributes(state), found, _sizes(state), strict=True):
+        rows = passed.rows if passed.rows is not None else passed.mask
+        for key, count in attributes.facet(name, np.ones(size, np.bool_) if rows is None else rows).items():
+            if key is not None:
+                counts[key] = counts.get(key, 0) + count
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], order_of(item[0])))
+    return dict(frequent[:MAX_FACET_VALUES])
+
+
+def _sizes(state: State) -> list[int]:
+    return [*(base.segment.rows for base in state.bases), state.rows]

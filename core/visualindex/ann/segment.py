@@ -1,0 +1,157 @@
+"""A segment: rows that never change, in memory-mapped files that every process of a node shares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.ann.attribute_columns import AttributeColumns, Attributes
+from visualindex.ann.codes import Codes, Mask
+from visualindex.ann.families import Ann, open_ann
+from visualindex.errors import ProblemError, ProblemType
+
+IDS, VERSIONS, BUCKETS, SORTED_KEYS, BY_ID = (
+    "ids.bin",
+    "versions.bin",
+    "buckets.bin",
+    "id_keys.bin",
+    "by_id.bin",
+)
+VECTORS, ATTRIBUTES = "vectors.f16", "attributes.arrow"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """n rows: row numbers 0 … n-1 mean the same in every array. Any order of rows is allowed."""
+
+    ids: NDArray[np.uint8]
+    """Image ids, uint8 [n, 16]."""
+    versions: NDArray[np.int64]
+    """Version of each image, int64 [n]."""
+    buckets: NDArray[np.uint16]
+    """Bucket of each image, uint16 [n]."""
+    sorted_keys: NDArray[np.uint64]
+    """The first eight bytes of the ids as numbers, ascending, uint64 [n]."""
+    by_id: NDArray[np.int32]
+    """The row of each entry of `sorted_keys`, int32 [n]."""
+    codes: Codes
+    """Half-precision vectors, uint8 [n, 2 * dimension]."""
+    attributes: Attributes
+    """What filters read."""
+    ann: Ann | None = None
+    """The approximate index over the codes; without one the rows are scanned."""
+
+    @property
+    def rows(self) -> int:
+        """Rows, whether they are still wanted or not."""
+        return len(self.ids)
+
+    @cached_property
+    def memory_bytes(self) -> int:
+        """Bytes that searches keep hot: mapped, so the kernel may share them between replicas of a node."""
+        arrays = (self.ids, self.versions, self.buckets, self.sorted_keys, self.by_id, self.codes)
+        graph = self.ann.memory_bytes if self.ann else 0
+        return sum(array.nbytes for array in arrays) + self.attributes.memory_bytes + graph
+
+    def find(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The row of each id (uint8 [m, 16]), int64 [m]; -1 where there is none."""
+        wanted = _keys(ids)
+        found = np.full(len(ids), -1, np.int64)
+        places = np.searchsorted(self.sorted_keys, wanted)
+        pending = np.arange(len(ids))
+        # Ids that share their first half are neighbours in the order: one step further each time, mostly none.
+        while len(pending):
+            pending = pending[places[pending] < self.rows]
+            pending = pending[self.sorted_keys[places[pending]] == wanted[pending]]
+            rows = self.by_id[places[pending]]
+            same = (self.ids[rows] == ids[pending]).all(axis=1)
+            found[pending[same]] = rows[same]
+            pending = pending[~same]
+            places[pending] += 1
+        return found
+
+    def within(self, buckets: range) -> Mask:
+        """Which rows belong to these buckets, bool [n]."""
+        return (self.buckets >= buckets.start) & (self.buckets < buckets.stop)
+
+
+def write_segment(
+    directory: Path,
+    *,
+    ids: NDArray[np.uint8],
+    versions: NDArray[np.int64],
+    buckets: NDArray[np.uint16],
+    attributes: AttributeColumns,
+    ann: Ann | None,
+) -> None:
+    """Write every file of a segment but its vectors, which are large and written as they come (`VECTORS`)."""
+    keys = _keys(ids)
+    by_id = np.lexsort((_keys(ids[:, 8:]), keys)).astype(np.int32)
+    for name, array in (
+        (IDS, ids),
+        (VERSIONS, versions.astype("<i8")),
+        (BUCKETS, buckets.astype("<u2")),
+        (SORTED_KEYS, keys[by_id].astype("<u8")),
+        (BY_ID, by_id.astype("<i4")),
+    ):
+        np.ascontiguousarray(array).tofile(directory / name)
+    attributes.write(directory / ATTRIBUTES)
+    if ann is not None:
+        ann.write(directory)
+
+
+def open_segment(directory: Path, dimension: int) -> Segment:
+    """The segment whose files lie in `directory`, mapped; nothing is copied. Their checksums were compared before.
+
+    Raises `ProblemError(INTERNAL)` naming the file whose size or content does not fit the others.
+    """
+    ids = _mapped(directory / IDS, np.dtype(np.uint8), (16,))
+    rows = len(ids)
+    codes = _mapped(directory / VECTORS, np.dtype(np.uint8), (2 * dimension,), rows)
+    return Segment(
+        ids=ids,
+        versions=_mapped(directory / VERSIONS, np.dtype("<i8"), (), rows),
+        buckets=_mapped(directory / BUCKETS, np.dtype("<u2"), (), rows),
+        sorted_keys=_mapped(directory / SORTED_KEYS, np.dtype("<u8"), (), rows),
+        by_id=_rows(directory / BY_ID, rows),
+        codes=codes,
+        attributes=AttributeColumns.open(directory / ATTRIBUTES, rows),
+        ann=open_ann(directory, codes, verified=True),
+    )
+
+
+def _rows(path: Path, rows: int) -> NDArray[np.int32]:
+    by_id: NDArray[np.int32] = _mapped(path, np.dtype("<i4"), (), rows)
+    if rows and (int(by_id.min()) < 0 or int(by_id.max()) >= rows):
+        raise damaged(path, f"it names rows outside of 0 … {rows - 1}")
+    return by_id
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], shape: Sequence[int], rows: int | None = None) -> Any:
+    """The file as an array [rows, *shape], mapped. An empty file cannot be mapped and needs not."""
+    item = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise damaged(path, "it is missing") from error
+    if size % item or (rows is not None and size != rows * item):
+        expected = f"a multiple of {item}" if rows is None else str(rows * item)
+        raise damaged(path, f"it has {size} bytes instead of {expected}")
+    if not size:
+        return np.zeros((0, *shape), dtype)
+    return np.memmap(path, dtype, "r", shape=(size // item, *shape))
+
+
+def _keys(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The first eight bytes of each id as a number that sorts like them."""
+    return np.ascontiguousarray(ids[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+
+
+def damaged(path: Path, why: str) -> ProblemError:
+    """The problem of a file of a generation that cannot be used."""
+    detail = f"{path} cannot be used: {why}; remove it, and it is fetched again from the object store"
+    return ProblemError(ProblemType.INTERNAL, detail)

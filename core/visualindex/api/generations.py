@@ -1,0 +1,70 @@
+"""What is said of the generations of an index."""
+
+import datetime as dt
+import uuid
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from visualindex.api.search import ApiModel
+
+
+class ActivateRequest(ApiModel):
+    """How long a caller waits for an activation."""
+
+    wait_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=600,
+        description="Longest wait in seconds for the shards to load the generation; an activation goes on without.",
+    )
+
+
+class BuildRequest(ApiModel):
+    """What is to become of the generation that is built."""
+
+    activate: bool = Field(
+        default=False,
+        description="Activate it when it is built, unless its measured recall misses `spec.index.targetRecall`.",
+    )
+
+
+class JobView(BaseModel):
+    """Background work for an index."""
+
+    job_id: uuid.UUID = Field(description="Names the job.")
+    kind: str = Field(description="What is done: `build` builds a generation.")
+    state: Literal["queued", "running", "done", "failed", "cancelled"] = Field(description="Where it stands.")
+    phase: str = Field(description="What it is doing.")
+    done: int = Field(description="How much of the phase is done.")
+    total: int = Field(description="Of how much; 0 when that is not known.")
+    result: dict[str, Any] | None = Field(description="What came of it.")
+    problem: str | None = Field(description="Why it failed.")
+    requested_at: dt.datetime = Field(description="When it was asked for.")
+    started_at: dt.datetime | None = Field(description="When it was first begun.")
+    ended_at: dt.datetime | None = Field(description="When it ended.")
+
+
+class GenerationView(BaseModel):
+    """An immutable snapshot of an index."""
+
+    generation: str = Field(description="Its id: equal content has equal ids.")
+    state: Literal["ready", "preparing", "active", "kept", "failed", "retired", "gone"] = Field(
+        description="`ready` to be activated; `preparing`: shards load it; `active`; `kept` for a rollback; `failed`; "
+        "`retired`: no longer loaded; `gone`: its files are deleted."
+    )
+    fingerprint: str = Field(description="Fingerprint of the encoder its vectors come from.")
+    images: int = Field(description="Images it was built from.")
+    shards: int = Field(description="Shards it was built for; it can be served with any number.")
+    bytes: int = Field(description="Size of its files.")
+    families: list[str] = Field(description="Index families of its shards.")
+    recall: dict[str, Any] = Field(
+        description="Measured recall@10 (`recall`), the one asked for (`target`), and whether it is met (`met`)."
+    )
+    curves: list[dict[str, Any]] = Field(
+        default=[],
+        description="For each shard what was measured: recall and latency by effort, and the effort chosen.",
+    )
+    created_at: dt.datetime = Field(description="When it was proposed.")
+    activated_at: dt.datetime | None = Field(description="When it was last made active.")
+    problem: str | None = Field(default=None, description="Why it could not be activated.")

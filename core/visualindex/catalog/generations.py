@@ -1,0 +1,295 @@
+"""Which generations an index has and which one is served: Postgres alone says so.
+
+A generation is activated in two phases. `prepare` asks the shards to load it; once every one of them has, `activate`
+makes it the active one in one transaction. The one before is kept for a rollback, which is an activation like any other.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+
+from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
+from visualindex.catalog.jobs import Fence, check_fence
+from visualindex.catalog.positions import Position
+from visualindex.errors import ProblemError, ProblemType
+
+State = Literal["ready", "preparing", "active", "kept", "failed", "retired", "gone"]
+LOADED: tuple[State, ...] = ("active", "preparing", "kept")
+"""States of the generations that shards hold."""
+_ENDED = ("retired", "gone")
+
+
+@dataclass(frozen=True)
+class GenerationRecord:
+    """A generation as the catalog has it. `watermark` is where its shards go on in the change log."""
+
+    index: str
+    generation: str
+    state: State
+    fingerprint: str
+    manifest: Mapping[str, Any]
+    watermark: Position
+    created_at: datetime
+    activated_at: datetime | None
+    problem: str | None
+
+
+_COLUMNS = """generation, state, coalesce(fingerprint, ''), manifest, watermark::text, created_at, activated_at, problem,
+    (SELECT value FROM meta WHERE key = 'epoch')"""
+
+
+class Generations:
+    """Proposes, activates and retires generations."""
+
+    connections: Connections
+
+    async def propose_generation(
+        self,
+        index: str,
+        generation: str,
+        fingerprint: str,
+        manifest: Mapping[str, Any],
+        watermark: Position,
+        *,
+        fence: Fence | None = None,
+    ) -> None:
+        """Notes a generation that is in the object store. One that is there already stays as it is, unless it ended.
+
+        A job shows its `fence`: ProblemError CONFLICT when it is no longer the caller's. Raises ProblemError UNAVAILABLE
+        when the database was restored since the watermark was read: build again.
+        """
+        query = """INSERT INTO generations (index_name, generation, state, fingerprint, manifest, watermark)
+            VALUES (%s, %s, 'ready', %s, %s, %s::text::pg_snapshot)
+            ON CONFLICT (index_name, generation) DO UPDATE SET state = 'ready', problem = NULL, ended_at = NULL,
+                watermark = excluded.watermark, manifest = excluded.manifest
+            WHERE generations.state IN ('failed', 'retired', 'gone')"""
+
+        async def work(transaction: Transaction) -> None:
+            if watermark.epoch != transaction.epoch:
+                detail = f"the database was restored while generation {generation} was built: build it again"
+                raise ProblemError(ProblemType.UNAVAILABLE, detail)
+            await check_fence(transaction.connection, fence)
+            document = Jsonb(dict(manifest))
+            await run(
+                transaction.connection,
+                query,
+                *(index, generation, fingerprint, document, watermark.snapshot),
+            )
+
+        await self.connections.write(work)
+
+    async def list_generations(self, index: str, *, ended: bool = False) -> list[GenerationRecord]:
+        """The generations of an index, the newest first; with `ended` also those that are no longer there."""
+        query = f"""SELECT {_COLUMNS} FROM generations WHERE index_name = %s AND (%s OR state <> ALL(%s))
+            ORDER BY created_at DESC, generation"""  # noqa: S608 (constants)
+
+        async def work(connection: Connection) -> list[GenerationRecord]:
+            return [_record(index, row) for row in await rows(connection, query, index, ended, list(_ENDED))]
+
+        return await self.connections.read(work)
+
+    async def get_generation(self, index: str, generation: str) -> GenerationRecord:
+        """A generation; ProblemError NOT_FOUND."""
+        query = f"SELECT {_COLUMNS} FROM generations WHERE index_name = %s AND generation = %s"  # noqa: S608
+
+        async def work(connection: Connection) -> GenerationRecord:
+            found = await rows(connection, query, index, generation)
+            if not found:
+                raise _no_generation(index, generation)
+            return _record(index, found[0])
+
+        return await self.connections.read(work)
+
+    async def loaded_generations(self, index: str) -> list[GenerationRecord]:
+        """Those that shards hold: the active one first, then one that is being prepared, then those kept."""
+        query = f"""SELECT {_COLUMNS} FROM generations WHERE index_name = %s AND state = ANY(%s)
+            ORDER BY array_position(%s, state), activated_at DESC"""  # noqa: S608 (constants)
+
+        async def work(connection: Connection) -> list[GenerationRecord]:
+            found = await rows(connection, query, index, list(LOADED), list(LOADED))
+            return [_record(index, row) for row in found]
+
+        return await self.connections.read(work)
+
+    async def active_generations(self, indexes: Collection[str]) -> dict[str, str]:
+        """The active generation of each index that has one."""
+        query = (
+            "SELECT index_name, generation FROM generations WHERE index_name = ANY(%s) AND state = 'active'"
+        )
+
+        async def work(connection: Connection) -> dict[str, str]:
+            return dict(await rows(connection, query, list(indexes)))
+
+        return await self.connections.read(work)
+
+    async def prepare_generation(self, index: str, generation: str) -> State:
+        """The first phase: asks the shards to load it; of several at once the last one asked for wins.
+
+        Returns the state it has now. Raises ProblemError NOT_FOUND, or CONFLICT for one that has ended.
+        """
+
+        async def work(transaction: Transaction) -> State:
+            connection = transaction.connection
+            states = await _locked(connection, index)
+            state = _present(index, generation, states)
+            if state in ("active", "kept", "preparing"):
+                return state
+            other = "UPDATE generations SET state = 'ready' WHERE index_name = %s AND state = 'preparing'"
+            await run(connection, other, index)
+            await _set(connection, index, generation, "preparing")
+            return "preparing"
+
+        return await self.connections.write(work)
+
+    async def activate_generation(self, index: str, generation: str) -> bool:
+        """The second phase, in one transaction; False if it is the active one already.
+
+        Raises ProblemError NOT_FOUND, or CONFLICT for one that shards were not asked to load, or that has ended.
+        """
+
+        async def work(transaction: Transaction) -> bool:
+            connection = transaction.connection
+            states = await _locked(connection, index)
+            state = _present(index, generation, states)
+            if state == "active":
+                return False
+            if state not in ("preparing", "kept"):
+                raise _conflict(f"generation {generation} of index {index} is {state}: prepare it first")
+            await run(
+                connection,
+                "UPDATE generations SET state = 'kept' WHERE index_name = %s AND state = 'active'",
+                index,
+            )
+            await run(
+                connection,
+                """UPDATE generations SET state = 'active', activated_at = clock_timestamp()
+                   WHERE index_name = %s AND generation = %s""",
+                *(index, generation),
+            )
+            return True
+
+        return await self.connections.write(work)
+
+    async def fail_generation(self, index: str, generation: str, problem: str) -> bool:
+        """Gives up preparing it, for a reason that people are told; the active one goes on."""
+        query = """UPDATE generations SET state = 'failed', problem = %s
+            WHERE index_name = %s AND generation = %s AND state = 'preparing'"""
+
+        async def work(transaction: Transaction) -> bool:
+            return bool(await run(transaction.connection, query, problem, index, generation))
+
+        return await self.connections.write(work)
+
+    async def discard_generation(self, index: str, generation: str) -> None:
+        """Retires one that is neither active nor being prepared. Raises ProblemError NOT_FOUND or CONFLICT."""
+
+        async def work(transaction: Transaction) -> None:
+            state = _present(index, generation, await _locked(transaction.connection, index))
+            if state in ("active", "preparing"):
+                remedy = "activate another one first"
+                raise _conflict(f"generation {generation} of index {index} is {state}: {remedy}")
+            await _end(transaction.connection, index, [generation])
+
+        await self.connections.write(work)
+
+    async def retire_generations(self, index: str, keep: int) -> list[str]:
+        """Retires what is beyond the `keep` generations activated last, and candidates older than the active one.
+
+        The active one and one that is being prepared always stay. Returns those that were retired.
+        """
+        query = """WITH served AS (
+                SELECT generation, state, row_number() OVER (ORDER BY state <> 'active', activated_at DESC) AS place
+                FROM generations WHERE index_name = %s AND state IN ('active', 'kept')
+            )
+            SELECT generation FROM served WHERE place > %s AND state <> 'active'
+            UNION ALL
+            SELECT generation FROM generations WHERE index_name = %s AND state IN ('ready', 'failed') AND created_at <
+                (SELECT max(created_at) FROM generations WHERE index_name = %s AND state = 'active')"""
+
+        async def work(transaction: Transaction) -> list[str]:
+            connection = transaction.connection
+            await _locked(connection, index)
+            old = [name for (name,) in await rows(connection, query, index, max(1, keep), index, index)]
+            await _end(connection, index, old)
+            return old
+
+        return await self.connections.write(work)
+
+    async def retired_generations(self, index: str, quiet_s: float) -> tuple[list[str], list[str]]:
+        """The retired ones whose objects may go, and all others, whose objects must stay.
+
+        One may go `quiet_s` seconds after its end, when no live replica has it loaded any more.
+        """
+        query = """SELECT generation, state = 'retired' AND ended_at < now() - make_interval(secs => %s)
+                AND NOT EXISTS (SELECT FROM replicas r WHERE r.index_name = g.index_name AND r.lease_until > now()
+                    AND g.generation = ANY(r.generations))
+            FROM generations g WHERE index_name = %s AND state <> 'gone'"""
+
+        async def work(connection: Connection) -> tuple[list[str], list[str]]:
+            found = await rows(connection, query, quiet_s, index)
+            return [name for name, goes in found if goes], [name for name, goes in found if not goes]
+
+        return await self.connections.read(work)
+
+    async def forget_generation(self, index: str, generation: str) -> None:
+        """Notes that the objects of a retired generation are gone."""
+        query = "UPDATE generations SET state = 'gone' WHERE index_name = %s AND generation = %s AND state = 'retired'"
+
+        async def work(transaction: Transaction) -> None:
+            await run(transaction.connection, query, index, generation)
+
+        await self.connections.write(work)
+
+
+async def _locked(connection: Connection, index: str) -> dict[str, State]:
+    """The states of an index's generations; whoever changes them takes turns."""
+    await one(connection, "SELECT index_name FROM indexes WHERE index_name = %s FOR UPDATE", index)
+    query = "SELECT generation, state FROM generations WHERE index_name = %s"
+    return dict(await rows(connection, query, index))
+
+
+def _present(index: str, generation: str, states: Mapping[str, State]) -> State:
+    if generation not in states:
+        raise _no_generation(index, generation)
+    state = states[generation]
+    if state in _ENDED:
+        raise _conflict(f"generation {generation} of index {index} is {state}: its files are no longer kept")
+    return state
+
+
+async def _set(connection: Connection, index: str, generation: str, state: State) -> None:
+    query = "UPDATE generations SET state = %s, problem = NULL WHERE index_name = %s AND generation = %s"
+    await run(connection, query, state, index, generation)
+
+
+async def _end(connection: Connection, index: str, generations: list[str]) -> None:
+    query = """UPDATE generations SET state = 'retired', ended_at = clock_timestamp()
+        WHERE index_name = %s AND generation = ANY(%s)"""
+    await run(connection, query, index, generations)
+
+
+def _record(index: str, row: TupleRow) -> GenerationRecord:
+    generation, state, fingerprint, manifest, watermark, created_at, activated_at, problem, epoch = row
+    return GenerationRecord(
+        index,
+        generation,
+        state,
+        fingerprint,
+        manifest,
+        Position.of_snapshot(int(epoch), watermark),
+        created_at,
+        activated_at,
+        problem,
+    )
+
+
+def _no_generation(index: str, generation: str) -> ProblemError:
+    return ProblemError(ProblemType.NOT_FOUND, f"index {index} has no generation {generation}")
+
+
+def _conflict(detail: str) -> ProblemError:
+    return ProblemError(ProblemType.CONFLICT, detail)

@@ -1,0 +1,213 @@
+"""Background jobs of an index: asked for once, claimed by one process at a time, and told about while they run.
+
+Whoever claims a job gets a fence, a number that grows with every claim. Where a job changes what others see, it shows
+its fence in the same transaction, so that one which was thought dead and wakes up late changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+
+from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
+from visualindex.errors import ProblemError, ProblemType
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+MAX_ATTEMPTS = 3
+"""Times a job is begun whose process ended without a word."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """The right to commit what a job did, as long as nobody else has claimed it."""
+
+    job_id: UUID
+    number: int
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job as the catalog has it. `done` of `total` says how far its `phase` is; `total` may be 0 for unknown."""
+
+    job_id: UUID
+    index: str
+    kind: str
+    state: JobState
+    parameters: Mapping[str, Any]
+    phase: str
+    done: int
+    total: int
+    result: Mapping[str, Any] | None
+    problem: str | None
+    attempts: int
+    fence: Fence
+    requested_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+_COLUMNS = """job_id, index_name, kind, state, parameters, phase, done, total, result, problem, attempts, fence,
+    requested_at, started_at, ended_at"""
+
+
+class Jobs:
+    """Requests, claims and accounts of jobs."""
+
+    connections: Connections
+
+    async def request_job(
+        self, index: str, kind: str, parameters: Mapping[str, Any]
+    ) -> tuple[JobRecord, bool]:
+        """Asks for a job; one of its kind that is open already is returned instead, with False."""
+        insert = f"""INSERT INTO jobs (job_id, index_name, kind, parameters) VALUES (%s, %s, %s, %s)
+            ON CONFLICT (index_name, kind) WHERE state IN ('queued', 'running') DO NOTHING
+            RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
+        open_ones = f"""SELECT {_COLUMNS} FROM jobs WHERE index_name = %s AND kind = %s
+            AND state IN ('queued', 'running')"""  # noqa: S608 (constants)
+
+        async def work(transaction: Transaction) -> tuple[JobRecord, bool]:
+            connection = transaction.connection
+            made = await rows(connection, insert, uuid4(), index, kind, Jsonb(dict(parameters)))
+            if made:
+                return _record(made[0]), True
+            there = await rows(connection, open_ones, index, kind)
+            if not there:
+                detail = f"the {kind} of index {index} that was under way has just ended: ask again"
+                raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
+            return _record(there[0]), False
+
+        return await self.connections.write(work)
+
+    async def claim_job(self, index: str, lease_s: float) -> JobRecord | None:
+        """The oldest job that nobody holds, for `lease_s` seconds; None when there is none.
+
+        One whose holder ended without a word is given up after three attempts.
+        """
+        give_up = """UPDATE jobs SET state = 'failed', ended_at = now(), lease_until = NULL,
+                problem = format('its process ended without a word, %%s times; the last phase was %%s', attempts, phase)
+            WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp() AND attempts >= %s"""
+        claim = f"""UPDATE jobs SET state = 'running', fence = fence + 1, attempts = attempts + 1, phase = 'starting',
+                done = 0, total = 0, started_at = coalesce(started_at, now()),
+                lease_until = clock_timestamp() + make_interval(secs => %s)
+            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND (state = 'queued'
+                    OR (state = 'running' AND lease_until < clock_timestamp()))
+                ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+            RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
+
+        async def work(transaction: Transaction) -> JobRecord | None:
+            await run(transaction.connection, give_up, index, MAX_ATTEMPTS)
+            claimed = await rows(transaction.connection, claim, lease_s, index)
+            return _record(claimed[0]) if claimed else None
+
+        return await self.connections.write(work)
+
+    async def renew_job(self, fence: Fence, phase: str, done: int, total: int, lease_s: float) -> bool:
+        """Tells how far the job is and keeps it; False when it was cancelled or claimed by another."""
+        query = """UPDATE jobs SET phase = %s, done = %s, total = %s,
+                lease_until = clock_timestamp() + make_interval(secs => %s)
+            WHERE job_id = %s AND fence = %s AND state = 'running'"""
+
+        async def work(transaction: Transaction) -> bool:
+            values = (phase, done, total, lease_s, fence.job_id, fence.number)
+            return bool(await run(transaction.connection, query, *values))
+
+        return await self.connections.write(work)
+
+    async def end_job(
+        self, fence: Fence, *, result: Mapping[str, Any] | None = None, problem: str | None = None
+    ) -> bool:
+        """Notes the end: done with a result, or failed with a problem; False when it is no longer the caller's."""
+        query = """UPDATE jobs SET state = %s, result = %s, problem = %s, ended_at = now(), lease_until = NULL
+            WHERE job_id = %s AND fence = %s AND state = 'running'"""
+        state = "done" if problem is None else "failed"
+
+        async def work(transaction: Transaction) -> bool:
+            document = None if result is None else Jsonb(dict(result))
+            values = (state, document, problem, fence.job_id, fence.number)
+            return bool(await run(transaction.connection, query, *values))
+
+        return await self.connections.write(work)
+
+    async def cancel_job(self, index: str, job_id: UUID) -> JobRecord:
+        """Cancels a job that has not ended; it stops within seconds. Raises ProblemError NOT_FOUND or CONFLICT."""
+        query = """UPDATE jobs SET state = 'cancelled', ended_at = now(), lease_until = NULL
+            WHERE job_id = %s AND index_name = %s AND state IN ('queued', 'running')"""
+
+        async def work(transaction: Transaction) -> JobRecord:
+            cancelled = await run(transaction.connection, query, job_id, index)
+            record = await _get(transaction.connection, index, job_id)
+            if not cancelled:
+                raise ProblemError(ProblemType.CONFLICT, f"job {job_id} is {record.state} already")
+            return record
+
+        return await self.connections.write(work)
+
+    async def get_job(self, index: str, job_id: UUID) -> JobRecord:
+        """A job; ProblemError NOT_FOUND."""
+
+        async def work(connection: Connection) -> JobRecord:
+            return await _get(connection, index, job_id)
+
+        return await self.connections.read(work)
+
+    async def list_jobs(self, index: str, limit: int = 50) -> list[JobRecord]:
+        """The latest jobs, the newest first."""
+        query = f"SELECT {_COLUMNS} FROM jobs WHERE index_name = %s ORDER BY requested_at DESC LIMIT %s"  # noqa: S608
+
+        async def work(connection: Connection) -> list[JobRecord]:
+            return [_record(row) for row in await rows(connection, query, index, limit)]
+
+        return await self.connections.read(work)
+
+    async def prune_jobs(self, index: str, keep_days: int = 90) -> int:
+        """Forgets jobs that ended more than `keep_days` days ago."""
+        query = "DELETE FROM jobs WHERE index_name = %s AND ended_at < now() - make_interval(days => %s)"
+
+        async def work(transaction: Transaction) -> int:
+            return await run(transaction.connection, query, index, keep_days)
+
+        return await self.connections.write(work)
+
+
+async def check_fence(connection: Connection, fence: Fence | None) -> None:
+    """Raises ProblemError CONFLICT unless the job is still the caller's; it stays so until the transaction ends."""
+    if fence is None:
+        return
+    query = "SELECT FROM jobs WHERE job_id = %s AND fence = %s AND state = 'running' FOR UPDATE"
+    if not await rows(connection, query, fence.job_id, fence.number):
+        detail = f"job {fence.job_id} was cancelled or taken over by another process: nothing is committed"
+        raise ProblemError(ProblemType.CONFLICT, detail)
+
+
+async def _get(connection: Connection, index: str, job_id: UUID) -> JobRecord:
+    query = f"SELECT {_COLUMNS} FROM jobs WHERE index_name = %s AND job_id = %s"  # noqa: S608 (constants)
+    found = await rows(connection, query, index, job_id)
+    if not found:
+        raise ProblemError(ProblemType.NOT_FOUND, f"index {index} has no job {job_id}")
+    return _record(found[0])
+
+
+def _record(row: TupleRow) -> JobRecord:
+    job_id, *rest, fence, requested_at, started_at, ended_at = row
+    index, kind, state, parameters, phase, done, total, result, problem, attempts = rest
+    return JobRecord(
+        job_id,
+        index,
+        kind,
+        state,
+        parameters,
+        phase,
+        done,
+        total,
+        result,
+        problem,
+        attempts,
+        Fence(job_id, fence),
+        requested_at,
+        started_at,
+        ended_at,
+    )

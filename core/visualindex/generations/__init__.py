@@ -1,0 +1,21 @@
+"""Generations: immutable, content-addressed snapshots of an index, published to the object store and cached on nodes."""
+
+from visualindex.generations.cache import NodeCache
+from visualindex.generations.leases import Lease
+from visualindex.generations.manifest import FORMAT, PART_BYTES, FileEntry, Manifest, ShardFiles
+from visualindex.generations.publishing import list_generations, publish, read_manifest
+from visualindex.generations.retiring import retire
+
+__all__ = [
+    "FORMAT",
+    "PART_BYTES",
+    "FileEntry",
+    "Lease",
+    "Manifest",
+    "NodeCache",
+    "ShardFiles",
+    "list_generations",
+    "publish",
+    "read_manifest",
+    "retire",
+]

@@ -1,0 +1,1 @@
+"""Background jobs: what is built and kept in order beside the serving of searches."""

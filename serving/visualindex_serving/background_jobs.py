@@ -1,0 +1,79 @@
+"""Runs the jobs of the indexes: any gateway claims what is due and has Ray find it a place.
+
+A job lives with the gateway that claimed it. When that dies the job's lease ends, and another gateway takes it up.
+"""
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import ray
+
+from visualindex.catalog import Catalog, JobRecord
+from visualindex.errors import ProblemError
+from visualindex.footprint import SHARD_CPUS
+from visualindex_serving.index_service import IndexService
+
+logger = logging.getLogger(__name__)
+
+RunJob = Callable[[IndexService, JobRecord], Awaitable[None]]
+"""Carries a claimed job out and returns when it has ended."""
+
+BUILD = "build"
+_MAIN = {BUILD: "visualindex_jobs.build"}
+"""The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
+_LEASE_S = 30.0
+_LOOK_S = 1.0
+
+
+class BackgroundJobs:
+    """A background task. At most one job at a time runs for this gateway."""
+
+    def __init__(self, catalog: Catalog, indexes: list[IndexService], run: RunJob) -> None:
+        self._catalog = catalog
+        self._indexes = indexes
+        self._run_job = run
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin in the background."""
+        self._task = asyncio.create_task(self._run(), name="background-jobs")
+
+    async def close(self) -> None:
+        """Stop; what runs ends with this process and is taken up by another gateway."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for index in self._indexes:
+                try:
+                    await self._take(index)
+                except ProblemError as problem:
+                    logger.warning("jobs of index %s cannot be looked for: %s", index.name, problem.detail)
+                except Exception:
+                    logger.exception("a job of index %s failed; its record says why", index.name)
+
+    async def _take(self, index: IndexService) -> None:
+        job = await self._catalog.claim_job(index.name, _LEASE_S)
+        if job is None:
+            return
+        if job.kind not in _MAIN:
+            await self._catalog.end_job(job.fence, problem=f"this release knows no job of kind {job.kind}")
+            return
+        await self._run_job(index, job)
+
+
+async def run_in_ray(index: IndexService, job: JobRecord) -> None:
+    """Carry the job out in a Ray task, on any node with room for it."""
+    document = index.resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+    task: Any = ray.remote(num_cpus=SHARD_CPUS, max_retries=0)(_carry_out)
+    await task.options(name=f"{job.kind} {index.name}").remote(_MAIN[job.kind], document, job)
+
+
+def _carry_out(module: str, document: dict[str, Any], job: JobRecord) -> None:
+    importlib.import_module(module).main(document, job)
