@@ -7,6 +7,7 @@ import pytest
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import (
+    Colour,
     Eq,
     Exists,
     In,
