@@ -38,6 +38,8 @@ class Cursor:
     depth: int
     last_score: float
     last_id: uuid.UUID
+    domains: tuple[str, ...] = ()
+    """Whose least scores hold for the pages that follow; their filter is in `filter` already."""
     group: tuple[str, int] | None = None
     sort: tuple[str, Literal["asc", "desc"]] | None = None
     last_key: Value | None = None
@@ -54,6 +56,7 @@ class Cursor:
             "n": self.depth,
             "s": self.last_score,
             "l": self.last_id,
+            "d": self.domains,
             "g": self.group,
             "o": self.sort,
             "k": self.last_key,
@@ -81,6 +84,7 @@ def decode_cursor(text: str) -> Cursor:
             depth=int(head["n"]),
             last_score=float(head["s"]),
             last_id=uuid.UUID(head["l"]),
+            domains=tuple(str(name) for name in head.get("d", ())),
             group=_group(head.get("g")),
             sort=_sort(head.get("o")),
             last_key=_key(head.get("k")),

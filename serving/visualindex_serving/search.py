@@ -28,6 +28,7 @@ from visualindex_serving.access import Grant
 from visualindex_serving.colours import shown_colours
 from visualindex_serving.cursors import MAX_DEPTH, Cursor, decode_cursor, unusable
 from visualindex_serving.deadlines import deadline_in, monotonic, remaining, within
+from visualindex_serving.domains import NO_SCOPE, Scope, scope_of, with_defaults
 from visualindex_serving.fanout import Merged
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import Float32, Group, ShardQuery, Sort, UInt8, Value
@@ -35,7 +36,7 @@ from visualindex_serving.ordering import grouping, shown, sorting
 from visualindex_serving.originals import check_image_bytes, read_original
 from visualindex_serving.problems import invalid
 from visualindex_serving.thumbnails import thumbnail_paths
-from visualindex_serving.visibility import not_found, visible, visible_image
+from visualindex_serving.visibility import attributes_of, not_found, visible, visible_image
 from visualindex_serving.vision import normalised
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ _METADATA_SHARE = 0.9
 _FILTER_BYTES = 64 * 1024
 _LOOKS = 3
 _TOKEN = re.compile(r"[0-9a-f]{1,16}\.[0-9a-f]{1,16}")
-_NOT_WITH_CURSOR = ("query", "filter", "min_score", "include_self", "group_by", "sort", "facets")
+_NOT_WITH_CURSOR = ("query", "filter", "domain", "min_score", "include_self", "group_by", "sort", "facets")
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Asked:
     after: Cursor | None
     group: Group | None = None
     sort: Sort | None = None
+    scope: Scope = NO_SCOPE
 
     @property
     def depth(self) -> int:
@@ -123,7 +125,7 @@ async def search(
         raise _incomplete(merged)
     records, degraded = await _metadata(service, page, grant, deadline, timings)
     records = {i: record for i, record in records.items() if visible(grant.filter, record)}
-    found = zip(page.ids, page.scores, strict=True)
+    found = _in_scope(asked.scope, page, records)
     hits = [hit for i, s in found for hit in _hit(service, i, s, records.get(i), base, whole=not degraded)]
     answer = {
         "query_id": uuid.uuid4(),
@@ -142,8 +144,19 @@ async def search(
     return Found(answer, [hit["image_id"] for hit in hits], timings)
 
 
+def _in_scope(
+    scope: Scope, page: Page, records: Mapping[uuid.UUID, ImageRecord]
+) -> Iterable[tuple[uuid.UUID, float]]:
+    """The hits of a page that reach the least score of a domain they are in: one without a record must reach all."""
+    for image_id, score in zip(page.ids, page.scores, strict=True):
+        record = records.get(image_id)
+        if score >= scope.sure_above or (record is not None and scope.keeps(attributes_of(record), score)):
+            yield image_id, score
+
+
 def _checked(service: IndexService, request: SearchRequest, upload: bytes | None) -> SearchRequest:
     """The request with its limit settled, after refusing what can be refused without looking anywhere."""
+    request = with_defaults(request, service.resource.spec)
     limit = service.resource.spec.limits.search_limit
     if "limit" not in request.model_fields_set and request.limit > limit:
         request = request.model_copy(update={"limit": limit})
@@ -168,11 +181,13 @@ async def _ask(
         return _continue(service, request, upload)
     query = request.query
     exclude = (query.image_id,) if query.image_id is not None and not request.include_self else ()
-    checked = _checked_filter(request.filter, schema_of(service.resource.spec.attributes))
+    spec = service.resource.spec
+    scope = scope_of(request.domains, spec, own_scores=request.min_score is None)
+    checked = _checked_filter(request.filter, schema_of(spec.attributes), within=scope.filter)
     vector = await _vector(service, request, upload, grant, deadline, timings)
-    return Asked(
-        vector, checked, exclude, request.min_score, None, grouping(request.group_by), sorting(request.sort)
-    )
+    least = scope.min_score if request.min_score is None else request.min_score
+    group, sort = grouping(request.group_by), sorting(request.sort)
+    return Asked(vector, checked, exclude, least, None, group, sort, scope)
 
 
 def _continue(service: IndexService, request: SearchRequest, upload: bytes | None) -> Asked:
@@ -198,6 +213,7 @@ def _continue(service: IndexService, request: SearchRequest, upload: bytes | Non
         cursor,
         group,
         sort,
+        scope_of(cursor.domains, service.resource.spec),
     )
 
 
@@ -270,15 +286,20 @@ def _reread(canonical: Any) -> Filter:
 
 
 def _checked_filter(
-    given: dict[str, Any] | str | None, schema: Schema = NO_SCHEMA, *, again: bool = False
+    given: dict[str, Any] | str | None,
+    schema: Schema = NO_SCHEMA,
+    *,
+    again: bool = False,
+    within: Filter | None = None,
 ) -> dict[str, Any] | None:
-    """The filter in its one spelling, which names fields alone; `again` for one in that spelling.
+    """The filter, and `within`, in its one spelling, which names fields alone; `again` for one in that spelling.
 
     Raises ProblemError INVALID_FILTER.
     """
     if given is None:
-        return None
-    checked = to_json(_reread(given) if again else read_filter(given, schema=schema))
+        return None if within is None else to_json(within)
+    tree = _reread(given) if again else read_filter(given, schema=schema)
+    checked = to_json(tree if within is None else conjoin(tree, within))
     if len(orjson.dumps(checked)) > _FILTER_BYTES:
         detail = f"The filter is larger than {_FILTER_BYTES} bytes; list fewer values."
         raise ProblemError(ProblemType.INVALID_FILTER, detail, extra={"pointer": ""})
@@ -489,6 +510,7 @@ def _next(service: IndexService, asked: Asked, page: Page, limit: int) -> str | 
         depth=depth,
         last_score=page.scores[-1],
         last_id=page.ids[-1],
+        domains=asked.scope.names if asked.scope.thresholds else (),
         group=None if asked.group is None else (asked.group.field, asked.group.size),
         sort=None if asked.sort is None else (asked.sort.field, asked.sort.direction),
         last_key=page.last_key,

@@ -7,6 +7,7 @@ import pytest
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import (
+    Colour,
     Eq,
     Exists,
     In,
@@ -50,7 +51,7 @@ def read(document: Any) -> Any:
         ({"eq": {"sale": True}}, Eq("metadata.sale", True)),
         ({"prefix": {"shelf": "Beds > D"}}, Prefix("category", "Beds > D")),
         ({"exists": "price"}, Exists("metadata.offer.price")),
-        ({"exists": "tint"}, Exists("metadata.tint")),
+        ({"eq": {"tint": "red"}}, Colour(name="red")),
     ],
 )
 def test_a_declared_name_stands_for_its_field(document: Any, tree: Any) -> None:
@@ -78,7 +79,7 @@ def test_what_is_not_declared_can_be_filtered_as_before() -> None:
         ({"range": {"added": {"gte": "2026-02-30"}}}, "/range/added/gte", "is none"),
         ({"range": {"added": {"gte": 1772323200000}}}, "/range/added/gte", "seconds since 1970"),
         ({"eq": {"shelf": None}}, "/eq/shelf", "null"),
-        ({"eq": {"tint": "red"}}, "/eq/tint", "tint is a colour"),
+        ({"eq": {"tint": "scarlet"}}, "/eq/tint", "tint is a colour"),
         ({"eq": {"prise": 3}}, "/eq/prise", "use added, brand, place, price, sale"),
         ({"within": {"added": [["2026-01-01", None]]}}, "/within/added", "which has no within"),
         ({"in": {"shelf": [str(at) for at in range(65)]}}, "/in/shelf/64", "more than 64 comparisons"),

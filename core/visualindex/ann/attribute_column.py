@@ -263,6 +263,7 @@ def arrays_of(
         "offsets": np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ordered)))]),
         "rows": rows[by_code],
         "forward_rows": np.zeros(0, np.int32) if dense else rows[by_row],
+        "packed": np.zeros(0, np.uint8),
         "forward_codes": forward if dense else codes[by_row],
         "present": np.count_nonzero(per_row),
         "most_per_row": int(per_row.max()),

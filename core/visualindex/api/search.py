@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")]
+DomainName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Consistency = Literal["eventual", "session", "strong"]
 
 
@@ -150,6 +151,10 @@ class SearchRequest(ApiModel):
         max_length=16,
         description="Fields whose values are counted over all images that pass the filter; at most 1,000 values of each.",
     )
+    domain: DomainName | Annotated[list[DomainName], Field(min_length=1, max_length=16)] | None = Field(
+        default=None,
+        description="Only items of this domain of the index, or of any of these; see docs/colours-and-domains.md.",
+    )
     group_by: GroupBy | None = Field(default=None, description="Show at most some hits per value of a field.")
     sort: SortBy | None = Field(
         default=None,
@@ -164,6 +169,11 @@ class SearchRequest(ApiModel):
         if self.sort is not None and self.group_by is not None:
             raise ValueError("sort and group_by cannot be combined: leave one out")
         return self
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains that are named, if any."""
+        return [self.domain] if isinstance(self.domain, str) else self.domain or []
 
 
 class ColourView(BaseModel):

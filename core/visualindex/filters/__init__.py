@@ -1,5 +1,6 @@
 """The filter language: which images of an index a search may return."""
 
+from visualindex.filters._colour import Colour, colours_passing, most_passing
 from visualindex.filters._evaluate import matches, values_at
 from visualindex.filters._instants import FIRST_INSTANT, LAST_INSTANT, Span, instant
 from visualindex.filters._parse import MAX_IN_VALUES, MAX_TEXT, parse_filter
@@ -34,6 +35,7 @@ __all__ = [
     "NO_SCHEMA",
     "And",
     "Attribute",
+    "Colour",
     "Eq",
     "Exists",
     "Filter",
@@ -48,10 +50,12 @@ __all__ = [
     "Span",
     "Within",
     "check_metadata",
+    "colours_passing",
     "conjoin",
     "instant",
     "is_text_form",
     "matches",
+    "most_passing",
     "parse_filter",
     "parse_filter_text",
     "read_filter",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.filters._colour import ANY_COLOUR, WrongColour, read_colour
 from visualindex.filters._instants import HOW_TO_WRITE, Span, instant, present, united
 from visualindex.filters._schema import NO_SCHEMA, Attribute, Schema
 from visualindex.filters._tree import (
@@ -108,7 +109,12 @@ class _Parser:
             case "exists":
                 self.count(pointer)
                 attribute = self.declared(operand)
+                if attribute and attribute.type == "colour":
+                    return ANY_COLOUR
                 return Exists(attribute.field if attribute else _field(operand, pointer, self.schema))
+            case "colour":
+                self.count(pointer)
+                return _colour(operand, pointer)
         if name not in _COMPARISONS:
             _refuse(pointer, f"unknown operator {_shown(name)}; use one of: {', '.join(_OPERATORS)}")
         return self.comparisons(_COMPARISONS[name], name, operand, pointer)
@@ -155,8 +161,8 @@ class _Parser:
         tree = read(attribute.field, operand, pointer)  # refuses what is no operand at all
         for at, value in _parts(operand, pointer):
             self.typed.check(attribute, value, at)
-        if attribute.type == "path" and isinstance(tree, In):
-            for at, _ in _parts(operand, pointer)[1:]:  # each node is a comparison with all that is below it
+        if attribute.type in ("path", "colour") and isinstance(tree, In):
+            for at, _ in _parts(operand, pointer)[1:]:  # each is a comparison of its own in the end
                 self.count(at)
         return self.typed.rewritten(attribute, tree, pointer)
 
@@ -229,6 +235,13 @@ def _span(span: Any, pointer: str) -> Span:
     return ends[0], ends[1]
 
 
+def _colour(operand: Any, pointer: str) -> Filter:
+    try:
+        return read_colour(operand)
+    except WrongColour as wrong:
+        _refuse(_step(pointer, wrong.part) if wrong.part else pointer, wrong.detail)
+
+
 _COMPARISONS: dict[str, Callable[[str, Any, str], Filter]] = {
     "eq": _eq,
     "in": _in,
@@ -236,7 +249,7 @@ _COMPARISONS: dict[str, Callable[[str, Any, str], Filter]] = {
     "prefix": _prefix,
     "within": _within,
 }
-_OPERATORS = ("and", "or", "not", *_COMPARISONS, "exists")
+_OPERATORS = ("and", "or", "not", *_COMPARISONS, "exists", "colour")
 
 
 def _field(name: Any, pointer: str, schema: Schema) -> str:

@@ -9,14 +9,29 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters._evaluate import values_at
 from visualindex.filters._instants import HOW_TO_WRITE, instant
-from visualindex.spec.models import AttributeSpec, AttributeType
 
 _MAX_ERRORS = 20
+
+AttributeType: TypeAlias = Literal["keyword", "tags", "number", "boolean", "time", "path", "colour"]
+"""What the values of a declared attribute are."""
+
+
+class Declared(Protocol):
+    """A declaration, such as `spec.attributes` holds: hashable, with the members of `Attribute`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> AttributeType: ...
+    @property
+    def field(self) -> str: ...
+    @property
+    def separator(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Schema:
     attributes: Mapping[str, Attribute]
 
     @classmethod
-    def of(cls, declared: Iterable[AttributeSpec]) -> Self:
+    def of(cls, declared: Iterable[Declared]) -> Self:
         """The attributes that `spec.attributes` declares."""
         found = (Attribute(one.name, one.type, one.field, one.separator) for one in declared)
         return cls(MappingProxyType({one.name: one for one in found}))
@@ -53,7 +68,7 @@ NO_SCHEMA = Schema(MappingProxyType({}))
 
 
 @lru_cache(maxsize=256)
-def schema_of(declared: tuple[AttributeSpec, ...]) -> Schema:
+def schema_of(declared: tuple[Declared, ...]) -> Schema:
     """`Schema.of`, remembered: a service asks for every request."""
     return Schema.of(declared)
 

@@ -174,9 +174,22 @@ class _Parser:
             name = self.field()
             self.expect(")", "')'")
             return _object(name.offset, exists=_Part(name.value, name.offset))
+        if start.kind == "word" and start.value == "colour" and self.words[self.at + 1].kind == "(":
+            return self.colour()
         if start.kind in _VALUES:
             return self.between(self.value())
         return self.compared(self.field())
+
+    def colour(self) -> _Part:
+        """`colour("red", 0.2)` with a least share, `colour("#aa3322", 15, 0.1)` with a distance too."""
+        start = self.take()
+        given = self.listed(self.value).items
+        near = isinstance(given[0].value, str) and given[0].value.startswith("#")
+        names = ("near", "within", "min_share") if near else ("name", "min_share")
+        if len(given) > len(names):
+            self.refuse(f"colour takes {', '.join(names)}", start)
+        parts = dict(zip(names, given, strict=False))
+        return _object(start.offset, colour=_object(start.offset, **parts))
 
     def field(self) -> Token:
         if self.next.kind in (*_VALUES, "word"):

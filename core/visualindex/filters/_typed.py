@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
+from visualindex.colours import NAMES
+from visualindex.filters._colour import colour_of, is_colour
 from visualindex.filters._instants import HOW_TO_WRITE, Span, moment, united
 from visualindex.filters._schema import Attribute
 from visualindex.filters._tree import Eq, Filter, In, Or, Prefix, Within
@@ -22,7 +24,7 @@ _OPERATORS: Mapping[str, tuple[str, ...]] = {
     "number": ("eq", "in", "range"),
     "boolean": ("eq", "in"),
     "time": ("eq", "in", "range"),
-    "colour": (),
+    "colour": ("eq", "in"),
 }
 _A: Mapping[str, str] = {
     "keyword": "a keyword",
@@ -63,6 +65,8 @@ class TypedReader:
         match attribute.type:
             case "path":
                 return _below(attribute, tree)
+            case "colour":
+                return _coloured(tree)
             case "time":
                 return self._timely(attribute, tree, pointer)
         return tree
@@ -112,6 +116,16 @@ def _below(attribute: Attribute, tree: Filter) -> Filter:
     return tree
 
 
+def _coloured(tree: Filter) -> Filter:
+    """A colour is looked for among those of the picture."""
+    match tree:
+        case Eq(value=value):
+            return colour_of(str(value))
+        case In(values=values):
+            return Or(tuple(colour_of(str(value)) for value in values))
+    return tree
+
+
 _OPERANDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "keyword": ("compare it with a string", lambda value: isinstance(value, str)),
     "tags": ("compare it with a string", lambda value: isinstance(value, str)),
@@ -121,6 +135,7 @@ _OPERANDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     ),
     "boolean": ("compare it with true or false", lambda value: isinstance(value, bool)),
+    "colour": (f"compare it with one of {', '.join(NAMES)}, or with a colour like '#aa3322'", is_colour),
     "time": (
         "compare it with a date, a date-time or seconds since 1970",
         lambda value: isinstance(value, str | int | float) and not isinstance(value, bool),

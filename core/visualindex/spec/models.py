@@ -6,7 +6,7 @@ camelCase in YAML, as Kubernetes users expect, and snake_case in Python.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from visualindex.spec.quantities import parse_bytes
@@ -526,8 +526,8 @@ class AttributeSpec(SpecModel):
     )
     type: AttributeType = Field(
         description="`keyword`: one string. `tags`: any number of strings. `number`, `boolean`. `time`: an RFC 3339 date or "
-        "date-time, or seconds since 1970. `path`: the names from the top of a hierarchy down, in one string. `colour`: a "
-        "colour.",
+        "date-time, or seconds since 1970. `path`: the names from the top of a hierarchy down, in one string. `colour`: "
+        "the dominant colours found in the picture.",
     )
     source: str | None = Field(
         default=None,
@@ -552,10 +552,43 @@ class AttributeSpec(SpecModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _colours_are_the_pictures(self) -> "AttributeSpec":
+        if self.type == "colour" and self.source is not None:
+            raise ValueError(
+                f"attributes: {self.name}: the colours are those found in the picture: leave source out"
+            )
+        return self
+
     @property
     def field(self) -> str:
         """The field that holds the values."""
         return self.source or f"metadata.{self.name}"
+
+
+class DomainSpec(SpecModel):
+    """A part of the images that searches can name: which images it has, and what such searches want by default."""
+
+    name: Name = Field(description="What a search calls it: lower-case letters, digits and dashes.")
+    filter: Annotated[Any, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})] = Field(
+        default=None,
+        description="The images of the domain: a filter in either form of docs/filters.md. Default: all.",
+    )
+    attributes: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(
+        default=(),
+        max_length=16,
+        description="What to show beside its hits, declared attributes or fields: the facets of a search that names the "
+        "domain and says none.",
+    )
+    min_score: float | None = Field(
+        default=None, ge=-1, le=1, description="Least score of its hits where the search says none."
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Most hits of a search that names the domain and says none; at most `limits.searchLimit`.",
+    )
 
 
 class Spec(SpecModel):
@@ -578,6 +611,11 @@ class Spec(SpecModel):
         default=(),
         max_length=64,
         description="Typed attributes that filters may name; other metadata can be filtered by its path.",
+    )
+    domains: tuple[DomainSpec, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Parts of the images that searches can name, such as clothes, furniture, landmarks.",
     )
     ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
     generation: str | None = Field(
@@ -613,6 +651,14 @@ class Spec(SpecModel):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"attributes: {twice} is declared twice: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _domains_have_names_of_their_own(self) -> "Spec":
+        names = [domain.name for domain in self.domains]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"domains: {twice} is defined twice: keep one")
         return self
 
     def replicas(self, wanted: int) -> int:

@@ -93,6 +93,16 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
             "self.all(a, !has(a.source) || a.source != 'category' || a.type in ['keyword', 'path'])",
             "attributes: a category is a string, so its type is keyword or path",
         ),
+        Rule(
+            "self.all(a, !has(a.source) || a.type != 'colour')",
+            "attributes: colours are those found in the picture: leave source out",
+        ),
+    ),
+    "spec.domains": (
+        Rule(
+            "self.all(a, self.exists_one(b, b.name == a.name))",
+            "domains: a name is defined twice: keep one",
+        ),
     ),
     "spec.ray": (
         Rule(
