@@ -264,6 +264,7 @@ def _write(
         height=info.height,
         size_bytes=size,
         embeddings={(_WHOLE_IMAGE, service.fingerprint): seen.vector},
+        patches=service.reranking.packed(seen.patches),
     )
 
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import Float32, ShardQuery, UInt8
 from visualindex_serving.originals import check_image_bytes, read_original
 from visualindex_serving.problems import invalid
+from visualindex_serving.reranking import NO_LIKENESS, Likeness, Wish
+from visualindex_serving.result_page import Page, Pending
 from visualindex_serving.thumbnails import thumbnail_paths
 from visualindex_serving.visibility import not_found, visible, visible_image
 from visualindex_serving.vision import normalised
@@ -63,21 +66,12 @@ class Asked:
     exclude: tuple[uuid.UUID, ...]
     min_score: float | None
     after: Cursor | None
+    likeness: Likeness = NO_LIKENESS
 
     @property
     def depth(self) -> int:
         """Hits shown on earlier pages."""
         return 0 if self.after is None else self.after.depth
-
-
-@dataclass(frozen=True)
-class Page:
-    """The hits of one page, best first, and whether more may follow."""
-
-    ids: list[uuid.UUID]
-    scores: list[float]
-    versions: list[int]
-    more: bool
 
 
 @dataclass(frozen=True)
@@ -104,20 +98,28 @@ async def search(
     asked = await within(
         deadline, "preparing the query", _ask(service, request, upload, grant, deadline, timings)
     )
-    merged, page = await _look(service, request, asked, _effective(asked.filter, grant), deadline, timings)
+    wish = await _wish(service, request, asked)
+    most = max(request.limit, wish.candidates)
+    effective = _effective(asked.filter, grant)
+    merged, found = await _look(service, request, asked, effective, most, deadline, timings)
+    page = await _reranked(service, wish, asked, found, request.limit, deadline, timings)
     records, degraded = await _metadata(service, page, grant, deadline, timings)
     records = {i: record for i, record in records.items() if visible(grant.filter, record)}
-    found = zip(page.ids, page.scores, strict=True)
-    hits = [hit for i, s in found for hit in _hit(service, i, s, records.get(i), base, whole=not degraded)]
+    shown = zip_longest(page.ids, page.scores, page.reranked)
+    hits = [
+        hit for i, s, by in shown for hit in _hit(service, i, s, by, records.get(i), base, whole=not degraded)
+    ]
     answer = {
         "query_id": uuid.uuid4(),
         "index": service.name,
         "hits": hits,
         "complete": merged.complete,
         "degraded": degraded,
+        "reranked": bool(page.reranked),
+        "rerank_reason": page.reason,
         "generation": GENERATION,
         "fingerprint": service.fingerprint,
-        "next_cursor": _next(service, asked, page, request.limit),
+        "next_cursor": _next(service, asked, page),
         "took_ms": round((time.perf_counter() - start) * 1000, 2),
         "explain": _explain(merged, timings) if request.explain else None,
     }
@@ -151,8 +153,8 @@ async def _ask(
     query = request.query
     exclude = (query.image_id,) if query.image_id is not None and not request.include_self else ()
     checked = _checked_filter(request.filter)
-    vector = await _vector(service, request, upload, grant, deadline, timings)
-    return Asked(vector, checked, exclude, request.min_score, None)
+    vector, likeness = await _vector(service, request, upload, grant, deadline, timings)
+    return Asked(vector, checked, exclude, request.min_score, None, likeness)
 
 
 def _continue(service: IndexService, request: SearchRequest, upload: bytes | None) -> Asked:
@@ -177,20 +179,22 @@ async def _vector(
     grant: Grant,
     deadline: float,
     timings: Timings,
-) -> Float32:
+) -> tuple[Float32, Likeness]:
     query = request.query
     if (upload is None) == (query.source is None):
         raise invalid("/query", "give exactly one of an uploaded image, image_url, image_id or vector")
     if query.vector is not None:
-        return _given_vector(service, query.vector, query.fingerprint)
+        return _given_vector(service, query.vector, query.fingerprint), NO_LIKENESS
     if query.image_id is not None and query.box is None:
-        return await _stored_vector(service, query.image_id, grant, timings)
+        vector = await _stored_vector(service, query.image_id, grant, timings)
+        return vector, Likeness(image=query.image_id)
     data = upload if upload is not None else await _picture(service, request, grant, deadline, timings)
     box = None if query.box is None else query.box.as_tuple()
-    seen = await service.vision.vector(data, box, deadline)
+    wanted = service.reranking.kept and request.rerank is not False
+    seen = await service.vision.vector(data, box, deadline, patches=wanted)
     timings.add("decode", seen.decode_ms)
     timings.add("encode", seen.encode_ms)
-    return seen.vector
+    return seen.vector, Likeness(seen.patches, data=data, box=box)
 
 
 def _given_vector(service: IndexService, vector: list[float], fingerprint: str | None) -> Float32:
@@ -256,22 +260,42 @@ def _effective(given: dict[str, Any] | None, grant: Grant) -> dict[str, Any] | N
     return to_json(conjoin(_reread(given), parse_filter(grant.filter)))
 
 
+async def _wish(service: IndexService, request: SearchRequest, asked: Asked) -> Wish:
+    """A first page decides; the pages after it show what it left, and then go on as the first stage has it."""
+    if asked.after is not None:
+        return Wish()
+    return await service.reranking.wish(request.rerank, asked.likeness)
+
+
+async def _reranked(
+    service: IndexService, wish: Wish, asked: Asked, page: Page, limit: int, deadline: float, timings: Timings
+) -> Page:
+    if asked.after is not None:
+        return page
+    start = time.perf_counter()
+    page = await service.reranking.reordered(wish, asked.likeness, page, limit, deadline)
+    if wish.candidates:
+        timings.add("rerank", (time.perf_counter() - start) * 1000)
+    return page
+
+
 async def _look(
     service: IndexService,
     request: SearchRequest,
     asked: Asked,
     effective: dict[str, Any] | None,
+    limit: int,
     deadline: float,
     timings: Timings,
 ) -> tuple[Merged, Page]:
     """Ask the shards; deeper when images that came since the page before push the next page out of reach."""
-    k = asked.depth + request.limit + 1
+    k = asked.depth + limit + 1
     for look in range(_LOOKS):
         merged = await _shards(service, request, asked, effective, k, deadline, timings)
-        page = _page(merged, asked, request.limit, k)
-        if not page.more or len(page.ids) == request.limit or look == _LOOKS - 1:
+        page = _page(merged, asked, limit, k)
+        if not page.more or len(page.ids) == limit or look == _LOOKS - 1:
             break
-        k += 2 * request.limit
+        k += 2 * limit
     return merged, page
 
 
@@ -303,19 +327,41 @@ async def _shards(
 
 
 def _page(merged: Merged, asked: Asked, limit: int, k: int) -> Page:
-    """The hits after the cursor's last one and above the least score; `more` unless the shards have been emptied."""
+    """What is pending of a reranked page, then the hits after the cursor's last one and above the least score.
+
+    `more` unless the shards have been emptied.
+    """
     count = int(merged.hits.counts[0])
     scores, ids = merged.hits.scores[0, :count], merged.hits.ids[0, :count]
     first = 0 if asked.after is None else _first_after(scores, ids, asked.after)
     end = count if asked.min_score is None else int(np.searchsorted(-scores, -asked.min_score, side="right"))
-    shown = slice(first, min(first + limit, end))
     exhausted = end < count or count < k
+    listed, pending = ([], ()) if asked.after is None else _still_there(ids[:end], asked.after.pending, limit)
+    taken = limit - len(listed)
+    shown = [*(place for place, _ in listed), *range(first, min(first + taken, end))]
+    last = shown[-1] if len(shown) > len(listed) else None
     return Page(
-        [uuid.UUID(bytes=image_id.tobytes()) for image_id in ids[shown]],
+        [uuid.UUID(bytes=ids[place].tobytes()) for place in shown],
         scores[shown].tolist(),
         merged.hits.versions[0, shown].tolist(),
-        end > first + limit or not exhausted,
+        bool(pending) or end > first + taken or not exhausted,
+        taken,
+        None if last is None else (float(scores[last]), uuid.UUID(bytes=ids[last].tobytes())),
+        tuple(by for _, by in listed),
+        pending,
     )
+
+
+def _still_there(ids: UInt8, pending: Pending, limit: int) -> tuple[list[tuple[int, float]], Pending]:
+    """Where the first `limit` pending hits stand among those that the shards found just now, and those that are left.
+
+    What the shards did not find was deleted, left the filter, or never was one of theirs: the cursor is a caller's word.
+    """
+    if not pending:
+        return [], ()
+    places = {row.tobytes(): place for place, row in enumerate(ids)}
+    there = [(places[i.bytes], by, i) for i, by in pending if i.bytes in places]
+    return [(place, by) for place, by, _ in there[:limit]], tuple((i, by) for _, by, i in there[limit:])
 
 
 def _first_after(scores: Float32, ids: UInt8, after: Cursor) -> int:
@@ -359,6 +405,7 @@ def _hit(
     service: IndexService,
     image_id: uuid.UUID,
     score: float,
+    reranked: float | None,
     record: ImageRecord | None,
     base: str,
     *,
@@ -369,14 +416,16 @@ def _hit(
     Without a record: nothing when the database had its say (`whole`), for then the image was deleted or left the key's
     filter since the shard saw it; else what the shard said, for ids and scores still help.
     """
+    by = None if reranked is None else round(reranked, 6)
+    scores = {"score": round(score, 6), "rerank_score": by}
     if record is None:
         if not whole:
-            yield {"image_id": image_id, "score": round(score, 6), **_NO_METADATA}
+            yield {"image_id": image_id, **scores, **_NO_METADATA}
         return
     sizes = service.resource.spec.storage.thumbnail_sizes
     yield {
         "image_id": image_id,
-        "score": round(score, 6),
+        **scores,
         "key": record.key,
         "category": record.category,
         "url": record.url,
@@ -394,9 +443,12 @@ _NO_METADATA: dict[str, Any] = {
 }
 
 
-def _next(service: IndexService, asked: Asked, page: Page, limit: int) -> str | None:
-    depth = asked.depth + limit
-    if not page.more or not page.ids or depth >= MAX_DEPTH:
+def _next(service: IndexService, asked: Asked, page: Page) -> str | None:
+    depth = asked.depth + page.taken
+    last = page.last
+    if last is None and asked.after is not None:
+        last = asked.after.last_score, asked.after.last_id
+    if not page.more or not page.ids or last is None or (depth >= MAX_DEPTH and not page.pending):
         return None
     return Cursor(
         index=service.name,
@@ -405,9 +457,10 @@ def _next(service: IndexService, asked: Asked, page: Page, limit: int) -> str | 
         filter=asked.filter,
         exclude=asked.exclude,
         min_score=asked.min_score,
-        depth=depth,
-        last_score=page.scores[-1],
-        last_id=page.ids[-1],
+        depth=min(depth, MAX_DEPTH),
+        last_score=last[0],
+        last_id=last[1],
+        pending=page.pending,
     ).encode()
 
 
