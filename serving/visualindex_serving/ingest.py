@@ -273,6 +273,7 @@ def _write(
         size_bytes=size,
         colours=seen.decoded.colours,
         embeddings={(_WHOLE_IMAGE, service.fingerprint): seen.vector},
+        patches=service.reranking.packed(seen.patches),
     )
 
 
