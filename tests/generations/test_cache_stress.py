@@ -14,14 +14,17 @@ from visualindex.objectstore import LocalObjectStore
 
 _USER = textwrap.dedent(
     """
-    import asyncio, hashlib, os, random, sys
+    import asyncio, fcntl, os, random, sys
     from pathlib import Path
     from visualindex.errors import ProblemError, ProblemType
     from visualindex.generations import NodeCache, read_manifest
     from visualindex.objectstore import LocalObjectStore
 
     def room(root):
+        "Bytes in the cache, while nobody takes room in it."
         found = {}
+        guard = os.open(root / ".guard", os.O_RDWR)
+        fcntl.flock(guard, fcntl.LOCK_EX)
         for folder, _, names in os.walk(root):
             for name in names:
                 try:
@@ -29,6 +32,7 @@ _USER = textwrap.dedent(
                 except FileNotFoundError:
                     continue
                 found[status.st_ino] = status.st_size
+        os.close(guard)
         return sum(found.values())
 
     async def main():
