@@ -24,7 +24,7 @@ GIB = 1024**3
 
 @pytest.mark.parametrize(
     ("memory", "family"),
-    [(3, "hnsw-fp16"), (2, "hnsw-sq8"), (1.0, "ivf-sq8"), (0.3, "ivf-pq"), (0.2, "rabitq")],
+    [(3, "hnsw-fp16"), (1.5, "hnsw-sq8"), (1.0, "ivf-sq8"), (0.3, "ivf-pq"), (0.2, "rabitq")],
 )
 def test_auto_takes_the_first_family_that_fits(memory: float, family: str) -> None:
     index = IndexSpec(memory_per_shard=int(memory * GIB))
