@@ -193,7 +193,7 @@ def test_formulas_give_the_bytes_of_the_files(family: str, dimension: int, tmp_p
     index.write(tmp_path)
     size = (tmp_path / "ann.faiss").stat().st_size
     assert index.memory_bytes == ann_bytes(family, 2500, dimension, PARAMETERS)
-    assert index.memory_bytes == pytest.approx(size, rel=0.1)
+    assert index.memory_bytes == pytest.approx(size, rel=0.25)  # lists of 39 rows end in half-empty blocks
     assert disk_bytes(family, 2500, dimension, PARAMETERS) == codes.nbytes + index.memory_bytes
 
 
