@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.attribute_file import ColumnArrays
-from visualindex.ann.attributes import Key, row_numbers
+from visualindex.ann.attributes import Key, ranked, row_numbers
 from visualindex.ann.codes import Mask
 from visualindex.ann.instants import NEVER, Instants, instants_of, instants_of_numbers, within
 from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
@@ -136,6 +136,12 @@ class Column:
         owners = np.repeat(np.arange(len(rows)), counts)
         within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         return owners, arrays.forward_codes[starts[owners] + within]
+
+    def ranks(self, rows: NDArray[np.int64], largest: bool) -> NDArray[np.int32]:
+        """The smallest or largest code of each row, int32 [m]; -1 where there is none."""
+        owners, codes = self.codes_of(rows)
+        real = codes < self.values - 1  # the last code is no value
+        return ranked(len(rows), owners[real], codes[real], largest)
 
     def counts(self, rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of the rows, a mask bool [rows] or row numbers int64 [m], have each code, int64 [v]."""
