@@ -46,6 +46,13 @@ lint: $(VENV)/.develops ## Lint and formatting alone
 bench: $(VENV)/.develops ## Measure the service beside the bare pipeline (ARGS=--help)
 	$(BIN)/python -m benchmarks.service $(ARGS)
 
+.PHONY: bench-engine
+bench-engine: $(VENV)/.develops ## Measure the index engine beside its peers (ARGS="--full", --grow, --profile, --help)
+	$(BIN)/python -m benchmarks.engine $(ARGS)
+.PHONY: bench-rerank
+bench-rerank: $(VENV)/.develops ## Measure what reranking gains on two collections (ARGS=--short)
+	$(BIN)/python -m benchmarks.rerank $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/.develops ## Kill parts of a running service and count what was lost (ARGS=--short)
 	$(BIN)/python -m benchmarks.chaos $(ARGS)

@@ -9,13 +9,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from visualindex.footprint import ENCODER_CPUS, GATEWAY_CPUS, SHARD_CPUS
+from visualindex.footprint import ENCODER_CPUS, GATEWAY_CPUS, RERANKER_CPUS, SHARD_CPUS, reranker_memory
 from visualindex.spec import Spec, VisualIndex
 
 GATEWAY = "gateway"
 """The application of a local service's gateway, and the deployment of any gateway."""
 ENCODER = "encoder"
 """The deployment of an encoder, in its index's application."""
+RERANKER = "reranker"
+"""The deployment of an index's reranker, in its index's application; beside the shards, whose files it reads."""
 PORT = 8000
 """Where Serve's proxy answers on a cluster."""
 CANNOT_DEPLOY = 3
@@ -125,6 +127,8 @@ def _index(resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
     deployments = [{"name": shard_deployment(number), **shard} for number in range(spec.index.shards)]
     if not spec.encoder.in_gateway:
         deployments.append({"name": ENCODER, **_encoder(spec, nodes)})
+    if spec.rerank.kept:
+        deployments.append({"name": RERANKER, **_reranker(spec, nodes)})
     return {
         "name": index_application(resource.name),
         "route_prefix": None,
@@ -140,6 +144,11 @@ def _encoder(spec: Spec, nodes: _Nodes) -> dict[str, Any]:
     if spec.encoder.num_gpus:  # their own nodes, of another count: the GPUs say how many fit
         placed.pop("max_replicas_per_node", None)
     return placed
+
+
+def _reranker(spec: Spec, nodes: _Nodes) -> dict[str, Any]:
+    needs = {"num_cpus": RERANKER_CPUS, "memory": reranker_memory(spec)}
+    return nodes.placed("shard", spec.replicas(spec.rerank.replicas), **needs)
 
 
 def _gateway(name: str, route_prefix: str, resources: list[VisualIndex], nodes: _Nodes) -> dict[str, Any]:
@@ -168,6 +177,9 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
         "storage": {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}},
         "ray": {"cache": {"size"}},
     }
+    rerank = resource.spec.rerank
+    if rerank.kept:
+        fields["rerank"] = _RERANKER if encoder.in_gateway else {*_RERANKER, "projection"}
     return _document(resource, fields)
 
 
@@ -191,6 +203,7 @@ _ENCODER = {
     "batch_deadline_ms",
 }
 _SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
+_RERANKER = {"mode", "candidates", "cross_scorer", "memory"}
 _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
     "index": _SHARD | {"keep_generations", "fold"},
@@ -207,6 +220,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "access": {"mode", "thumbnails"},
     "search_log": True,
     "attributes": True,
+    "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
 }
 
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,12 @@ from visualindex_serving.deadlines import deadline_in, monotonic, remaining, wit
 from visualindex_serving.domains import NO_SCOPE, Scope, scope_of, with_defaults
 from visualindex_serving.fanout import Merged
 from visualindex_serving.index_service import IndexService
-from visualindex_serving.messages import Float32, Group, ShardQuery, Sort, UInt8, Value
+from visualindex_serving.messages import Float32, Group, ShardQuery, Sort, UInt8
 from visualindex_serving.ordering import grouping, shown, sorting
 from visualindex_serving.originals import check_image_bytes, read_original
 from visualindex_serving.problems import invalid
+from visualindex_serving.reranking import NO_LIKENESS, Likeness, Wish
+from visualindex_serving.result_page import Page, Pending
 from visualindex_serving.thumbnails import thumbnail_paths
 from visualindex_serving.visibility import attributes_of, not_found, visible, visible_image
 from visualindex_serving.vision import normalised
@@ -77,23 +80,12 @@ class Asked:
     group: Group | None = None
     sort: Sort | None = None
     scope: Scope = NO_SCOPE
+    likeness: Likeness = NO_LIKENESS
 
     @property
     def depth(self) -> int:
         """Hits shown on earlier pages."""
         return 0 if self.after is None else self.after.depth
-
-
-@dataclass(frozen=True)
-class Page:
-    """The hits of one page, best first, and whether more may follow."""
-
-    ids: list[uuid.UUID]
-    scores: list[float]
-    versions: list[int]
-    more: bool
-    last_key: Value | None = None
-    """The value that sorted the last hit."""
 
 
 @dataclass(frozen=True)
@@ -120,24 +112,33 @@ async def search(
     asked = await within(
         deadline, "preparing the query", _ask(service, request, upload, grant, deadline, timings)
     )
-    merged, page = await _look(service, request, asked, _effective(asked.filter, grant), deadline, timings)
+    wish = await _wish(service, request, asked)
+    most = max(request.limit, wish.candidates)
+    effective = _effective(asked.filter, grant)
+    merged, found = await _look(service, request, asked, effective, most, deadline, timings)
     if request.require_complete and not merged.complete:
         raise _incomplete(merged)
+    page = await _reranked(service, wish, asked, found, request.limit, deadline, timings)
     records, degraded = await _metadata(service, page, grant, deadline, timings)
     records = {i: record for i, record in records.items() if visible(grant.filter, record)}
-    found = _in_scope(asked.scope, page, records)
-    hits = [hit for i, s in found for hit in _hit(service, i, s, records.get(i), base, whole=not degraded)]
+    hits = [
+        hit
+        for i, s, by in _in_scope(asked.scope, page, records)
+        for hit in _hit(service, i, s, by, records.get(i), base, whole=not degraded)
+    ]
     answer = {
         "query_id": uuid.uuid4(),
         "index": service.name,
         "hits": hits,
         "complete": merged.complete,
         "degraded": degraded,
+        "reranked": bool(page.reranked),
+        "rerank_reason": page.reason,
         "generation": merged.generation,
         "fingerprint": service.fingerprint,
         "missing_shards": merged.missing,
         "facets": _facets(merged) if request.facets else None,
-        "next_cursor": _next(service, asked, page, request.limit),
+        "next_cursor": _next(service, asked, page),
         "took_ms": round((time.perf_counter() - start) * 1000, 2),
         "explain": _explain(merged, timings) if request.explain else None,
     }
@@ -146,12 +147,15 @@ async def search(
 
 def _in_scope(
     scope: Scope, page: Page, records: Mapping[uuid.UUID, ImageRecord]
-) -> Iterable[tuple[uuid.UUID, float]]:
-    """The hits of a page that reach the least score of a domain they are in: one without a record must reach all."""
-    for image_id, score in zip(page.ids, page.scores, strict=True):
+) -> Iterable[tuple[uuid.UUID, float, float | None]]:
+    """The hits of a page that reach the least score of a domain they are in: one without a record must reach all.
+
+    Each with its score, and what it was reranked by.
+    """
+    for image_id, score, by in zip_longest(page.ids, page.scores, page.reranked):
         record = records.get(image_id)
         if score >= scope.sure_above or (record is not None and scope.keeps(attributes_of(record), score)):
-            yield image_id, score
+            yield image_id, score, by
 
 
 def _checked(service: IndexService, request: SearchRequest, upload: bytes | None) -> SearchRequest:
@@ -184,10 +188,10 @@ async def _ask(
     spec = service.resource.spec
     scope = scope_of(request.domains, spec, own_scores=request.min_score is None)
     checked = _checked_filter(request.filter, schema_of(spec.attributes), within=scope.filter)
-    vector = await _vector(service, request, upload, grant, deadline, timings)
+    vector, likeness = await _vector(service, request, upload, grant, deadline, timings)
     least = scope.min_score if request.min_score is None else request.min_score
     group, sort = grouping(request.group_by), sorting(request.sort)
-    return Asked(vector, checked, exclude, least, None, group, sort, scope)
+    return Asked(vector, checked, exclude, least, None, group, sort, scope, likeness)
 
 
 def _continue(service: IndexService, request: SearchRequest, upload: bytes | None) -> Asked:
@@ -224,20 +228,22 @@ async def _vector(
     grant: Grant,
     deadline: float,
     timings: Timings,
-) -> Float32:
+) -> tuple[Float32, Likeness]:
     query = request.query
     if (upload is None) == (query.source is None):
         raise invalid("/query", "give exactly one of an uploaded image, image_url, image_id or vector")
     if query.vector is not None:
-        return _given_vector(service, query.vector, query.fingerprint)
+        return _given_vector(service, query.vector, query.fingerprint), NO_LIKENESS
     if query.image_id is not None and query.box is None:
-        return await _stored_vector(service, query.image_id, grant, timings)
+        vector = await _stored_vector(service, query.image_id, grant, timings)
+        return vector, Likeness(image=query.image_id)
     data = upload if upload is not None else await _picture(service, request, grant, deadline, timings)
     box = None if query.box is None else query.box.as_tuple()
-    seen = await service.vision.vector(data, box, deadline)
+    wanted = service.reranking.kept and request.rerank is not False
+    seen = await service.vision.vector(data, box, deadline, patches=wanted)
     timings.add("decode", seen.decode_ms)
     timings.add("encode", seen.encode_ms)
-    return seen.vector
+    return seen.vector, Likeness(seen.patches, data=data, box=box)
 
 
 def _given_vector(service: IndexService, vector: list[float], fingerprint: str | None) -> Float32:
@@ -313,23 +319,43 @@ def _effective(given: dict[str, Any] | None, grant: Grant) -> dict[str, Any] | N
     return to_json(conjoin(_reread(given), parse_filter(grant.filter)))
 
 
+async def _wish(service: IndexService, request: SearchRequest, asked: Asked) -> Wish:
+    """A first page decides; the pages after it show what it left, and then go on as the first stage has it."""
+    if asked.after is not None or asked.sort is not None:
+        return Wish()
+    return await service.reranking.wish(request.rerank, asked.likeness)
+
+
+async def _reranked(
+    service: IndexService, wish: Wish, asked: Asked, page: Page, limit: int, deadline: float, timings: Timings
+) -> Page:
+    if asked.after is not None:
+        return page
+    start = time.perf_counter()
+    page = await service.reranking.reordered(wish, asked.likeness, page, limit, deadline)
+    if wish.candidates:
+        timings.add("rerank", (time.perf_counter() - start) * 1000)
+    return page
+
+
 async def _look(
     service: IndexService,
     request: SearchRequest,
     asked: Asked,
     effective: dict[str, Any] | None,
+    limit: int,
     deadline: float,
     timings: Timings,
 ) -> tuple[Merged, Page]:
     """Ask the shards; deeper when images that came since the page before push the next page out of reach."""
     # In the order of a field, the shards begin behind the last hit themselves.
-    k = request.limit + 1 if asked.sort is not None else asked.depth + request.limit + 1
+    k = limit + 1 if asked.sort is not None else asked.depth + limit + 1
     for look in range(_LOOKS):
         merged = await _pinned(service, request, asked, effective, k, deadline, timings)
-        page = _page(merged, asked, request.limit, k)
-        if not page.more or len(page.ids) == request.limit or look == _LOOKS - 1:
+        page = _page(merged, asked, limit, k)
+        if not page.more or len(page.ids) == limit or look == _LOOKS - 1:
             break
-        k += 2 * request.limit
+        k += 2 * limit
     return merged, page
 
 
@@ -387,20 +413,30 @@ async def _shards(
 
 
 def _page(merged: Merged, asked: Asked, limit: int, k: int) -> Page:
-    """The hits after the cursor's last one and above the least score; `more` unless the shards have been emptied."""
+    """What is pending of a reranked page, then the hits after the cursor's last one and above the least score.
+
+    `more` unless the shards have been emptied.
+    """
     count = int(merged.hits.counts[0])
     scores, ids = merged.hits.scores[0, :count], merged.hits.ids[0, :count]
     if asked.sort is not None:
         return _sorted_page(merged, limit)
     first = 0 if asked.after is None else _first_after(scores, ids, asked.after)
     end = count if asked.min_score is None else int(np.searchsorted(-scores, -asked.min_score, side="right"))
-    shown = slice(first, min(first + limit, end))
     exhausted = end < count or count < k
+    listed, pending = ([], ()) if asked.after is None else _still_there(ids[:end], asked.after.pending, limit)
+    taken = limit - len(listed)
+    shown = [*(place for place, _ in listed), *range(first, min(first + taken, end))]
+    last = shown[-1] if len(shown) > len(listed) else None
     return Page(
-        [uuid.UUID(bytes=image_id.tobytes()) for image_id in ids[shown]],
+        [uuid.UUID(bytes=ids[place].tobytes()) for place in shown],
         scores[shown].tolist(),
         merged.hits.versions[0, shown].tolist(),
-        end > first + limit or not exhausted,
+        bool(pending) or end > first + taken or not exhausted,
+        taken,
+        None if last is None else (float(scores[last]), uuid.UUID(bytes=ids[last].tobytes())),
+        tuple(by for _, by in listed),
+        pending,
     )
 
 
@@ -408,14 +444,29 @@ def _sorted_page(merged: Merged, limit: int) -> Page:
     """The first hits: the shards began where the page before ended."""
     count = int(merged.hits.counts[0])
     shown = slice(0, min(limit, count))
-    keys = merged.whole.keys[shown]
+    ids = [uuid.UUID(bytes=image_id.tobytes()) for image_id in merged.hits.ids[0, shown]]
+    scores = merged.hits.scores[0, shown].tolist()
     return Page(
-        [uuid.UUID(bytes=image_id.tobytes()) for image_id in merged.hits.ids[0, shown]],
-        merged.hits.scores[0, shown].tolist(),
+        ids,
+        scores,
         merged.hits.versions[0, shown].tolist(),
         count > limit,
-        keys[-1] if keys else None,
+        len(ids),
+        (scores[-1], ids[-1]) if ids else None,
+        last_key=merged.whole.keys[len(ids) - 1] if ids else None,
     )
+
+
+def _still_there(ids: UInt8, pending: Pending, limit: int) -> tuple[list[tuple[int, float]], Pending]:
+    """Where the first `limit` pending hits stand among those that the shards found just now, and those that are left.
+
+    What the shards did not find was deleted, left the filter, or never was one of theirs: the cursor is a caller's word.
+    """
+    if not pending:
+        return [], ()
+    places = {row.tobytes(): place for place, row in enumerate(ids)}
+    there = [(places[i.bytes], by, i) for i, by in pending if i.bytes in places]
+    return [(place, by) for place, by, _ in there[:limit]], tuple((i, by) for _, by, i in there[limit:])
 
 
 def _first_after(scores: Float32, ids: UInt8, after: Cursor) -> int:
@@ -459,6 +510,7 @@ def _hit(
     service: IndexService,
     image_id: uuid.UUID,
     score: float,
+    reranked: float | None,
     record: ImageRecord | None,
     base: str,
     *,
@@ -469,14 +521,16 @@ def _hit(
     Without a record: nothing when the database had its say (`whole`), for then the image was deleted or left the key's
     filter since the shard saw it; else what the shard said, for ids and scores still help.
     """
+    by = None if reranked is None else round(reranked, 6)
+    scores = {"score": round(score, 6), "rerank_score": by}
     if record is None:
         if not whole:
-            yield {"image_id": image_id, "score": round(score, 6), **_NO_METADATA}
+            yield {"image_id": image_id, **scores, **_NO_METADATA}
         return
     sizes = service.resource.spec.storage.thumbnail_sizes
     yield {
         "image_id": image_id,
-        "score": round(score, 6),
+        **scores,
         "key": record.key,
         "category": record.category,
         "url": record.url,
@@ -496,9 +550,12 @@ _NO_METADATA: dict[str, Any] = {
 }
 
 
-def _next(service: IndexService, asked: Asked, page: Page, limit: int) -> str | None:
-    depth = asked.depth + limit
-    if not page.more or not page.ids or depth >= MAX_DEPTH:
+def _next(service: IndexService, asked: Asked, page: Page) -> str | None:
+    depth = asked.depth + page.taken
+    last = page.last
+    if last is None and asked.after is not None:
+        last = asked.after.last_score, asked.after.last_id
+    if not page.more or not page.ids or last is None or (depth >= MAX_DEPTH and not page.pending):
         return None
     return Cursor(
         index=service.name,
@@ -507,9 +564,10 @@ def _next(service: IndexService, asked: Asked, page: Page, limit: int) -> str | 
         filter=asked.filter,
         exclude=asked.exclude,
         min_score=asked.min_score,
-        depth=depth,
-        last_score=page.scores[-1],
-        last_id=page.ids[-1],
+        depth=min(depth, MAX_DEPTH),
+        last_score=last[0],
+        last_id=last[1],
+        pending=page.pending,
         domains=asked.scope.names if asked.scope.thresholds else (),
         group=None if asked.group is None else (asked.group.field, asked.group.size),
         sort=None if asked.sort is None else (asked.sort.field, asked.sort.direction),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from visualindex.ann.attribute_columns import AttributeColumns, Attributes
 from visualindex.ann.attributes import AttributeIndex, Key, fields
+from visualindex.ann.instants import NEVER, instants_of_numbers
 from visualindex.errors import ProblemError
 from visualindex.filters import (
     And,
@@ -23,6 +24,7 @@ from visualindex.filters import (
     Prefix,
     Range,
     Within,
+    instant,
     matches,
     parse_filter,
     values_at,
@@ -214,6 +216,13 @@ def test_times_are_compared_as_instants_however_they_are_written(tmp_path: Path)
     assert [TIMES[at] for at in expected] == ["2026-03-01", MARCH // 10**6]
     for attributes in (fresh(rows), reopened(rows, tmp_path)):
         assert found_by(attributes, tree, len(rows)) == expected
+
+
+def test_the_instants_of_numbers_are_those_of_each() -> None:
+    dates = [253402300799.9, 253402300800.0, -62135596800.0, -62135596801.0]
+    numbers = [0.0, -0.5, 1.0000005, *dates, 1e308, -1e308]
+    expected = [NEVER if instant(number) is None else instant(number) for number in numbers]
+    assert instants_of_numbers(np.array(numbers)).tolist() == expected
 
 
 def test_rare_rows_of_a_conjunction_are_told_without_a_mask(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from visualindex.filters import (
     Range,
     Schema,
     check_metadata,
+    instant,
     matches,
     parse_filter,
     to_json,
@@ -115,6 +116,27 @@ def test_times_compare_as_instants_and_a_date_is_its_whole_day(
     assert parse_filter(to_json(tree)) == tree
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2026-03-01t10:00:00z", "2026-03-01 10:00:00"),
+        ("2026-03-01T10:00:00.1234567+01:30", "2026-03-01T08:30:00.123456Z"),
+        ("2026-03-01", 1772323200),
+    ],
+)
+def test_times_that_are_written_differently_are_one_instant(text: str, same: Any) -> None:
+    assert instant(text) == instant(same) is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-02-29", "2026-03", "26-03-01", "2026-03-01T25:00:00Z", "٢026-03-01", "", True, None, 1e300],
+)
+def test_what_is_no_time_is_no_instant(value: Any) -> None:
+    assert instant(value) is None
+
+
 def test_a_time_equals_a_day_when_it_is_in_it() -> None:
     day, days = read({"eq": {"added": "2026-03-01"}}), read({"in": {"added": ["2026-03-01", "2026-03-03"]}})
     late = {"metadata": {"added": "2026-03-01T22:00:00-01:00"}}
@@ -132,6 +154,13 @@ def test_a_node_of_a_path_stands_for_itself_and_all_below_it() -> None:
     either = read({"in": {"place": ["north/1", "south"]}})
     assert matches(either, {"metadata": {"place": ["east", "south/4/b"]}})
     assert not matches(either, {"metadata": {"place": "north/12"}})
+
+
+def test_what_was_written_before_its_declaration_may_stay() -> None:
+    before = {"offer": {"price": "3"}, "brand": "a"}
+    check_metadata(SCHEMA, {"offer": {"price": "3"}, "brand": "b"}, before)
+    with pytest.raises(ProblemError, match="price"):
+        check_metadata(SCHEMA, {"offer": {"price": "4"}}, before)
 
 
 def test_what_is_written_is_held_to_the_declarations() -> None:

@@ -19,6 +19,7 @@ SPECS: list[dict[str, Any]] = [
     {},
     {"index": {"shards": 3, "replicas": 2}, "gateway": {"replicas": 4}},
     {"encoder": {"placement": "deployment", "replicas": 3}},
+    {"rerank": {"mode": "auto", "replicas": 3, "memory": "64Mi"}},
 ]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from visualindex.ann.attribute_file import ColumnArrays
 from visualindex.ann.attributes import Key, row_numbers
 from visualindex.ann.codes import Mask
-from visualindex.ann.instants import Instants, instants_of, within
+from visualindex.ann.instants import NEVER, Instants, instants_of, instants_of_numbers, within
 from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
 
 Runs: TypeAlias = NDArray[np.int64]
@@ -52,8 +52,12 @@ class Column:
 
     @cached_property
     def instants(self) -> Instants:
-        """The values as points in time, int64 [v]: read once, when a time is first asked for."""
-        return instants_of(self.key(code) for code in range(self.values))
+        """The values as points in time, int64 [v]."""
+        found = np.full(self.values, NEVER)
+        found[: len(self.arrays.text_instants)] = self.arrays.text_instants
+        numbers = instants_of_numbers(self.arrays.numbers)
+        found[self._texts : self._texts + self._numbers] = numbers
+        return found
 
     def entries(self, runs: Runs) -> int:
         """How many pairs of a row and a value have these codes."""
@@ -248,7 +252,9 @@ def arrays_of(
     if dense:
         forward[rows] = codes
     rounded = [at for at, number in enumerate(numbers) if nearest(number) != number]
+    instants = instants_of(texts)
     return {
+        "text_instants": instants if (instants != NEVER).any() else instants[:0],
         "texts": [text.encode("utf-8", "surrogatepass") for text in texts],
         "numbers": np.array([nearest(number) for number in numbers], np.float64),
         "integral": np.array([isinstance(number, int) for number in numbers], np.uint8),

@@ -25,6 +25,7 @@ _FORMAT_KEY, _ROWS_KEY = b"visualindex.attributes", b"visualindex.rows"
 
 LISTS: Mapping[str, Any] = {
     "texts": np.bytes_,
+    "text_instants": np.int64,
     "numbers": np.float64,
     "integral": np.uint8,
     "exact_at": np.int32,
@@ -82,6 +83,8 @@ class ColumnArrays:
     """
 
     texts: Strings
+    text_instants: NDArray[np.int64]
+    """The texts as points in time (`ann.instants`), int64 as long as `texts`; empty when none is one."""
     numbers: NDArray[np.float64]
     """Ascending. Integers that no float64 equals are rounded, and written out in `exact`."""
     integral: NDArray[np.uint8]
@@ -147,6 +150,8 @@ def _check(column: ColumnArrays, rows: int) -> None:
     values = len(column.texts) + len(column.numbers) + 3
     if len(column.offsets) != values + 1 or len(column.integral) != len(column.numbers):
         raise ValueError("the values of a field do not fit each other")
+    if len(column.text_instants) not in (0, len(column.texts)):
+        raise ValueError("the times of a field do not fit its texts")
     if int(column.offsets[0]) != 0 or int(column.offsets[-1]) != len(column.rows):
         raise ValueError("the rows of a field do not fit its values")
     if len(column.exact) != len(column.exact_at):

@@ -40,15 +40,18 @@ class Passing:
     most: int = 0
 
 
-def passing(attributes: Attributes, tree: Filter | None, alive: Mask, live: int, exact_up_to: int) -> Passing:
+LISTED = 4096
+"""Rows up to which a filter's matches are listed one by one: a mask over all rows would cost more than the search."""
+
+
+def passing(attributes: Attributes, tree: Filter | None, alive: Mask, live: int) -> Passing:
     """The rows, of those `alive` (bool [rows], `live` of them), that pass the filter."""
     rows = len(alive)
     if tree is None:
         return Passing(live, None if live == rows else alive, least=live, most=live)
     least, most = attributes.estimate(tree)
-    # What is rare is told row by row: a mask over all rows would cost more than the search.
-    if most <= exact_up_to:
-        few = attributes.matching(tree, rows, exact_up_to)
+    if most <= LISTED:
+        few = attributes.matching(tree, rows, LISTED)
         if few is not None:
             few = few[alive[few]]
             return Passing(len(few), None, few, least, most)

@@ -60,11 +60,10 @@ class Settings:
     """Candidate list of the graph over fresh rows."""
 
 
-def selected(state: State, tree: Filter | None, settings: Settings) -> tuple[Passing, ...]:
+def selected(state: State, tree: Filter | None) -> tuple[Passing, ...]:
     """The rows of each part that pass the filter: of the bases in order, then of the fresh rows."""
-    exact = settings.exact_up_to
-    bases = (passing(b.segment.attributes, tree, b.alive, b.live, exact) for b in state.bases)
-    return (*bases, passing(state.attributes, tree, state.alive, state.live, exact))
+    bases = (passing(base.segment.attributes, tree, base.alive, base.live) for base in state.bases)
+    return (*bases, passing(state.attributes, tree, state.alive, state.live))
 
 
 def search_state(
@@ -82,7 +81,7 @@ def search_state(
             base.segment.rows,
             k,
             indexed=base.segment.ann is not None,
-            exact_up_to=settings.exact_up_to,
+            exact_up_to=0,  # a segment's index knows itself when scanning is cheaper
         )
         scored.append(_in_base(base, queries, k, passed, chosen))
         plans.append(_plan(f"base {number}", chosen, base.segment.rows, passed))

@@ -2,7 +2,7 @@
 
 from visualindex.filters._colour import Colour, colours_passing, most_passing
 from visualindex.filters._evaluate import matches, values_at
-from visualindex.filters._instants import Span, instant
+from visualindex.filters._instants import FIRST_INSTANT, LAST_INSTANT, Span, instant
 from visualindex.filters._parse import MAX_IN_VALUES, MAX_TEXT, parse_filter
 from visualindex.filters._schema import NO_SCHEMA, Attribute, Schema, check_metadata, schema_of
 from visualindex.filters._text import MAX_TEXT_FORM, is_text_form, parse_filter_text, read_filter
@@ -27,6 +27,8 @@ from visualindex.filters._write import to_text
 
 __all__ = [
     "EVERYTHING",
+    "FIRST_INSTANT",
+    "LAST_INSTANT",
     "MAX_IN_VALUES",
     "MAX_TEXT",
     "MAX_TEXT_FORM",

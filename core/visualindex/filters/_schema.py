@@ -73,14 +73,18 @@ def schema_of(declared: tuple[Declared, ...]) -> Schema:
     return Schema.of(declared)
 
 
-def check_metadata(schema: Schema, metadata: Mapping[str, Any]) -> None:
+def check_metadata(
+    schema: Schema, metadata: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> None:
     """Refuse metadata in which a declared attribute has a value of another type; a missing one and null are fine.
 
+    So is what was there `before`: a declaration that came later must not stand in the way of other changes.
     Raises `ProblemError(INVALID_REQUEST)` with the JSON pointer and the remedy of each such attribute.
     """
     errors = []
     for attribute in schema.attributes.values():
-        message = _mistake(attribute, metadata)
+        kept = before is not None and _values(attribute, before) == _values(attribute, metadata)
+        message = None if kept else _mistake(attribute, metadata)
         if message:
             path = attribute.field.replace("~", "~0").replace("/", "~1").replace(".", "/")
             errors.append({"pointer": f"/{path}", "message": message})
@@ -93,7 +97,7 @@ def _mistake(attribute: Attribute, metadata: Mapping[str, Any]) -> str | None:
     if attribute.type not in _CHECKS or attribute.field == "category":
         return None  # the request's own model checks the category
     what, fits = _CHECKS[attribute.type]
-    found = [value for value in values_at({"metadata": metadata}, attribute.field) if value is not None]
+    found = _values(attribute, metadata)
     wrong = next((value for value in found if not fits(value)), None)
     if wrong is not None:
         return f"{_shown(wrong)} is no {attribute.type} ({attribute.name} is declared so): {what}"
@@ -102,6 +106,10 @@ def _mistake(attribute: Attribute, metadata: Mapping[str, Any]) -> str | None:
             f"{attribute.name} is declared a {attribute.type}, which has one value: give one, or declare tags"
         )
     return None
+
+
+def _values(attribute: Attribute, metadata: Mapping[str, Any]) -> list[Any]:
+    return [value for value in values_at({"metadata": metadata}, attribute.field) if value is not None]
 
 
 def _is_number(value: Any) -> bool:

@@ -150,10 +150,23 @@ class IndexSpec(SpecModel):
     metric: Literal["cosine"] = Field(
         default="cosine", description="Similarity: cosine of L2-normalised vectors."
     )
+    family: Literal["auto", "flat", "hnsw", "hnsw-sq8", "ivf-sq8", "ivf-pq", "rabitq"] = Field(
+        default="auto",
+        description="Kind of index over the vectors of a shard. `auto` takes `flat` up to `flatBelow` rows, above it the "
+        "first of `hnsw`, `hnsw-sq8`, `ivf-sq8`, `ivf-pq` and `rabitq` that fits `memoryPerShard`: each takes less memory "
+        "than the one before it, and more time. Whatever the family, scores are exact.",
+    )
+    target_recall: float = Field(
+        default=0.95,
+        ge=0.5,
+        le=1,
+        description="Share of the true ten nearest that a search finds. Each build measures it against exact search, and "
+        "takes the least effort that reaches it.",
+    )
     flat_below: int = Field(
         default=20_000,
         ge=0,
-        description="Rows per shard below which search is exact (flat); above it HNSW is built.",
+        description="Rows per shard up to which search is exact (flat) whatever the family; above it an index is built.",
     )
     hnsw: HnswSpec = Field(default=HnswSpec(), description="HNSW parameters.")
     memory_per_shard: ByteSize = Field(
@@ -325,6 +338,73 @@ class SearchLogSpec(SpecModel):
 
     enabled: bool = Field(default=True, description="Whether searches are logged (off the request path).")
     retention_days: int = Field(default=90, ge=1, description="Days after which log rows are deleted.")
+
+
+class CrossScorerSpec(SpecModel):
+    """A torch model of your own that scores a query against candidates by their patches."""
+
+    checkpoint: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="TorchScript, or with `module` a state dict: a file path or an `s3://bucket/key` URL.",
+    )
+    module: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        max_length=256,
+        description="Import path `package.module:callable` of what makes the torch module whose state dict `checkpoint` is.",
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        description="Weight of its standardised score against the first stage's, until one was fitted.",
+    )
+
+
+class RerankSpec(SpecModel):
+    """Reordering the first hits by local features. They take about 12.5 KB per image in the database and in generations."""
+
+    mode: Literal["off", "auto", "on"] = Field(
+        default="off",
+        description="`off` keeps no patches. `on` reranks every search that does not ask for the opposite. `auto` keeps "
+        "patches, and reranks once a measurement on this index showed a gain that is sure. Images from before it was "
+        "switched on have no patches until they are written again.",
+    )
+    candidates: int = Field(
+        default=50, ge=2, le=200, description="Hits of the first stage that are reordered."
+    )
+    budget_ms: int = Field(
+        default=80,
+        ge=5,
+        le=10_000,
+        description="Longest wait for the reranker in milliseconds; past it the first stage's order is answered.",
+    )
+    exact_image: bool = Field(
+        default=False,
+        description="Whether a search may ask for `exact`: the first ten hits are then verified by geometry, and copies of "
+        "the query's very picture come first.",
+    )
+    projection: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        description="PCA projection of patches (path or `s3://` URL) fitted by `visualindex encoder fit-patches`; the "
+        "default encoder ships its own.",
+    )
+    cross_scorer: CrossScorerSpec | None = Field(
+        default=None, description="A scorer of your own beside the built-in one; needs the extra `torch`."
+    )
+    replicas: int = Field(default=2, ge=1, le=256, description="Reranker replicas.")
+    memory: ByteSize = Field(
+        default=256 * 1024**2,
+        description="Bytes of patches that a replica keeps in memory, 12.5 KB per image; the others are read when needed.",
+    )
+
+    @property
+    def kept(self) -> bool:
+        """Whether patches are made and kept, and rerankers run."""
+        return self.mode != "off"
 
 
 class PodSpec(SpecModel):
@@ -604,6 +684,7 @@ class Spec(SpecModel):
         max_length=64,
         description="Parts of the images that searches can name, such as clothes, furniture, landmarks.",
     )
+    rerank: RerankSpec = Field(default=RerankSpec(), description="Reordering the first hits.")
     ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
     generation: str | None = Field(
         default=None,
@@ -646,6 +727,16 @@ class Spec(SpecModel):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"domains: {twice} is defined twice: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _patches_can_be_packed(self) -> "Spec":
+        shipped = self.encoder.family == "efficientnet-lite0" and self.encoder.checkpoint is None
+        if self.rerank.kept and not shipped and self.rerank.projection is None:
+            raise ValueError(
+                "rerank.projection is required for this encoder: fit one with `visualindex encoder fit-patches`, or set "
+                "rerank.mode: off"
+            )
         return self
 
     def replicas(self, wanted: int) -> int:

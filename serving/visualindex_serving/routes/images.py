@@ -223,7 +223,7 @@ async def _change(
     if "metadata" in changes and patch.metadata is None:
         changes["metadata"] = dict.fromkeys(record.metadata)
     metadata = merge_patch(record.metadata, changes.get("metadata", {}))
-    check_metadata(index, metadata)
+    check_metadata(index, metadata, record.metadata)
     category = changes.get("category", record.category)
     if not passes(grant.filter, key=record.key, category=category, metadata=metadata):
         raise outside("The changed image would lie")

@@ -6,6 +6,7 @@ from visualindex.ann.codes import Codes
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Ann, Effort, Parameters
 from visualindex.ann.families.building import adopted, build_ann
+from visualindex.ann.families.choosing import choose_family, shard_bytes
 from visualindex.ann.families.sizes import disk_bytes, resident_bytes
 from visualindex.ann.families.tuning import (
     Measured,
@@ -23,11 +24,13 @@ __all__ = [
     "RecallReport",
     "build_and_tune",
     "build_ann",
+    "choose_family",
     "disk_bytes",
     "held_out",
     "held_out_last",
     "open_ann",
     "resident_bytes",
+    "shard_bytes",
 ]
 
 
