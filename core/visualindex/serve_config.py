@@ -181,7 +181,12 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     fetched = [*([] if encoder.in_gateway else weights), scorer if rerank.kept else ""]
     if any(place.startswith("s3://") for place in fetched):
         fields["storage"] = {"s3": {"endpoint", "bucket", "region", "secure"}}
-    return _document(resource, fields)
+    document = _document(resource, fields)
+    if (
+        rerank.kept
+    ):  # shards and rerankers are the same for `auto` and `on`, and stay when one becomes the other
+        document["spec"]["rerank"]["mode"] = "on"
+    return document
 
 
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
@@ -204,7 +209,7 @@ _ENCODER = {
     "batch_deadline_ms",
 }
 _SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
-_RERANKER = {"mode", "candidates", "cross_scorer", "memory"}
+_RERANKER = {"mode", "cross_scorer", "memory"}
 _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
     "index": {"shards"},
