@@ -184,8 +184,8 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     document = _document(resource, fields)
     if (
         rerank.kept
-    ):  # shards and rerankers are the same for `auto` and `on`, and stay when one becomes the other
-        document["spec"]["rerank"]["mode"] = "on"
+    ):  # shards and rerankers are the same for `auto` and `always`, and stay when one becomes the other
+        document["spec"]["rerank"]["mode"] = "always"
     return document
 
 

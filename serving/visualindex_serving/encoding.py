@@ -98,7 +98,7 @@ def patch_projection(resource: VisualIndex, runtime: Runtime, backbone: str) -> 
     if found is None or found.encoder != backbone:
         detail = (
             "rerank.projection was not fitted on this encoder: fit one with `visualindex encoder fit-patches`, or set "
-            "rerank.mode: off"
+            "rerank.mode: never"
         )
         raise ProblemError(ProblemType.INVALID_REQUEST, detail)
     return found
