@@ -343,7 +343,7 @@ class RerankSpec(SpecModel):
 
     mode: Literal["never", "auto", "always"] = Field(
         default="never",
-        description="`never` keeps no patches. `always` reranks every search that does not ask for the opposite. `auto` keeps "
+        description="`never` keeps no patches. `always` reranks searches unless they say no. `auto` keeps "
         "patches, and reranks once a measurement on this index showed a gain that is sure. Images from before it was "
         "switched on have no patches until they are written again.",
     )
