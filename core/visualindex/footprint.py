@@ -23,6 +23,7 @@ RERANKER_BYTES = 256 * _MIB
 """A reranker's process without the patches that it keeps: as a shard's, and the candidates of the searches under way."""
 CROSS_SCORER_BYTES = 2 * 1024 * _MIB
 """torch and a scorer of the user's own: an estimate; say `ray.workers.memory` for a larger one."""
+_REMEMBERED_PATCHES = 32 * _MIB  # of 2,048 query pictures
 PATCH_ROW_BYTES = 196 * 64 + 2
 """Packed patches of one image of the bundled encoder; other encoders have grids of other sizes."""
 LITE0_BYTES = 256 * _MIB
@@ -110,6 +111,7 @@ def decode_workers(spec: Spec) -> int:
 def gateway_memory(spec: Spec) -> int:
     """Bytes a gateway replica may take: its process, encoder and decoders, and one largest picture and body on their way."""
     encoder = _encoder_bytes(spec) if spec.encoder.in_gateway else 0
+    encoder += _REMEMBERED_PATCHES if spec.rerank.kept else 0
     picture = spec.limits.image_pixels * _BYTES_PER_PIXEL + spec.limits.image_bytes * 4
     return (
         GATEWAY_BYTES + encoder + decode_workers(spec) * DECODER_BYTES + picture + spec.limits.request_bytes

@@ -180,7 +180,12 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     rerank = resource.spec.rerank
     if rerank.kept:
         fields["rerank"] = _RERANKER if encoder.in_gateway else {*_RERANKER, "projection"}
-    return _document(resource, fields)
+    document = _document(resource, fields)
+    if (
+        rerank.kept
+    ):  # shards and rerankers are the same for `auto` and `always`, and stay when one becomes the other
+        document["spec"]["rerank"]["mode"] = "always"
+    return document
 
 
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
@@ -203,7 +208,7 @@ _ENCODER = {
     "batch_deadline_ms",
 }
 _SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
-_RERANKER = {"mode", "candidates", "cross_scorer", "memory"}
+_RERANKER = {"mode", "cross_scorer", "memory"}
 _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
     "index": _SHARD | {"keep_generations", "fold"},

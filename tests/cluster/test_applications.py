@@ -102,6 +102,16 @@ def test_what_shards_read_replaces_shards_only() -> None:
         assert replaced(config(), config(index=change)) == {"index-shop"}
 
 
+def test_what_only_gateways_read_of_reranking_replaces_no_reranker() -> None:
+    """Patches are the same under `auto` and `always`; to keep some at all is another matter."""
+    kept = config(rerank={"mode": "auto"})
+    for change in ({"mode": "always"}, {"budgetMs": 20}, {"candidates": 20}, {"exactImage": True}):
+        assert replaced(kept, config(rerank={"mode": "auto", **change})) == {"gateway-shop"}, change
+    assert replaced(kept, config(rerank={"mode": "auto", "replicas": 5})) == set()
+    assert replaced(config(), kept) == {"gateway-shop", "index-shop"}
+    assert settings(kept, "reranker")["ray_actor_options"]["resources"] == {"visualindex-shard": 0.001}
+
+
 def test_the_number_of_shards_and_the_credentials_replace_both() -> None:
     both = {"index-shop", "gateway-shop"}
     assert replaced(config(), config(index={"shards": 2})) == both
@@ -195,6 +205,7 @@ def test_every_field_is_read_by_an_application_or_left_out_on_purpose() -> None:
     left_out = {
         "gateway": {"replicas"},
         "postgres": {"dsn", "dsn_secret_ref"},
+        "rerank": {"replicas", *(serve_config._RERANKER - {"mode"})},
         "access": {"keys_secret_ref"},
         "storage": set(),
         "limits": set(),

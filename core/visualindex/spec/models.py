@@ -365,9 +365,9 @@ class CrossScorerSpec(SpecModel):
 class RerankSpec(SpecModel):
     """Reordering the first hits by local features. They take about 12.5 KB per image in the database and in generations."""
 
-    mode: Literal["off", "auto", "on"] = Field(
-        default="off",
-        description="`off` keeps no patches. `on` reranks every search that does not ask for the opposite. `auto` keeps "
+    mode: Literal["never", "auto", "always"] = Field(
+        default="never",
+        description="`never` keeps no patches. `always` reranks searches unless they say no. `auto` keeps "
         "patches, and reranks once a measurement on this index showed a gain that is sure. Images from before it was "
         "switched on have no patches until they are written again.",
     )
@@ -404,7 +404,7 @@ class RerankSpec(SpecModel):
     @property
     def kept(self) -> bool:
         """Whether patches are made and kept, and rerankers run."""
-        return self.mode != "off"
+        return self.mode != "never"
 
 
 class PodSpec(SpecModel):
@@ -735,7 +735,7 @@ class Spec(SpecModel):
         if self.rerank.kept and not shipped and self.rerank.projection is None:
             raise ValueError(
                 "rerank.projection is required for this encoder: fit one with `visualindex encoder fit-patches`, or set "
-                "rerank.mode: off"
+                "rerank.mode: never"
             )
         return self
 
