@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,9 +192,7 @@ class Engine(RuleBasedStateMachine):
         self.index = self.opened(())
 
     def opened(self, bases: Sequence[Base]) -> ShardIndex:
-        return ShardIndex(
-            DIMENSION, flat_below=self.flat_below, hnsw=SPEC, memory_limit=GIB, bases=bases
-        )
+        return ShardIndex(DIMENSION, flat_below=self.flat_below, hnsw=SPEC, memory_limit=GIB, bases=bases)
 
     @rule(chosen=batches, vector=poolings, about=abouts, data=st.data())
     def upsert(self, chosen: list[int], vector: int, about: dict[str, Any], data: st.DataObject) -> None:
@@ -203,7 +201,9 @@ class Engine(RuleBasedStateMachine):
         for at, number in enumerate(chosen):
             key, drawn = IDS[number], (vector + at) % len(POOL)
             self.version += 1
-            version = self.version if data.draw(st.integers(0, 5)) else data.draw(st.integers(0, self.version))
+            version = (
+                self.version if data.draw(st.integers(0, 5)) else data.draw(st.integers(0, self.version))
+            )
             row = (version, drawn, about if at % 2 else {**about, "key": f"k{number}"})
             if key in self.mine:
                 batch.append((key, row))
@@ -263,11 +263,15 @@ class Engine(RuleBasedStateMachine):
         for number in range(segments):
             own = buckets_of_shard(number, segments)
             directory = self.folder / f"{self.generation}-{number}"
-            self.write(directory, {k: r for k, r in world.items() if bucket(k) in own}, family + number, tuned)
+            self.write(
+                directory, {k: r for k, r in world.items() if bucket(k) in own}, family + number, tuned
+            )
             if own.stop > self.buckets.start and own.start < self.buckets.stop:
                 bases.append(Base.of(open_segment(directory, DIMENSION), self.buckets))
         successor = self.opened(bases)
-        touched = {key for key, _ in self.history[max(0, seen - 5) :]} | (rows.keys() ^ self.model.rows.keys())
+        touched = {key for key, _ in self.history[max(0, seen - 5) :]} | (
+            rows.keys() ^ self.model.rows.keys()
+        )
         news = [(key, self.model.rows[key]) for key in touched if key in self.model.rows]
         gone = [key for key in touched if key not in self.model.rows]
         successor.apply(upserts_of(news) if news else None, Deletes(as_ids(gone)) if gone else None)
@@ -340,7 +344,9 @@ class Engine(RuleBasedStateMachine):
             assert found == wanted[:k]
             return
         true = dict(wanted)
-        assert all(true.get(key) == score for key, score in found), "a hit that is none, or with a wrong score"
+        assert all(true.get(key) == score for key, score in found), (
+            "a hit that is none, or with a wrong score"
+        )
         assert len({key for key, _ in found}) == len(found)
         assert found == sorted(found, key=lambda hit: (-hit[1], hit[0]))
         if self.enough(wanted):
