@@ -31,9 +31,22 @@ async def activate(
         if record.state == "failed":
             detail = f"generation {generation} of index {index} cannot be activated: {record.problem}"
             raise ProblemError(ProblemType.CONFLICT, detail)
-        if record.state == "active" or time.monotonic() >= until:
+        if record.state == "active":
+            return record
+        if record.state == "kept":
+            await _refuse_if_unloadable(catalog, index, generation, shards)
+        if time.monotonic() >= until:
             return record
         await asyncio.sleep(_LOOK_S)
+
+
+async def _refuse_if_unloadable(catalog: Catalog, index: str, generation: str, shards: int) -> None:
+    """One that was active before is not given up when a shard cannot load it, but whoever wants it back is told."""
+    loads = [one for one in await catalog.replica_loads(index) if one.shards in (None, shards)]
+    problem = _problem(loads, generation)
+    if problem is not None:
+        detail = f"generation {generation} of index {index} cannot be activated: {problem}"
+        raise ProblemError(ProblemType.CONFLICT, detail)
 
 
 async def roll_back(catalog: Catalog, index: str, shards: int, wait_s: float) -> GenerationRecord:
@@ -85,6 +98,7 @@ def everywhere(loads: Sequence[ReplicaLoad], generation: str, shards: int) -> bo
 def _problem(loads: Sequence[ReplicaLoad], generation: str) -> str | None:
     prefix = f"{generation}: "
     for one in loads:
-        if one.problem is not None and one.problem.startswith(prefix):
-            return f"shard {one.shard}, replica {one.replica}: {one.problem.removeprefix(prefix)}"
+        for line in (one.problem or "").splitlines():
+            if line.startswith(prefix) and generation not in one.generations:
+                return f"shard {one.shard}, replica {one.replica}: {line.removeprefix(prefix)}"
     return None
