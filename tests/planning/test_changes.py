@@ -150,7 +150,7 @@ def test_the_summary_names_every_field_with_both_values() -> None:
 def test_a_long_summary_says_how_much_more_there_is() -> None:
     found = change({}, {"limits": dict.fromkeys(LimitsSpec.model_fields, 1000), **_THIRTEEN})
     assert len(found.summary) == 20
-    assert found.summary[-1] == "and 5 more"  # a consequence and 23 fields, of which 19 lines are shown
+    assert found.summary[-1] == "and 6 more"  # two consequences and 23 fields, of which 19 lines are shown
 
 
 _THIRTEEN: dict[str, Any] = {
