@@ -398,8 +398,8 @@ class CacheSpec(SpecModel):
 
     size: ByteSize = Field(
         default=10 * 1024**3,
-        description="Most bytes on the volume of one pod. Generations take 60 % of it at most; the rest is for weights and for "
-        "generations that are being built.",
+        description="Most bytes on the volume of one pod. Generations take 60 % of it at most; the rest is for weights and "
+        "for generations that are being built.",
     )
     storage_class: str | None = Field(
         default=None,
