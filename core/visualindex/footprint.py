@@ -6,6 +6,7 @@ from visualindex.spec import Spec, VisualIndex
 
 GATEWAY_CPUS = 0.5
 """Logical CPUs a gateway replica reserves."""
+GENERATIONS_SHARE = 0.6
 SHARD_CPUS = 0.25
 """Logical CPUs a shard replica reserves."""
 ENCODER_CPUS = 0.5
@@ -88,6 +89,14 @@ def encoder_replicas(spec: Spec) -> int:
 def reranker_replicas(spec: Spec) -> int:
     """Replicas of the reranker: none where the index keeps no patches."""
     return spec.replicas(spec.rerank.replicas) if spec.rerank.kept else 0
+
+
+def generation_cache(spec: Spec) -> int:
+    """Bytes that files of generations may take of a node's volume.
+
+    A pod whose volume is fuller than stated is evicted: the rest is for generations that are being built, and for weights.
+    """
+    return int(spec.ray.cache.size * GENERATIONS_SHARE)
 
 
 def postgres_connections(spec: Spec) -> int:

@@ -476,7 +476,11 @@ class RedisSpec(SpecModel):
 class CacheSpec(SpecModel):
     """The volume of every Ray pod for weights and index files: it can be filled again from the object store."""
 
-    size: ByteSize = Field(default=10 * 1024**3, description="Most bytes on the volume of one pod.")
+    size: ByteSize = Field(
+        default=10 * 1024**3,
+        description="Most bytes on the volume of one pod. Generations take 60 % of it at most; the rest is for weights and "
+        "for generations that are being built.",
+    )
     storage_class: str | None = Field(
         default=None,
         description="StorageClass of a volume that lives as long as its pod; default: the node's own disk (emptyDir).",
