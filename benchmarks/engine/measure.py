@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -195,8 +196,8 @@ def _inserts(peer: Peer, data: Dataset, writes: int) -> tuple[tuple[float, float
     acknowledged, visible = [], []
     for n, vector in enumerate(data.spare[:writes]):
         row = len(data.vectors) + n
-        acknowledged.append(_ms(lambda row=row, vector=vector: peer.insert(row, vector, 0)))
-        visible.append(_ms(lambda row=row, vector=vector: _until_found(peer, row, vector)))
+        acknowledged.append(_ms(partial(peer.insert, row, vector, 0)))
+        visible.append(_ms(partial(_until_found, peer, row, vector)))
     return _percentiles(acknowledged), _percentiles(visible)
 
 
@@ -210,7 +211,7 @@ def _until_found(peer: Peer, row: int, vector: Vectors) -> None:
 
 def _deletes(peer: Peer, data: Dataset, writes: int) -> tuple[float, int]:
     """Median ms of a delete until acknowledged, and how many of the deleted rows are still found at the end."""
-    taken = [_ms(lambda row=row: peer.delete(row)) for row in range(writes)]
+    taken = [_ms(partial(peer.delete, row)) for row in range(writes)]
     until = time.perf_counter() + 2.0  # servers apply deletes when they can
     left = writes
     while left and time.perf_counter() < until:
