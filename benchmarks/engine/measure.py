@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class Row:
     filtered: Rates | None
     insert_ms: tuple[float, float]
     visible_ms: tuple[float, float]
+    own_ms: tuple[float, float] | None
+    """From the acknowledgement to an answer that had to hold the write, where an engine offers such a search."""
     delete_ms: float
     resurrected: int
     client_cpu: float | None
@@ -67,6 +69,7 @@ def measured(peer: Peer, data: Dataset, folder: Path, seconds: float, writes: in
         filtered, _ = _rates(peer, data, data.asked, data.filtered_truth, seconds)
         peer.tune(plain.effort)
     inserted, visible = _inserts(peer, data, writes)
+    own = _own(peer, data, writes) if hasattr(peer, "search_own") else None
     delete_ms, resurrected = _deletes(peer, data, writes)
     how = f"HTTP, {CONNECTIONS} connections" if hasattr(peer, "request") else _in_process(peer)
     return Row(
@@ -81,6 +84,7 @@ def measured(peer: Peer, data: Dataset, folder: Path, seconds: float, writes: in
         filtered,
         inserted,
         visible,
+        own,
         delete_ms,
         resurrected,
         client,
@@ -199,6 +203,20 @@ def _inserts(peer: Peer, data: Dataset, writes: int) -> tuple[tuple[float, float
         acknowledged.append(_ms(partial(peer.insert, row, vector, 0)))
         visible.append(_ms(partial(_until_found, peer, row, vector)))
     return _percentiles(acknowledged), _percentiles(visible)
+
+
+def _own(peer: Peer, data: Dataset, writes: int) -> tuple[float, float]:
+    """Median and 99th percentile, in ms, of searches that wait for the caller's last write. Raises when one misses it."""
+    taken = []
+    for n, vector in enumerate(data.spare[writes : 2 * writes]):
+        row = len(data.vectors) + writes + n
+        peer.insert(row, vector, 0)
+        began = time.perf_counter()
+        found = cast(Any, peer).search_own(vector, TOP)
+        taken.append((time.perf_counter() - began) * 1000)
+        if row not in found:
+            raise RuntimeError(f"{peer.name} answered a search for its caller's own write without it")
+    return _percentiles(taken)
 
 
 def _until_found(peer: Peer, row: int, vector: Vectors) -> None:
