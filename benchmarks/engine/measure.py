@@ -31,11 +31,13 @@ class Rates:
     p50_ms: float
     p99_ms: float
     per_second: float
+    harness_cores: float
+    """CPU seconds a second, at `per_second`, of the process or generator that asked: an in-process engine's own too."""
 
 
 @dataclass
 class Row:
-    """What one engine did. `client_cpu` is the share of one core that the load generator used, in HTTP loads alone."""
+    """What one engine did. `client_cpu` is the share of one core that a server's load generator used."""
 
     name: str
     version: str
@@ -63,10 +65,10 @@ def measured(peer: Peer, data: Dataset, folder: Path, seconds: float, writes: in
     peer.build(data)
     build_s = time.perf_counter() - began
     memory = memory_mb(peer.processes()) - before
-    plain, client = _rates(peer, data, None, data.truth, seconds)
+    plain = _rates(peer, data, None, data.truth, seconds)
     filtered = None
     if peer.search(data.queries[0], int(data.asked[0]), TOP) is not None:
-        filtered, _ = _rates(peer, data, data.asked, data.filtered_truth, seconds)
+        filtered = _rates(peer, data, data.asked, data.filtered_truth, seconds)
         peer.tune(plain.effort)
     inserted, visible = _inserts(peer, data, writes)
     own = _own(peer, data, writes) if hasattr(peer, "search_own") else None
@@ -87,7 +89,7 @@ def measured(peer: Peer, data: Dataset, folder: Path, seconds: float, writes: in
         own,
         delete_ms,
         resurrected,
-        client,
+        None if how.startswith("in process") else plain.harness_cores,
         os.getloadavg()[0],
     )
 
@@ -97,14 +99,10 @@ def _in_process(peer: Peer) -> str:
     return f"{threads} connections" if threads else f"in process, {THREADS} threads"
 
 
-def _rates(
-    peer: Peer, data: Dataset, labels: Numbers | None, truth: Numbers, seconds: float
-) -> tuple[Rates, float | None]:
-    """Rates, and the cores that the load generator used where one took the place of threads."""
+def _rates(peer: Peer, data: Dataset, labels: Numbers | None, truth: Numbers, seconds: float) -> Rates:
     if hasattr(peer, "request"):
         return _over_http(cast(HttpPeer, peer), data, labels, truth, seconds)
-    threads = getattr(peer, "connections", THREADS)
-    return searched(peer, data, labels, truth, seconds, threads), None
+    return searched(peer, data, labels, truth, seconds, getattr(peer, "connections", THREADS))
 
 
 def searched(
@@ -119,13 +117,15 @@ def searched(
     effort = _least_effort(peer, data, labels, truth)
     found = recall(_found(peer, data, labels, len(data.queries)), truth)
     p50, p99 = np.percentile(_alone(peer, data, labels, seconds), (50, 99))
+    used, began = time.process_time(), time.perf_counter()
     many = _side_by_side(peer, data, labels, seconds, threads)
-    return Rates(effort, found, float(p50), float(p99), many)
+    cores = (time.process_time() - used) / (time.perf_counter() - began)
+    return Rates(effort, found, float(p50), float(p99), many, cores)
 
 
 def _over_http(
     peer: HttpPeer, data: Dataset, labels: Numbers | None, truth: Numbers, seconds: float
-) -> tuple[Rates, float]:
+) -> Rates:
     effort = _least_effort(peer, data, labels, truth)
     found = recall(_found(peer, data, labels, len(data.queries)), truth)
     path, bodies = peer.request(data.queries, labels)
@@ -134,7 +134,7 @@ def _over_http(
     if alone.errors or many.errors:
         raise RuntimeError(f"{peer.name} refused {alone.errors + many.errors} searches under load")
     client = many.client_cpu_s / many.seconds
-    return Rates(effort, found, alone.p50_ms, alone.p99_ms, many.per_second), client
+    return Rates(effort, found, alone.p50_ms, alone.p99_ms, many.per_second, client)
 
 
 def _least_effort(peer: Searched, data: Dataset, labels: Numbers | None, truth: Numbers) -> int:
