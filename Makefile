@@ -76,7 +76,7 @@ constraints: $(VENV)/.develops ## Choose the pinned versions anew
 .PHONY: clean
 clean: ## Remove the environment, caches and STATE with its service, database and pictures
 	@if [ -x $(BIN)/visualindex ] && [ -d "$(STATE)" ]; then $(BIN)/visualindex down --state "$(STATE)"; fi
-	rm -rf $(VENV) "$(STATE)" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers "$(STATE)" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 ##@ Container image
 
