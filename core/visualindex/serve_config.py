@@ -231,10 +231,12 @@ _ENCODER = {
     "batch_deadline_ms",
 }
 _SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
+_BUILT = {"shards", "family", "target_recall", "flat_below", "hnsw", "memory_per_shard", "metric"}
+"""What decides how generations are built, which gateways have done."""
 _RERANKER = {"mode", "cross_scorer", "memory"}
 _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
-    "index": _SHARD | {"keep_generations", "fold"},
+    "index": _BUILT | {"keep_generations", "fold"},
     "generation": True,
     "gateway": {"max_concurrent_requests", "decode_workers"},
     "postgres": {"max_connections"},
