@@ -250,6 +250,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "access": {"mode", "thumbnails"},
     "search_log": True,
     "attributes": True,
+    "domains": True,
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
 }
 
