@@ -33,6 +33,7 @@ _LOOK_S = 0.5
 _SEARCH_THREADS = 2
 _RENEW_S = 10.0
 _LOAD_AGAIN_S = 5.0
+_FEW_HITS = 100
 _LINGER_S = 5.0
 """A gateway may ask for a generation a moment after it was retired."""
 
@@ -312,6 +313,8 @@ class ShardReplica:
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting in shard {self._shard}")
+        if view.pace.quick and _is_plain(query):
+            return self._search(view, query)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, view, query)
 
     def _asked_for(self, generation: str) -> ShardView:
@@ -322,9 +325,11 @@ class ShardReplica:
         return view
 
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
-        start = time.thread_time()
+        start, began = time.thread_time(), time.perf_counter()
         index = view.index
         looked = index.look(query.vectors, _ask(query))
+        if _is_plain(query):
+            view.pace.took((time.perf_counter() - began) * 1000)
         hits = looked.hits
         return ShardAnswer(
             hits.ids,
@@ -368,6 +373,12 @@ class ShardReplica:
 
 def _active(records: Sequence[GenerationRecord]) -> GenerationRecord | None:
     return next((record for record in records if record.state == "active"), None)
+
+
+def _is_plain(query: ShardQuery) -> bool:
+    """Whether it is of the kind whose pace is measured: one vector, few hits, no counts and no other order."""
+    beside = query.filter or query.facets or query.group or query.sort
+    return len(query.vectors) == 1 and query.k <= _FEW_HITS and not beside
 
 
 def _ask(query: ShardQuery) -> Ask:
