@@ -62,7 +62,7 @@ async def search(
     if request.require_complete and not merged.complete:
         raise _incomplete(merged)
     page = await _reranked(service, wish, asked, found, request.limit, deadline, timings)
-    records, degraded = await _metadata(service, page, grant, deadline, timings)
+    records, degraded = await _metadata(service, page, merged.age_s, grant, deadline, timings)
     records = {i: record for i, record in records.items() if visible(grant.filter, record)}
     hits = [
         hit
@@ -182,7 +182,7 @@ async def _reranked(
 
 
 async def _metadata(
-    service: IndexService, page: Page, grant: Grant, deadline: float, timings: Timings
+    service: IndexService, page: Page, age_s: float, grant: Grant, deadline: float, timings: Timings
 ) -> tuple[Mapping[uuid.UUID, ImageRecord], list[str]]:
     """The hits' records; those that are remembered, with a note, when the database does not answer in time.
 
@@ -192,11 +192,14 @@ async def _metadata(
     try:
         if not page.ids:
             return {}, []
-        until = time.time() + remaining(deadline) * _METADATA_SHARE
         if grant.filter is None:
-            reading = service.records.of(page.ids, page.versions)
+            known = service.records.known(page.ids, page.versions, age_s)
+            if len(known) == len(page.ids):
+                return known, []
+            reading = service.records.of(page.ids, page.versions, age_s)
         else:
             reading = service.catalog.get_images(service.name, page.ids)
+        until = time.time() + remaining(deadline) * _METADATA_SHARE
         return await within(until, "metadata", reading), []
     except ProblemError as exc:
         logger.warning("hits are answered without the metadata that is not remembered: %s", exc)

@@ -338,6 +338,7 @@ class ShardReplica:
             hits.versions,
             len(index),
             (time.thread_time() - start) * 1000,
+            age_s=time.time() - view.polled_at,
             replica=self._name,
             generation=view.generation,
             matches=looked.matches,
