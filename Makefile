@@ -46,6 +46,13 @@ lint: $(VENV)/.develops ## Lint and formatting alone
 bench: $(VENV)/.develops ## Measure the service beside the bare pipeline (ARGS=--help)
 	$(BIN)/python -m benchmarks.service $(ARGS)
 
+.PHONY: bench-engine
+bench-engine: $(VENV)/.develops ## Measure the index engine beside its peers (ARGS="--full", --grow, --profile, --help)
+	$(BIN)/python -m benchmarks.engine $(ARGS)
+.PHONY: bench-rerank
+bench-rerank: $(VENV)/.develops ## Measure what reranking gains on two collections (ARGS=--short)
+	$(BIN)/python -m benchmarks.rerank $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/.develops ## Kill parts of a running service and count what was lost (ARGS=--short)
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
@@ -73,7 +80,7 @@ constraints: $(VENV)/.develops ## Choose the pinned versions anew
 .PHONY: clean
 clean: ## Remove the environment, caches and STATE with its service, database and pictures
 	@if [ -x $(BIN)/visualindex ] && [ -d "$(STATE)" ]; then $(BIN)/visualindex down --state "$(STATE)"; fi
-	rm -rf $(VENV) "$(STATE)" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers "$(STATE)" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 ##@ Container image
 

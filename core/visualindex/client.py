@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -25,6 +25,7 @@ from tenacity import (
     wait_random,
 )
 
+from visualindex.api.generations import ActivateRequest, BuildRequest, GenerationView, JobView
 from visualindex.api.images import (
     ImageChanged,
     ImageList,
@@ -136,6 +137,37 @@ def list_indexes_call() -> Call[list[IndexView]]:
     return Call("GET", "/api/indexes", TypeAdapter(list[IndexView]).validate_json)
 
 
+def list_generations_call(index: str) -> Call[list[GenerationView]]:
+    """GET /api/indexes/{name}/generations."""
+    return Call("GET", _of(index, "generations"), TypeAdapter(list[GenerationView]).validate_json)
+
+
+def build_generation_call(index: str, activate: bool) -> Call[JobView]:
+    """POST /api/indexes/{name}/generations."""
+    body = BuildRequest(activate=activate)
+    return Call("POST", _of(index, "generations"), _reader(JobView), body=body)
+
+
+def get_job_call(index: str, job_id: uuid.UUID) -> Call[JobView]:
+    """GET /api/indexes/{name}/jobs/{job_id}."""
+    return Call("GET", _of(index, f"jobs/{job_id}"), _reader(JobView))
+
+
+def activate_call(index: str, generation: str, wait_s: float) -> Call[GenerationView]:
+    """POST /api/indexes/{name}/generations/{generation}/activate."""
+    path = _of(index, f"generations/{quote(generation, safe='')}/activate")
+    return Call("POST", path, _reader(GenerationView), body=ActivateRequest(wait_s=wait_s))
+
+
+def roll_back_call(index: str, wait_s: float) -> Call[GenerationView]:
+    """POST /api/indexes/{name}/rollback."""
+    return Call("POST", _of(index, "rollback"), _reader(GenerationView), body=ActivateRequest(wait_s=wait_s))
+
+
+def _of(index: str, what: str) -> str:
+    return f"/api/indexes/{quote(index, safe='')}/{what}"
+
+
 def file_call(url: str, path: str) -> Call[bytes]:
     """GET of a path that a response of the service at `url` named: a thumbnail, an original.
 
@@ -201,6 +233,26 @@ class Client:
     def list_indexes(self) -> list[IndexView]:
         """The indexes that the key allows."""
         return self._send(list_indexes_call())
+
+    def list_generations(self, index: str) -> list[GenerationView]:
+        """The generations of an index, the newest first."""
+        return self._send(list_generations_call(index))
+
+    def build_generation(self, index: str, *, activate: bool = False) -> JobView:
+        """Have a generation built in the background, and activated if its recall meets the target."""
+        return self._send(build_generation_call(index, activate))
+
+    def get_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """How far background work is."""
+        return self._send(get_job_call(index, job_id))
+
+    def activate(self, index: str, generation: str, *, wait_s: float = 30.0) -> GenerationView:
+        """Have a generation served, waiting at most `wait_s` seconds for the shards to load it."""
+        return self._send(activate_call(index, generation, wait_s))
+
+    def roll_back(self, index: str, *, wait_s: float = 30.0) -> GenerationView:
+        """Have the generation served again that was before. A repeat goes back and forth: use a client of one attempt."""
+        return self._send(roll_back_call(index, wait_s))
 
     def file(self, path: str) -> bytes:
         """The bytes behind a path of a response, such as a thumbnail."""
@@ -288,6 +340,26 @@ class AsyncClient:
     async def list_indexes(self) -> list[IndexView]:
         """The indexes that the key allows."""
         return await self._send(list_indexes_call())
+
+    async def list_generations(self, index: str) -> list[GenerationView]:
+        """The generations of an index, the newest first."""
+        return await self._send(list_generations_call(index))
+
+    async def build_generation(self, index: str, *, activate: bool = False) -> JobView:
+        """Have a generation built in the background, and activated if its recall meets the target."""
+        return await self._send(build_generation_call(index, activate))
+
+    async def get_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """How far background work is."""
+        return await self._send(get_job_call(index, job_id))
+
+    async def activate(self, index: str, generation: str, *, wait_s: float = 30.0) -> GenerationView:
+        """Have a generation served, waiting at most `wait_s` seconds for the shards to load it."""
+        return await self._send(activate_call(index, generation, wait_s))
+
+    async def roll_back(self, index: str, *, wait_s: float = 30.0) -> GenerationView:
+        """Have the generation served again that was before. A repeat goes back and forth: use a client of one attempt."""
+        return await self._send(roll_back_call(index, wait_s))
 
     async def file(self, path: str) -> bytes:
         """The bytes behind a path of a response, such as a thumbnail."""

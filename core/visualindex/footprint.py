@@ -6,10 +6,13 @@ from visualindex.spec import Spec, VisualIndex
 
 GATEWAY_CPUS = 0.5
 """Logical CPUs a gateway replica reserves."""
+GENERATIONS_SHARE = 0.6
 SHARD_CPUS = 0.25
 """Logical CPUs a shard replica reserves."""
 ENCODER_CPUS = 0.5
 """Logical CPUs a replica of an encoder deployment reserves."""
+RERANKER_CPUS = 0.25
+"""Logical CPUs a replica of a reranker reserves."""
 _MIB = 1024**2
 GATEWAY_BYTES = 256 * _MIB
 """A gateway's process without encoder and pictures: 190 MiB resident under Ray, the rest is for requests."""
@@ -17,6 +20,13 @@ SHARD_BYTES = 256 * _MIB
 """A shard's process without vectors: 192 MiB resident under Ray."""
 ENCODER_BYTES = 192 * _MIB
 """The process of an encoder deployment without its model."""
+RERANKER_BYTES = 256 * _MIB
+"""A reranker's process without the patches that it keeps: as a shard's, and the candidates of the searches under way."""
+CROSS_SCORER_BYTES = 2 * 1024 * _MIB
+"""torch and a scorer of the user's own: an estimate; say `ray.workers.memory` for a larger one."""
+_REMEMBERED_PATCHES = 32 * _MIB  # of 2,048 query pictures
+PATCH_ROW_BYTES = 196 * 64 + 2
+"""Packed patches of one image of the bundled encoder; other encoders have grids of other sizes."""
 LITE0_BYTES = 256 * _MIB
 """EfficientNet-Lite0 in OpenVINO: 158 MiB resident after loading, more while batches are encoded."""
 TORCH_MODEL_BYTES = 3 * 1024 * _MIB
@@ -27,6 +37,8 @@ _DECODE_WORKERS = 2
 _BYTES_PER_PIXEL = 24  # as much as a decoder may take
 CONNECTIONS_PER_SHARD = 2
 """Database connections a shard replica may hold."""
+CONNECTIONS_PER_RERANKER = 2
+"""Database connections a reranker may hold."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +48,12 @@ class Cpus:
     gateways: float
     shards: float
     encoders: float
+    rerankers: float = 0.0
 
     @property
     def total(self) -> float:
         """All of them."""
-        return self.gateways + self.shards + self.encoders
+        return self.gateways + self.shards + self.encoders + self.rerankers
 
 
 def cpus_of(spec: Spec) -> Cpus:
@@ -49,6 +62,7 @@ def cpus_of(spec: Spec) -> Cpus:
         gateways=gateway_replicas(spec) * GATEWAY_CPUS,
         shards=shard_replicas(spec) * SHARD_CPUS,
         encoders=encoder_replicas(spec) * ENCODER_CPUS,
+        rerankers=reranker_replicas(spec) * RERANKER_CPUS,
     )
 
 
@@ -72,16 +86,30 @@ def encoder_replicas(spec: Spec) -> int:
     return 0 if spec.encoder.in_gateway else spec.replicas(spec.encoder.replicas)
 
 
+def reranker_replicas(spec: Spec) -> int:
+    """Replicas of the reranker: none where the index keeps no patches."""
+    return spec.replicas(spec.rerank.replicas) if spec.rerank.kept else 0
+
+
+def generation_cache(spec: Spec) -> int:
+    """Bytes that files of generations may take of a node's volume.
+
+    A pod whose volume is fuller than stated is evicted: the rest is for generations that are being built, and for weights.
+    """
+    return int(spec.ray.cache.size * GENERATIONS_SHARE)
+
+
 def postgres_connections(spec: Spec) -> int:
     """The most connections an index's replicas may hold to its database at once."""
     gateways = gateway_replicas(spec) * spec.postgres.max_connections
-    return gateways + shard_replicas(spec) * CONNECTIONS_PER_SHARD
+    shards = shard_replicas(spec) * CONNECTIONS_PER_SHARD
+    return gateways + shards + reranker_replicas(spec) * CONNECTIONS_PER_RERANKER
 
 
 def local_cpus(resources: list[VisualIndex]) -> float:
     """The logical CPUs that all replicas of a local service, with its one gateway for all, reserve together."""
     each = [cpus_of(resource.spec) for resource in resources]
-    return max(c.gateways for c in each) + sum(c.shards + c.encoders for c in each)
+    return max(c.gateways for c in each) + sum(c.shards + c.encoders + c.rerankers for c in each)
 
 
 def decode_workers(spec: Spec) -> int:
@@ -92,6 +120,7 @@ def decode_workers(spec: Spec) -> int:
 def gateway_memory(spec: Spec) -> int:
     """Bytes a gateway replica may take: its process, encoder and decoders, and one largest picture and body on their way."""
     encoder = _encoder_bytes(spec) if spec.encoder.in_gateway else 0
+    encoder += _REMEMBERED_PATCHES if spec.rerank.kept else 0
     picture = spec.limits.image_pixels * _BYTES_PER_PIXEL + spec.limits.image_bytes * 4
     return (
         GATEWAY_BYTES + encoder + decode_workers(spec) * DECODER_BYTES + picture + spec.limits.request_bytes
@@ -106,6 +135,12 @@ def shard_memory(spec: Spec) -> int:
 def encoder_memory(spec: Spec) -> int:
     """Bytes a replica of an encoder deployment may take, GPU memory not counted."""
     return ENCODER_BYTES + _encoder_bytes(spec)
+
+
+def reranker_memory(spec: Spec) -> int:
+    """Bytes a reranker replica may take."""
+    scorer = CROSS_SCORER_BYTES if spec.rerank.cross_scorer is not None else 0
+    return RERANKER_BYTES + spec.rerank.memory + scorer
 
 
 def _encoder_bytes(spec: Spec) -> int:

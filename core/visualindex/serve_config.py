@@ -9,13 +9,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from visualindex.footprint import ENCODER_CPUS, GATEWAY_CPUS, SHARD_CPUS
+from visualindex.footprint import ENCODER_CPUS, GATEWAY_CPUS, RERANKER_CPUS, SHARD_CPUS, reranker_memory
 from visualindex.spec import Spec, VisualIndex
 
 GATEWAY = "gateway"
 """The application of a local service's gateway, and the deployment of any gateway."""
 ENCODER = "encoder"
 """The deployment of an encoder, in its index's application."""
+RERANKER = "reranker"
+"""The deployment of an index's reranker, in its index's application; beside the shards, whose files it reads."""
 PORT = 8000
 """Where Serve's proxy answers on a cluster."""
 CANNOT_DEPLOY = 3
@@ -45,6 +47,11 @@ def index_application(name: str) -> str:
 def gateway_application(name: str) -> str:
     """The Serve application that holds an index's gateways on a cluster."""
     return f"gateway-{name}"
+
+
+def shards_application(name: str, shards: int) -> str:
+    """The Serve application that holds so many shards beside an index of another number, while that changes."""
+    return f"shards-{name}-{shards}"
 
 
 def shard_deployment(number: int) -> str:
@@ -77,6 +84,20 @@ def applications(
     index = _index(resource, nodes)
     gateway = _gateway(gateway_application(resource.name), route_prefix, [resource], nodes)
     return [_with_environment(application, environment) for application in (index, gateway)]
+
+
+def shards_beside(
+    resource: VisualIndex, *, environment: Mapping[str, str], workers: int, roles: bool = True
+) -> dict[str, Any]:
+    """The application that holds the shards of `resource` beside its index while that has another number of them."""
+    found = {
+        "name": shards_application(resource.name, resource.spec.index.shards),
+        "route_prefix": None,
+        "import_path": "visualindex_serving.app:build_shards",
+        "args": {"index": _index_document(resource)},
+        "deployments": _shards(resource.spec, _Nodes(workers, roles)),
+    }
+    return _with_environment(found, environment)
 
 
 def cluster_config(applications: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -120,11 +141,11 @@ def per_node(replicas: int, nodes: int) -> int:
 
 def _index(resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
     spec = resource.spec
-    replicas = spec.replicas(spec.index.replicas)
-    shard = nodes.placed("shard", replicas, num_cpus=SHARD_CPUS, memory=spec.index.memory_per_shard)
-    deployments = [{"name": shard_deployment(number), **shard} for number in range(spec.index.shards)]
+    deployments = _shards(spec, nodes)
     if not spec.encoder.in_gateway:
         deployments.append({"name": ENCODER, **_encoder(spec, nodes)})
+    if spec.rerank.kept:
+        deployments.append({"name": RERANKER, **_reranker(spec, nodes)})
     return {
         "name": index_application(resource.name),
         "route_prefix": None,
@@ -134,12 +155,23 @@ def _index(resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
     }
 
 
+def _shards(spec: Spec, nodes: _Nodes) -> list[dict[str, Any]]:
+    replicas = spec.replicas(spec.index.replicas)
+    shard = nodes.placed("shard", replicas, num_cpus=SHARD_CPUS, memory=spec.index.memory_per_shard)
+    return [{"name": shard_deployment(number), **shard} for number in range(spec.index.shards)]
+
+
 def _encoder(spec: Spec, nodes: _Nodes) -> dict[str, Any]:
     needs = {"num_cpus": ENCODER_CPUS, "num_gpus": spec.encoder.num_gpus}
     placed = nodes.placed("encoder", spec.replicas(spec.encoder.replicas), **needs)
     if spec.encoder.num_gpus:  # their own nodes, of another count: the GPUs say how many fit
         placed.pop("max_replicas_per_node", None)
     return placed
+
+
+def _reranker(spec: Spec, nodes: _Nodes) -> dict[str, Any]:
+    needs = {"num_cpus": RERANKER_CPUS, "memory": reranker_memory(spec)}
+    return nodes.placed("shard", spec.replicas(spec.rerank.replicas), **needs)
 
 
 def _gateway(name: str, route_prefix: str, resources: list[VisualIndex], nodes: _Nodes) -> dict[str, Any]:
@@ -168,7 +200,15 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
         "storage": {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}},
         "ray": {"cache": {"size"}},
     }
-    return _document(resource, fields)
+    rerank = resource.spec.rerank
+    if rerank.kept:
+        fields["rerank"] = _RERANKER if encoder.in_gateway else {*_RERANKER, "projection"}
+    document = _document(resource, fields)
+    if (
+        rerank.kept
+    ):  # shards and rerankers are the same for `auto` and `always`, and stay when one becomes the other
+        document["spec"]["rerank"]["mode"] = "always"
+    return document
 
 
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
@@ -191,9 +231,12 @@ _ENCODER = {
     "batch_deadline_ms",
 }
 _SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
+_BUILT = {"shards", "family", "target_recall", "flat_below", "hnsw", "memory_per_shard", "metric"}
+"""What decides how generations are built, which gateways have done."""
+_RERANKER = {"mode", "cross_scorer", "memory"}
 _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
-    "index": _SHARD | {"keep_generations", "fold"},
+    "index": _BUILT | {"keep_generations", "fold"},
     "generation": True,
     "gateway": {"max_concurrent_requests", "decode_workers"},
     "postgres": {"max_connections"},
@@ -207,6 +250,8 @@ _OF_GATEWAY: dict[str, Any] = {
     "access": {"mode", "thumbnails"},
     "search_log": True,
     "attributes": True,
+    "domains": True,
+    "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
 }
 
 

@@ -77,7 +77,7 @@ async def advance(catalog: Catalog, index: str, shards: int, kept: str | None = 
     wanted = next((r for r in loaded if r.state == "preparing" or r.generation == kept), None)
     if wanted is None or wanted.state == "active":
         return
-    loads = [one for one in await catalog.replica_loads(index) if one.shards in (None, shards)]
+    loads = await catalog.replica_loads(index)
     problem = _problem(loads, wanted.generation)
     if problem is not None:
         if await catalog.fail_generation(index, wanted.generation, problem):
@@ -89,10 +89,12 @@ async def advance(catalog: Catalog, index: str, shards: int, kept: str | None = 
 
 
 def everywhere(loads: Sequence[ReplicaLoad], generation: str, shards: int) -> bool:
-    """Whether every shard has replicas and all of them have loaded the generation."""
-    return {one.shard for one in loads} == set(range(shards)) and all(
-        generation in one.generations for one in loads
-    )
+    """Whether every one of so many shards has replicas, and all replicas that there are have loaded the generation.
+
+    Those of another number of shards count as well: while that changes, gateways of both ask for the same generation.
+    """
+    own = {one.shard for one in loads if one.shards in (None, shards)}
+    return own == set(range(shards)) and all(generation in one.generations for one in loads)
 
 
 def _problem(loads: Sequence[ReplicaLoad], generation: str) -> str | None:

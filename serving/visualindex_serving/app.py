@@ -10,11 +10,13 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
-from visualindex.serve_config import ENCODER, GATEWAY, shard_deployment
+from visualindex.serve_config import ENCODER, GATEWAY, RERANKER, shard_deployment
 from visualindex.spec import EncoderSpec
 from visualindex_serving.config import read_specs
 from visualindex_serving.encoder_deployment import EncoderReplica
 from visualindex_serving.gateway import STARTUP, Gateway, create_app
+from visualindex_serving.rerank_deployment import RerankReplica
+from visualindex_serving.reranker import MAX_QUEUED
 from visualindex_serving.shard_deployment import Shard
 
 _EVERY: dict[str, Any] = {
@@ -29,7 +31,8 @@ _EVERY: dict[str, Any] = {
 
 
 def build_index(args: dict[str, Any]) -> Application:
-    """The application of one index: a deployment per shard, and the encoder where it is not in the gateway.
+    """The application of one index: a deployment per shard, the encoder where it is not in the gateway, and a reranker
+    where it keeps patches.
 
     `args` is `{"index": VisualIndex document}`. Shard 0 is the application's root because Serve needs one.
     """
@@ -38,7 +41,17 @@ def build_index(args: dict[str, Any]) -> Application:
     spec = resource.spec
     others = [_shard(args, n).bind(document, n) for n in range(1, spec.index.shards)]
     encoder = [] if spec.encoder.in_gateway else [_encoder(args, spec.encoder).bind(document)]
-    root: Application = _shard(args, 0).bind(document, 0, *others, *encoder)
+    reranker = [_reranker(args).bind(document)] if spec.rerank.kept else []
+    root: Application = _shard(args, 0).bind(document, 0, *others, *encoder, *reranker)
+    return root
+
+
+def build_shards(args: dict[str, Any]) -> Application:
+    """The shards of an index alone, to stand beside an index that has another number of them. `args` as above."""
+    document = args["index"]
+    (resource,) = read_specs([document])
+    others = [_shard(args, n).bind(document, n) for n in range(1, resource.spec.index.shards)]
+    root: Application = _shard(args, 0).bind(document, 0, *others)
     return root
 
 
@@ -64,6 +77,11 @@ def _shard(args: dict[str, Any], number: int) -> Any:
 def _encoder(args: dict[str, Any], spec: EncoderSpec) -> Any:
     limit = spec.max_batch_size * 4
     deployment = serve.deployment(EncoderReplica, name=ENCODER, max_ongoing_requests=limit, **_EVERY)
+    return _with_settings(deployment, args)
+
+
+def _reranker(args: dict[str, Any]) -> Any:
+    deployment = serve.deployment(RerankReplica, name=RERANKER, max_ongoing_requests=MAX_QUEUED * 2, **_EVERY)
     return _with_settings(deployment, args)
 
 

@@ -7,9 +7,10 @@ import asyncio
 from typing import Any
 
 from visualindex.encoders.batching import DeadlineBatcher
+from visualindex.rerank.patches import PatchProjection
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.deadlines import monotonic
-from visualindex_serving.encoding import AboutEncoder, batcher, open_encoder
+from visualindex_serving.encoding import AboutEncoder, batcher, open_encoder, patch_projection
 from visualindex_serving.messages import Float32, UInt8
 
 
@@ -21,6 +22,7 @@ class EncoderReplica:
         self._starting = asyncio.Lock()
         self._front: DeadlineBatcher | None = None
         self._about: AboutEncoder | None = None
+        self._projection: PatchProjection | None = None
 
     async def check_health(self) -> None:
         """The first call loads the model."""
@@ -37,6 +39,17 @@ class EncoderReplica:
         front = self._front or await self._opened()
         return await front.submit(pixels, monotonic(deadline))
 
+    async def encode_with_patches(self, pixels: UInt8, deadline: float) -> tuple[Float32, bytes | None]:
+        """As `encode`, with the packed patches of the same forward pass.
+
+        None where this replica was started before the index kept any: a gateway of the new spec asks it meanwhile.
+        """
+        front = self._front or await self._opened()
+        if self._projection is None:
+            return await front.submit(pixels, monotonic(deadline)), None
+        vector, patches = await front.submit_with_patches(pixels, monotonic(deadline))
+        return vector, self._projection.pack(patches[None]).row_bytes(0)
+
     async def _opened(self) -> DeadlineBatcher:
         async with self._starting:
             if self._front is None:
@@ -44,5 +57,8 @@ class EncoderReplica:
                 runtime = await Runtime.from_env()
                 encoder = await asyncio.to_thread(open_encoder, self._resource, runtime)
                 self._about = AboutEncoder.of(encoder)
+                self._projection = await asyncio.to_thread(
+                    patch_projection, self._resource, runtime, encoder.backbone
+                )
                 self._front = batcher(spec, encoder, queued=spec.max_batch_size * 4)
             return self._front

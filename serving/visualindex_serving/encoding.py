@@ -9,14 +9,16 @@ from ray.serve.exceptions import DeploymentUnavailableError
 
 from visualindex.encoders import Encoder, load_encoder
 from visualindex.encoders.batching import DeadlineBatcher
+from visualindex.encoders.checkpoint import local_file
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging import InputSpec
+from visualindex.rerank.patches import PatchProjection, load_patch_projection, shipped_projection
 from visualindex.spec import EncoderSpec, VisualIndex
 from visualindex_serving.config import Runtime
 from visualindex_serving.cores import cores
 from visualindex_serving.deadlines import monotonic
 from visualindex_serving.messages import Float32, UInt8
-from visualindex_serving.vision import EncodeOne
+from visualindex_serving.vision import EncodeOne, EncodeWithPatches
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class AboutEncoder:
     fingerprint: str
     dimension: int
     input: InputSpec
+    backbone: str = ""
+    """Fingerprint without projection; empty where the encoder's replica is of the release before."""
 
     @classmethod
     def of(cls, encoder: Encoder) -> "AboutEncoder":
         """The facts about a loaded encoder."""
-        return cls(encoder.fingerprint, encoder.dimension, encoder.input)
+        return cls(encoder.fingerprint, encoder.dimension, encoder.input, encoder.backbone)
 
 
 def open_encoder(resource: VisualIndex, runtime: Runtime) -> Encoder:
@@ -63,6 +67,43 @@ def local_encode(front: DeadlineBatcher) -> EncodeOne:
     return encode
 
 
+def local_encode_with_patches(front: DeadlineBatcher, projection: PatchProjection) -> EncodeWithPatches:
+    """Encode in this process, with packed patches of the same forward pass."""
+
+    async def encode(pixels: UInt8, deadline: float, *, alone: bool) -> tuple[Float32, bytes | None]:
+        vector, patches = await front.submit_with_patches(pixels, monotonic(deadline), alone=alone)
+        return vector, projection.pack(patches[None]).row_bytes(0)
+
+    return encode
+
+
+def patch_projection(resource: VisualIndex, runtime: Runtime, backbone: str) -> PatchProjection | None:
+    """What packs the patches of an index that keeps them; None for one that does not.
+
+    Blocks. Raises ProblemError INVALID_REQUEST where there is none that was fitted on this encoder.
+    """
+    rerank = resource.spec.rerank
+    if not rerank.kept:
+        return None
+    if rerank.projection is None:
+        found = shipped_projection(backbone)
+    else:
+        from visualindex.objectstore.download import download
+
+        fetch = partial(download, s3=resource.spec.storage.s3, credentials=runtime.credentials)
+        what = "rerank.projection"
+        found = load_patch_projection(
+            local_file(rerank.projection, cache_dir=runtime.cache_dir, fetch=fetch, what=what)
+        )
+    if found is None or found.encoder != backbone:
+        detail = (
+            "rerank.projection was not fitted on this encoder: fit one with `visualindex encoder fit-patches`, or set "
+            "rerank.mode: never"
+        )
+        raise ProblemError(ProblemType.INVALID_REQUEST, detail)
+    return found
+
+
 async def about_remote(handle: Any) -> AboutEncoder:
     """What the encoder deployment says of itself. Raises ProblemError UNAVAILABLE while Serve has none that runs."""
     try:
@@ -81,5 +122,20 @@ def remote_encode(handle: Any) -> EncodeOne:
 
         vector: Float32 = await call_twice(lambda: call(pixels, deadline), deadline, "encoding the image")
         return vector
+
+    return encode
+
+
+def remote_encode_with_patches(handle: Any) -> EncodeWithPatches:
+    """As `remote_encode`, with the patches that the deployment packed."""
+    call: Callable[..., Any] = handle.encode_with_patches.remote
+
+    async def encode(pixels: UInt8, deadline: float, *, alone: bool) -> tuple[Float32, bytes | None]:
+        from visualindex_serving.handles import call_twice
+
+        both: tuple[Float32, bytes | None] = await call_twice(
+            lambda: call(pixels, deadline), deadline, "encoding the image"
+        )
+        return both
 
     return encode

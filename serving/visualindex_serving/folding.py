@@ -1,11 +1,13 @@
 """When the rows that came since a generation was built are folded into a new one."""
 
+import datetime as dt
 from collections.abc import Sequence
 
 from visualindex.catalog import Catalog, ReplicaLoad
 from visualindex.spec import VisualIndex
 from visualindex_serving.background_jobs import BUILD
 
+_PAUSE_AFTER_FAILURE = dt.timedelta(minutes=10)
 _SHARE = 0.2
 """Fresh rows, of all, that are worth a new generation."""
 
@@ -22,6 +24,20 @@ async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
     """Ask for a new generation that takes the fresh rows in, unless the spec leaves that to others."""
     if resource.spec.index.fold != "auto" or resource.spec.generation is not None:
         return
-    loads = [one for one in await catalog.replica_loads(resource.name) if one.shards is not None]
-    if due(resource, loads):
+    shards = resource.spec.index.shards
+    loads = [one for one in await catalog.replica_loads(resource.name) if one.shards == shards]
+    if due(resource, loads) and not await _waits_for_people(catalog, resource.name):
         await catalog.request_job(resource.name, BUILD, {"activate": True, "reason": "fresh rows"})
+
+
+async def _waits_for_people(catalog: Catalog, index: str) -> bool:
+    """Whether the last attempt led to nothing: another one would most likely not either, at the same cost."""
+    newest = (await catalog.list_generations(index))[:1]
+    if any(record.state in ("ready", "preparing", "failed") for record in newest):
+        return True
+    last = [job for job in await catalog.list_jobs(index, limit=10) if job.kind == BUILD][:1]
+    return any(job.state == "failed" and _since(job.ended_at) < _PAUSE_AFTER_FAILURE for job in last)
+
+
+def _since(moment: dt.datetime | None) -> dt.timedelta:
+    return dt.timedelta.max if moment is None else dt.datetime.now(dt.UTC) - moment

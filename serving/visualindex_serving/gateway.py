@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from visualindex import __version__
+from visualindex.api.generations import ActivateRequest, BuildRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
@@ -21,7 +22,7 @@ from visualindex.fetching import SafeFetcher
 from visualindex.footprint import decode_workers
 from visualindex.imaging import DecodePool
 from visualindex.objectstore import open_store
-from visualindex.serve_config import ENCODER, index_application
+from visualindex.serve_config import ENCODER, RERANKER, index_application
 from visualindex.spec import Spec, VisualIndex
 from visualindex_serving import openapi, pages, problems
 from visualindex_serving.access import Authenticator
@@ -35,8 +36,11 @@ from visualindex_serving.encoding import (
     about_remote,
     batcher,
     local_encode,
+    local_encode_with_patches,
     open_encoder,
+    patch_projection,
     remote_encode,
+    remote_encode_with_patches,
 )
 from visualindex_serving.fanout import Fanout, ShardCall
 from visualindex_serving.heads import HeadAsGet
@@ -48,6 +52,8 @@ from visualindex_serving.observed import Observed
 from visualindex_serving.origins import Origins
 from visualindex_serving.patience import once_there
 from visualindex_serving.records import Records
+from visualindex_serving.rerank_link import RemoteRerankers, StoredPictures
+from visualindex_serving.reranking import Rerankers, Reranking
 from visualindex_serving.routes import (
     batches,
     generations,
@@ -63,7 +69,7 @@ from visualindex_serving.service import Service
 from visualindex_serving.shard_directory import ShardDirectory
 from visualindex_serving.shard_wire import Place, link_key
 from visualindex_serving.thumbnail_making import Thumbnails
-from visualindex_serving.vision import EncodeOne, Vision
+from visualindex_serving.vision import EncodeOne, EncodeWithPatches, Vision
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +81,22 @@ _BODIES: list[type[BaseModel]] = [
     ImagePatch,
     BatchRequest,
     EmbeddingRequest,
+    BuildRequest,
+    ActivateRequest,
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
 _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
 ConnectShard = Callable[[Place], ShardCall]
+ConnectRerankers = Callable[[VisualIndex], Rerankers]
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a gateway reaches what runs elsewhere; `connect` None finds the shards by their leases."""
+
+    connect: ConnectShard | None
+    rerankers: ConnectRerankers
+    run_job: RunJob
 
 
 @dataclass
@@ -110,18 +128,20 @@ def create_app(
     connect: ConnectShard | None = None,
     startup: Startup | None = None,
     run_job: RunJob = run_in_ray,
+    rerankers: ConnectRerankers | None = None,
 ) -> FastAPI:
     """The ASGI application for a list of VisualIndex documents; its lifespan opens and closes all parts.
 
-    `connect(place)` gives the way to ask a shard: over the network unless a caller has the shards in its process.
-    `run_job` carries background jobs out. A failure to open a part is raised, or noted in `startup` where one is given.
+    `connect(place)` gives the way to ask a shard: over the network unless a caller has the shards in its process, and
+    `rerankers(resource)` likewise. `run_job` carries background jobs out. A failure to open a part is raised, or noted
+    in `startup` where one is given.
     """
     resources = read_specs(documents)
     app = FastAPI(
         title="VisualIndex",
         version=__version__,
         description="Visual search: a picture in, the items that look like it out.",
-        lifespan=_lifespan(resources, connect, startup, run_job),
+        lifespan=_lifespan(resources, Ways(connect, rerankers or _remote_rerankers, run_job), startup),
         redirect_slashes=False,
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
@@ -146,19 +166,13 @@ def create_app(
     return app
 
 
-def _lifespan(
-    resources: list[VisualIndex],
-    connect: ConnectShard | None,
-    startup: Startup | None,
-    run_job: RunJob,
-) -> Callable[[FastAPI], Any]:
+def _lifespan(resources: list[VisualIndex], ways: Ways, startup: Startup | None) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
-                app.state.service = await open_service(
-                    resources, await Runtime.from_env(), connect, stack, run_job
-                )
+                runtime = await Runtime.from_env()
+                app.state.service = await open_service(resources, runtime, ways, stack)
             except Exception as error:
                 if startup is None:
                     raise
@@ -172,9 +186,8 @@ def _lifespan(
 async def open_service(
     resources: list[VisualIndex],
     runtime: Runtime,
-    connect: ConnectShard | None,
+    ways: Ways,
     stack: AsyncExitStack,
-    run_job: RunJob = run_in_ray,
 ) -> Service:
     """Open every part of a gateway; `stack` closes them in reverse order."""
     connections = max(r.spec.postgres.max_connections for r in resources)
@@ -191,15 +204,17 @@ async def open_service(
     log.start()
     stack.push_async_callback(log.close)
     secret = await catalog.service_secret(secrets.token_bytes)
-    connect = connect or await _open_directory(catalog, secret, stack)
+    connect = ways.connect or await _open_directory(catalog, secret, stack)
     active = ActiveGenerations(catalog.active_generations, [r.name for r in resources])
     await once_there("the database", active.start)
     stack.push_async_callback(active.close)
-    indexes = {r.name: await _open_index(r, runtime, catalog, active, connect, stack) for r in resources}
+    indexes = {
+        r.name: await _open_index(r, runtime, catalog, active, connect, ways, stack) for r in resources
+    }
     maintenance = Maintenance(catalog, list(indexes.values()))
     maintenance.start()
     stack.push_async_callback(maintenance.close)
-    jobs = BackgroundJobs(catalog, list(indexes.values()), run_job)
+    jobs = BackgroundJobs(catalog, list(indexes.values()), ways.run_job)
     jobs.start()
     stack.push_async_callback(jobs.close)
     return Service(indexes, catalog, Authenticator(catalog.authenticate), log, metrics, secret)
@@ -218,10 +233,11 @@ async def _open_index(
     catalog: Catalog,
     active: ActiveGenerations,
     connect: ConnectShard,
+    ways: Ways,
     stack: AsyncExitStack,
 ) -> IndexService:
     spec = resource.spec
-    about, encode = await _open_encoder(resource, runtime)
+    about, encode, encode_with_patches, features = await _open_encoder(resource, runtime)
     await catalog.ensure_index(resource.name, about.fingerprint, about.dimension)
     workers = _decode_workers(spec, runtime)
     pool = DecodePool(workers, spec.limits)
@@ -236,6 +252,7 @@ async def _open_index(
     fetcher = SafeFetcher(spec.fetch, spec.limits)
     stack.push_async_callback(fetcher.close)
     count = spec.index.shards
+    records = Records(partial(catalog.get_images, resource.name))
     places = [Place(resource.name, number, count, about.fingerprint) for number in range(count)]
     return IndexService(
         resource=resource,
@@ -246,23 +263,46 @@ async def _open_index(
         generations=active,
         store=store,
         fetcher=fetcher,
-        vision=Vision(pool, about.input, encode),
-        records=Records(partial(catalog.get_images, resource.name)),
+        vision=Vision(pool, about.input, encode, encode_with_patches=encode_with_patches),
+        records=records,
         thumbnails=thumbs,
         shards=Fanout([connect(place) for place in places]),
+        reranking=Reranking(
+            spec.rerank,
+            features,
+            ways.rerankers(resource) if features is not None else None,
+            partial(catalog.rerank_profile, resource.name),
+            StoredPictures(pool, records, thumbs, spec.storage.thumbnail_sizes[1]),
+        ),
     )
 
 
-async def _open_encoder(resource: VisualIndex, runtime: Runtime) -> tuple[AboutEncoder, EncodeOne]:
+def _remote_rerankers(resource: VisualIndex) -> Rerankers:
+    return RemoteRerankers(serve.get_deployment_handle(RERANKER, index_application(resource.name)))
+
+
+async def _open_encoder(
+    resource: VisualIndex, runtime: Runtime
+) -> tuple[AboutEncoder, EncodeOne, EncodeWithPatches | None, str | None]:
+    """The encoder's facts and how it is called; with the fingerprint of its packed patches where the index keeps them."""
     spec = resource.spec
     if spec.encoder.in_gateway:
         encoder = await asyncio.to_thread(open_encoder, resource, runtime)
         queued = spec.gateway.max_concurrent_requests
         front = batcher(spec.encoder, encoder, queued=queued, sharers=runtime.gateways_here)
-        return AboutEncoder.of(encoder), local_encode(front)
+        packing = await asyncio.to_thread(patch_projection, resource, runtime, encoder.backbone)
+        patches = None if packing is None else local_encode_with_patches(front, packing)
+        return (
+            AboutEncoder.of(encoder),
+            local_encode(front),
+            patches,
+            None if packing is None else packing.fingerprint,
+        )
     handle = serve.get_deployment_handle(ENCODER, index_application(resource.name))
     about = await once_there("the encoder's deployment", partial(about_remote, handle))
-    return about, remote_encode(handle)
+    packing = await asyncio.to_thread(patch_projection, resource, runtime, about.backbone)
+    patches = None if packing is None else remote_encode_with_patches(handle)
+    return about, remote_encode(handle), patches, None if packing is None else packing.fingerprint
 
 
 def _decode_workers(spec: Spec, runtime: Runtime) -> int:

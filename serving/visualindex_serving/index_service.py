@@ -9,6 +9,7 @@ from visualindex.spec import VisualIndex
 from visualindex_serving.active_generations import ActiveGenerations
 from visualindex_serving.fanout import Fanout
 from visualindex_serving.records import Records
+from visualindex_serving.reranking import NO_RERANKING, Reranking
 from visualindex_serving.thumbnail_making import Thumbnails
 from visualindex_serving.vision import Vision
 
@@ -29,6 +30,7 @@ class IndexService:
     records: Records
     thumbnails: Thumbnails
     shards: Fanout
+    reranking: Reranking = NO_RERANKING
 
     @property
     def name(self) -> str:

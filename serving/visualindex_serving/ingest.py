@@ -212,10 +212,12 @@ async def _bytes(service: IndexService, incoming: Incoming, deadline: float, bud
     return data
 
 
-def check_metadata(service: IndexService, metadata: Mapping[str, Any]) -> None:
+def check_metadata(
+    service: IndexService, metadata: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> None:
     """Raise ProblemError REQUEST_TOO_LARGE or INVALID_REQUEST for a metadata document beyond the limits.
 
-    INVALID_REQUEST also for a value of another type than `spec.attributes` declares.
+    INVALID_REQUEST also for a value of another type than `spec.attributes` declares, unless it was there `before`.
     """
     limit = service.resource.spec.limits.metadata_bytes
     if metadata and len(orjson.dumps(metadata)) > limit:
@@ -223,7 +225,7 @@ def check_metadata(service: IndexService, metadata: Mapping[str, Any]) -> None:
         raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
     if _nests_deeper(metadata, _METADATA_DEPTH):
         raise invalid("/metadata", f"nests deeper than {_METADATA_DEPTH} levels; flatten it")
-    check_declared(schema_of(service.resource.spec.attributes), metadata)
+    check_declared(schema_of(service.resource.spec.attributes), metadata, before)
 
 
 def _nests_deeper(document: Any, levels: int) -> bool:
@@ -271,6 +273,7 @@ def _write(
         size_bytes=size,
         colours=seen.decoded.colours,
         embeddings={(_WHOLE_IMAGE, service.fingerprint): seen.vector},
+        patches=service.reranking.packed(seen.patches),
     )
 
 

@@ -66,6 +66,7 @@ class ShardReplica:
         self._opening: ShardView | None = None
         self._problems: dict[str, str] = {}
         self._failed_at: dict[str, float] = {}
+        self._stand_ins: set[str] = set()
         self._unwanted_since: dict[str, float] = {}
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
@@ -135,11 +136,13 @@ class ShardReplica:
         try:
             await self._load(self._active, active)
         except ProblemError as problem:
-            if active is None:
+            if active is None or active.generation in self._views:  # they stand in for it already
                 raise
             self._note_problem(active.generation, problem)
             logger.error("generation %s is served from the catalog's rows instead", active.generation)
             await self._load(active.generation, None)
+            self._stand_ins.add(active.generation)
+            self._failed_at[active.generation] = time.monotonic()
 
     async def _load(self, name: str, record: GenerationRecord | None) -> None:
         view = self._view(name, record)
@@ -153,7 +156,10 @@ class ShardReplica:
             raise
         finally:
             self._opening = None
+        previous = self._views.get(name)
         self._views[name] = view
+        if previous is not None:
+            await previous.close()
 
     def _view(self, name: str, record: GenerationRecord | None) -> ShardView:
         fingerprint = self._fingerprint if record is None else record.fingerprint or self._fingerprint
@@ -211,7 +217,8 @@ class ShardReplica:
 
     async def _attend(self, name: str, load: Callable[[], Awaitable[None]]) -> None:
         tried_at = self._failed_at.get(name, -math.inf)
-        if name in self._views or time.monotonic() - tried_at < _LOAD_AGAIN_S:
+        loaded = name in self._views and name not in self._stand_ins
+        if loaded or time.monotonic() - tried_at < _LOAD_AGAIN_S:
             return
         self._problems.pop(name, None)
         try:
@@ -219,6 +226,9 @@ class ShardReplica:
         except ProblemError as problem:
             self._failed_at[name] = time.monotonic()
             self._note_problem(name, problem)
+        else:
+            if name not in self._problems:
+                self._stand_ins.discard(name)
         await self._lease()
 
     async def _forget_problems(self, wanted: set[str]) -> None:

@@ -30,13 +30,17 @@ def passes(
 
 def visible(mandatory: Filter, record: ImageRecord) -> bool:
     """Whether a stored image passes a key's filter."""
-    return passes(
-        mandatory,
-        key=record.key,
-        category=record.category,
-        metadata=record.metadata,
-        colours=record.colours,
-    )
+    return mandatory is None or matches(parse_filter(mandatory), attributes_of(record))
+
+
+def attributes_of(record: ImageRecord) -> dict[str, Any]:
+    """What filters read of a stored image."""
+    return {
+        "key": record.key,
+        "category": record.category,
+        "metadata": record.metadata,
+        "colours": record.colours,
+    }
 
 
 async def visible_image(index: IndexService, image_id: uuid.UUID, mandatory: Filter) -> ImageRecord:

@@ -11,8 +11,24 @@ from hypothesis import strategies as st
 
 from visualindex.ann.attribute_columns import AttributeColumns, Attributes
 from visualindex.ann.attributes import AttributeIndex, Key, fields
+from visualindex.ann.instants import NEVER, instants_of_numbers
 from visualindex.errors import ProblemError
-from visualindex.filters import And, Eq, Exists, Filter, In, Not, Or, Prefix, Range, matches, values_at
+from visualindex.filters import (
+    And,
+    Eq,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Prefix,
+    Range,
+    Within,
+    instant,
+    matches,
+    parse_filter,
+    values_at,
+)
 
 TEXTS = ["", "a", "ab", "abc", "b", "é", "éa", "\U0001f6cb", "\uffff", "A"]
 NUMBERS = [
@@ -31,7 +47,19 @@ NUMBERS = [
     -(10**400),
     1e308,
 ]
-SCALARS = [*TEXTS, *NUMBERS, True, False]
+DAY = 86_400_000_000
+MARCH = 20_513 * DAY  # 2026-03-01T00:00:00Z
+TIMES = [
+    "2026-03-01",
+    "2026-03-01T00:30:00+01:00",
+    "2026-03-01t00:00:00.0000019z",
+    "2026-03-02 10:00:00",
+    "2026-02-30",
+    "2026-03",
+    MARCH // 10**6,
+    MARCH / 10**6 + 0.25,
+]
+SCALARS = [*TEXTS, *NUMBERS, *TIMES, True, False]
 FIELDS = ["category", "key", "metadata.x", "metadata.y", "metadata.x.y", "metadata.none"]
 
 scalars = st.sampled_from(SCALARS)
@@ -64,6 +92,13 @@ leaves = st.one_of(
     st.builds(lambda f, b: Range(f, **b), names, bounds),
     st.builds(Prefix, names, st.sampled_from([text for text in TEXTS if text])),
     st.builds(Exists, names),
+    st.builds(
+        lambda f, spans: parse_filter({"within": {f: spans}}),
+        names,
+        st.lists(
+            st.lists(st.sampled_from([None, *TIMES[:4], *TIMES[6:]]), min_size=2, max_size=2), max_size=3
+        ),
+    ),
 )
 trees: st.SearchStrategy[Filter] = st.recursive(
     leaves,
@@ -139,6 +174,26 @@ def test_facets_and_values_agree_with_the_documents(
         assert list(first.values()) == sorted(counts.values(), reverse=True)[:2]
 
 
+def ordered(keys: set[Key]) -> list[Any]:
+    """Texts before numbers before booleans."""
+    kinds = [
+        (2, key[1]) if isinstance(key, tuple) else (0 if isinstance(key, str) else 1, key) for key in keys
+    ]
+    return sorted(kinds)
+
+
+@settings(deadline=None)
+@given(st.lists(documents, max_size=12), names, st.booleans())
+def test_ranks_are_in_the_order_of_values(folder: Path, rows: list[Any], field: str, largest: bool) -> None:
+    lists = [ordered(comparable(row, field)) for row in rows]
+    expected = [None if not values else values[-1 if largest else 0] for values in lists]
+    for attributes in (fresh(rows), reopened(rows, folder)):
+        ranks = attributes.ranks(field, np.arange(len(rows)), largest=largest).tolist()
+        assert [rank == -1 for rank in ranks] == [value is None for value in expected]
+        known = [(rank, value) for rank, value in zip(ranks, expected, strict=True) if value is not None]
+        assert [a < b for a, _ in known for b, _ in known] == [a < b for _, a in known for _, b in known]
+
+
 def comparable(row: Any, field: str) -> set[Key]:
     found = [value for value in values_at(row, field) if isinstance(value, str | int | float)]
     return {("bool", value) if isinstance(value, bool) else value for value in found}
@@ -172,6 +227,22 @@ def test_the_estimate_of_a_field_with_one_value_per_row_is_exact(tmp_path: Path)
     assert columns.estimate(Range("metadata.n", gte=10, lt=13)) == (3, 3)
     assert columns.estimate(And((Eq("category", "a"), Range("metadata.n", lt=80)))) == (30, 50)
     assert columns.estimate(Not(Exists("metadata.none"))) == (100, 100)
+
+
+def test_times_are_compared_as_instants_however_they_are_written(tmp_path: Path) -> None:
+    rows = [{"metadata": {"added": value}} for value in TIMES]
+    tree = Within("metadata.added", ((MARCH, MARCH + 1),))
+    expected = [at for at, row in enumerate(rows) if matches(tree, row)]
+    assert [TIMES[at] for at in expected] == ["2026-03-01", MARCH // 10**6]
+    for attributes in (fresh(rows), reopened(rows, tmp_path)):
+        assert found_by(attributes, tree, len(rows)) == expected
+
+
+def test_the_instants_of_numbers_are_those_of_each() -> None:
+    dates = [253402300799.9, 253402300800.0, -62135596800.0, -62135596801.0]
+    numbers = [0.0, -0.5, 1.0000005, *dates, 1e308, -1e308]
+    expected = [NEVER if instant(number) is None else instant(number) for number in numbers]
+    assert instants_of_numbers(np.array(numbers)).tolist() == expected
 
 
 def test_rare_rows_of_a_conjunction_are_told_without_a_mask(tmp_path: Path) -> None:
@@ -210,6 +281,7 @@ def exercised(path: Path) -> None:
             Exists(field),
         ):
             columns.estimate(leaf)
+            columns.estimate(Within(field, ((0, None),)))
             columns.matching(leaf, columns.row_count, 20)
             columns.holding(leaf, rows)
             if columns.row_count < 10**6:
@@ -224,7 +296,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         {
             "category": TEXTS[at % 10],
             "key": f"k{at}",
-            "metadata": {"x": [SCALARS[at % 26], at], "y": {"x": at / 2}},
+            "metadata": {"x": [SCALARS[at % len(SCALARS)], at], "y": {"x": at / 2}},
         }
         for at in range(40)
     ]

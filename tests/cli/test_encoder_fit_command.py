@@ -1,4 +1,4 @@
-"""`visualindex encoder fit` writes a projection that the encoder then uses, and says what it left out."""
+"""`visualindex encoder fit` and `fit-patches` write projections that the encoder then uses, and say what they left out."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from visualindex.cli import app
 from visualindex.encoders import load_encoder
 from visualindex.errors import ProblemError
+from visualindex.rerank.patches import load_patch_projection
 from visualindex.spec import EncoderSpec
 
 
@@ -54,3 +55,17 @@ def test_too_few_pictures_are_refused_with_the_reason(
     assert isinstance(result.exception, ProblemError)
     assert "fit on more images" in result.exception.detail
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_fitted_patches_pack_what_the_encoder_gives(
+    pictures: Path, cache: dict[str, str], tmp_path: Path
+) -> None:
+    output = tmp_path / "patches.npz"
+    result = CliRunner().invoke(app, ["encoder", "fit-patches", str(pictures), "-o", str(output)], env=cache)
+    assert result.exit_code == 0, result.output
+    assert "fitted on 12 pictures, 1 skipped" in result.stdout
+    projection = load_patch_projection(output)
+    encoder = load_encoder(EncoderSpec(), cache_dir=tmp_path / "cache")
+    assert projection.encoder == encoder.backbone
+    picture = np.zeros((1, encoder.input.height, encoder.input.width, 3), np.uint8)
+    assert projection.pack(encoder.encode(picture, patches=True).patches).codes.shape == (1, 196, 64)

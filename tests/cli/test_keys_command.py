@@ -59,6 +59,13 @@ def test_a_new_key_is_printed_alone_and_works(dsn: str) -> None:
     assert (record.expires_at - record.created_at).total_seconds() == pytest.approx(12 * 3600, abs=60)
 
 
+def test_a_filter_as_text_is_kept_as_json(dsn: str) -> None:
+    result = keys(dsn, "create", "shop", "--filter", 'category = "Chairs" and not exists(metadata.hidden)')
+    record = authenticate(dsn, result.stdout.strip())
+    assert record is not None
+    assert record.filter == {"and": [{"eq": {"category": "Chairs"}}, {"not": {"exists": "metadata.hidden"}}]}
+
+
 def test_a_key_for_an_index_that_is_not_there_comes_with_a_warning(dsn: str) -> None:
     async def register() -> None:
         catalog = await Catalog.open(dsn, max_connections=1)

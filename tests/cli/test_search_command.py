@@ -85,6 +85,12 @@ def test_an_id_an_address_and_a_filter_reach_the_service() -> None:
     assert by_address["query"] == {"image_url": "https://images.example/x.jpg"}
 
 
+def test_a_filter_as_text_reaches_the_service_as_it_is() -> None:
+    with serving(answer) as service:
+        search(service.url, IMAGE_ID, "--filter", 'category = "Chairs" and price < 100')
+    assert service.received[0].request()["filter"] == 'category = "Chairs" and price < 100'
+
+
 def test_json_is_the_services_answer(picture: Path) -> None:
     with serving(answer) as service:
         result = search(service.url, str(picture), "--json")

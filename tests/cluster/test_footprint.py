@@ -7,9 +7,18 @@ from visualindex.footprint import (
     gateway_memory,
     gpus_of,
     postgres_connections,
+    reranker_memory,
     shard_memory,
 )
-from visualindex.spec.models import EncoderSpec, GatewaySpec, IndexSpec, LimitsSpec, PostgresSpec, Spec
+from visualindex.spec.models import (
+    EncoderSpec,
+    GatewaySpec,
+    IndexSpec,
+    LimitsSpec,
+    PostgresSpec,
+    RerankSpec,
+    Spec,
+)
 
 
 def test_on_cpu_gateways_and_shards_reserve_cpus() -> None:
@@ -30,6 +39,13 @@ def test_the_small_profile_counts_one_of_everything() -> None:
 def test_connections_are_those_of_gateways_and_two_per_shard_replica() -> None:
     spec = Spec(index=IndexSpec(shards=3, replicas=2), postgres=PostgresSpec(max_connections=5))
     assert postgres_connections(spec) == 2 * 5 + 6 * 2
+
+
+def test_an_index_that_keeps_patches_has_rerankers() -> None:
+    spec = Spec(rerank=RerankSpec(mode="auto", replicas=3, memory=1024**3))
+    assert (cpus_of(spec).rerankers, cpus_of(Spec()).rerankers) == (0.75, 0)
+    assert postgres_connections(spec) - postgres_connections(Spec()) == 3 * 2
+    assert reranker_memory(spec) > 1024**3
 
 
 def test_a_shard_takes_its_budget_and_what_its_process_needs() -> None:

@@ -28,6 +28,9 @@ from visualindex_serving.gateway import create_app
 from visualindex_serving.generation_files import GenerationFiles
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import ShardAnswer, ShardQuery
+from visualindex_serving.rerank_deployment import make_reranker, verified
+from visualindex_serving.rerank_messages import RerankAnswer, RerankQuery
+from visualindex_serving.reranker import Reranker
 from visualindex_serving.shard import ShardReplica
 from visualindex_serving.shard_wire import Place
 
@@ -114,13 +117,50 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
     return run
 
 
+class InProcessRerankers:
+    """The rerankers of one index in this process, opened when first asked; they may be made slow or broken."""
+
+    def __init__(self, dsn: str, resource: VisualIndex, stack: AsyncExitStack) -> None:
+        self._dsn = dsn
+        self._resource = resource
+        self._stack = stack
+        self._reranker: Reranker | None = None
+        self.broken = False
+        self.stalled = False
+
+    async def rerank(self, query: RerankQuery) -> RerankAnswer:
+        if self.broken:
+            raise ConnectionError("the reranker is gone")
+        if self.stalled:
+            await asyncio.Event().wait()
+        return await (await self._opened()).rerank(query)
+
+    async def verify(self, query: bytes, candidates: list[bytes | None], deadline: float) -> list[int]:
+        return await verified(await self._opened(), query, candidates, deadline)
+
+    async def _opened(self) -> Reranker:
+        if self._reranker is None:
+            catalog = await Catalog.open(self._dsn, max_connections=2)
+            self._stack.push_async_callback(catalog.close)
+            self._reranker = make_reranker(self._resource, catalog, None)
+            self._stack.callback(self._reranker.close)
+        return self._reranker
+
+
 class Served:
-    """A running gateway: its HTTP client, its catalog's address and its shards."""
+    """A running gateway: its HTTP client, its catalog's address, its shards and its rerankers."""
 
     def __init__(
-        self, client: httpx.AsyncClient, dsn: str, shards: InProcess, state: Path, app: FastAPI
+        self,
+        client: httpx.AsyncClient,
+        dsn: str,
+        shards: InProcess,
+        rerankers: dict[str, InProcessRerankers],
+        state: Path,
+        app: FastAPI,
     ) -> None:
         self.client = client
+        self.rerankers = rerankers
         self.app = app
         self.dsn = dsn
         self.shards = shards
@@ -146,7 +186,13 @@ async def serving(
         resources = [VisualIndex.model_validate(d) for d in documents]
         async with AsyncExitStack() as stack:
             shards = InProcess(dsn, resources, state, stack)
-            app = create_app(list(documents), shards.connect, run_job=in_this_process(dsn, state))
+            rerankers = {r.name: InProcessRerankers(dsn, r, stack) for r in resources}
+            app = create_app(
+                list(documents),
+                shards.connect,
+                run_job=in_this_process(dsn, state),
+                rerankers=lambda r: rerankers[r.name],
+            )
             manager = await stack.enter_async_context(
                 LifespanManager(app, startup_timeout=60, shutdown_timeout=30)
             )
@@ -154,7 +200,7 @@ async def serving(
             client = await stack.enter_async_context(
                 httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60)
             )
-            yield Served(client, dsn, shards, state, app)
+            yield Served(client, dsn, shards, rerankers, state, app)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.attribute_file import ColumnArrays
-from visualindex.ann.attributes import Key, row_numbers
+from visualindex.ann.attributes import Key, ranked, row_numbers
 from visualindex.ann.codes import Mask
-from visualindex.ann.instants import Instants, instants_of, within
+from visualindex.ann.instants import NEVER, Instants, instants_of, instants_of_numbers, within
 from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
 
 Runs: TypeAlias = NDArray[np.int64]
@@ -20,6 +20,7 @@ Runs: TypeAlias = NDArray[np.int64]
 
 _NOTHING: Runs = np.zeros((0, 2), np.int64)
 _FEW_RUNS = 256
+_KEPT_LEAVES, _KEPT_RUNS = 32, 4096
 _SCATTER_BELOW = 1 / 16
 """Share of rows below which setting them one by one beats comparing the code of every row."""
 
@@ -33,9 +34,23 @@ class Column:
         self._texts = len(arrays.texts)
         self._numbers = len(arrays.numbers)
         self.values = len(arrays.offsets) - 1
+        self._asked: dict[int, tuple[Leaf, Runs]] = {}
 
     def runs(self, leaf: Leaf) -> Runs:
         """The codes of the values that pass one comparison."""
+        # A search asks for an estimate, then for rows: by identity, as `True` and `1` are equal to Python. The leaf is
+        # kept beside its answer, so that no other can take its identity.
+        asked = self._asked.get(id(leaf))
+        if asked is not None:
+            return asked[1]
+        found = self._found(leaf)
+        if len(found) <= _KEPT_RUNS:
+            if len(self._asked) >= _KEPT_LEAVES:
+                self._asked.clear()
+            self._asked[id(leaf)] = (leaf, found)
+        return found
+
+    def _found(self, leaf: Leaf) -> Runs:
         match leaf:
             case Exists():
                 return _runs([(0, self.values)])
@@ -52,8 +67,12 @@ class Column:
 
     @cached_property
     def instants(self) -> Instants:
-        """The values as points in time, int64 [v]: read once, when a time is first asked for."""
-        return instants_of(self.key(code) for code in range(self.values))
+        """The values as points in time, int64 [v]."""
+        found = np.full(self.values, NEVER)
+        found[: len(self.arrays.text_instants)] = self.arrays.text_instants
+        numbers = instants_of_numbers(self.arrays.numbers)
+        found[self._texts : self._texts + self._numbers] = numbers
+        return found
 
     def entries(self, runs: Runs) -> int:
         """How many pairs of a row and a value have these codes."""
@@ -118,6 +137,12 @@ class Column:
         within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         return owners, arrays.forward_codes[starts[owners] + within]
 
+    def ranks(self, rows: NDArray[np.int64], largest: bool) -> NDArray[np.int32]:
+        """The smallest or largest code of each row, int32 [m]; -1 where there is none."""
+        owners, codes = self.codes_of(rows)
+        real = codes < self.values - 1  # the last code is no value
+        return ranked(len(rows), owners[real], codes[real], largest)
+
     def counts(self, rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of the rows, a mask bool [rows] or row numbers int64 [m], have each code, int64 [v]."""
         arrays = self.arrays
@@ -164,7 +189,9 @@ class Column:
             code = self._texts + self._numbers + int(value)
             return code, code + 1
         if isinstance(value, str):
-            return self._text_place(value, bisect_left), self._text_place(value, bisect_right)
+            at = self._text_place(value, bisect_left)
+            wanted = value.encode("utf-8", "surrogatepass")
+            return at, at + (at < self._texts and self.arrays.texts[at] == wanted)
         if value != value:  # nan equals nothing
             return 0, 0
         return self._number_place(value, bisect_left), self._number_place(value, bisect_right)
@@ -248,7 +275,9 @@ def arrays_of(
     if dense:
         forward[rows] = codes
     rounded = [at for at, number in enumerate(numbers) if nearest(number) != number]
+    instants = instants_of(texts)
     return {
+        "text_instants": instants if (instants != NEVER).any() else instants[:0],
         "texts": [text.encode("utf-8", "surrogatepass") for text in texts],
         "numbers": np.array([nearest(number) for number in numbers], np.float64),
         "integral": np.array([isinstance(number, int) for number in numbers], np.uint8),
@@ -257,6 +286,7 @@ def arrays_of(
         "offsets": np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ordered)))]),
         "rows": rows[by_code],
         "forward_rows": np.zeros(0, np.int32) if dense else rows[by_row],
+        "packed": np.zeros(0, np.uint8),
         "forward_codes": forward if dense else codes[by_row],
         "present": np.count_nonzero(per_row),
         "most_per_row": int(per_row.max()),

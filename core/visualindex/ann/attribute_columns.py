@@ -3,12 +3,15 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visualindex.ann.attribute_colours import FIELD as COLOURS
+from visualindex.ann.attribute_colours import NO_COLOURS, Colours, as_colours, as_row, images_by_cell
 from visualindex.ann.attribute_column import Column, Runs, arrays_of
 from visualindex.ann.attribute_file import ColumnFile, assemble, naming, open_columns, write_columns
 from visualindex.ann.attribute_trees import TreeEvaluator
@@ -39,6 +42,12 @@ class Attributes(Protocol):
     def values(self, field: str, rows: NDArray[np.int64]) -> list[tuple[Key, ...]]:
         """The values of the field of each row: texts, numbers, booleans, each kind ascending."""
 
+    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
+        """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none.
+
+        For sorting many rows: ranks of one call compare like the values do, and mean nothing outside of it.
+        """
+
     @property
     def memory_bytes(self) -> int:
         """Bytes held or kept mapped."""
@@ -58,20 +67,26 @@ class AttributeColumns(TreeEvaluator):
     def build(cls, flat: Iterable[Fields]) -> Self:
         """The columns of rows 0, 1, … with these flattened attributes (`attributes.fields`); may be a generator."""
         growing: dict[str, _Growing] = {}
-        rows = 0
+        rows, colours = 0, bytearray()
         for one in flat:
+            colours += as_row(one.get(COLOURS, ()))
             for field, keys in one.items():
+                if field == COLOURS:
+                    continue
                 column = growing.get(field)
                 if column is None:
                     column = growing[field] = _Growing()
                 column.add(rows, keys)
             rows += 1
-        names = sorted(growing)
+        arrays = {name: column.arrays(rows) for name, column in growing.items()}
+        if any(colours):
+            arrays[COLOURS] = {**_Growing().arrays(rows), "packed": np.frombuffer(colours, np.uint8)}
+        names = sorted(arrays)
         return cls(
             assemble(
                 rows,
                 [name.encode("utf-8", "surrogatepass") for name in names],
-                [growing.pop(name).arrays(rows) for name in names],
+                [arrays.pop(name) for name in names],
                 "attributes in memory",
             )
         )
@@ -106,7 +121,22 @@ class AttributeColumns(TreeEvaluator):
     def fields(self) -> list[str]:
         """Every field that some row has, ascending."""
         with naming(self._file.place):
-            return [name.decode("utf-8", "surrogatepass") for name in self._file.names]
+            names = [name.decode("utf-8", "surrogatepass") for name in self._file.names]
+        return [name for name in names if name != COLOURS]
+
+    def colours(self, rows: int) -> Colours:
+        """The colours of the first `rows` rows, uint8 [rows, 5, 4]."""
+        with naming(self._file.place):
+            column = self._column(COLOURS)
+            found = NO_COLOURS if column is None else as_colours(column.arrays.packed)
+        if len(found) < self.row_count:
+            found = np.zeros((self.row_count, *NO_COLOURS.shape[1:]), np.uint8)
+        return found[:rows]
+
+    @cached_property
+    def colours_by_cell(self) -> NDArray[np.int64]:
+        """How many colours of the rows lie in each of the palette's cells, int64 [32768]; counted when first asked."""
+        return images_by_cell(self.colours(self.row_count))
 
     def leaf_mask(self, leaf: Leaf, rows: int) -> Mask:
         """Which of the first `rows` rows pass one comparison, bool [rows]."""
@@ -159,6 +189,12 @@ class AttributeColumns(TreeEvaluator):
                     if key is not None:
                         found[owner].append(key)
         return [tuple(keys) for keys in found]
+
+    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
+        """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none."""
+        with naming(self._file.place):
+            column = self._column(field)
+            return np.full(len(rows), -1, np.int32) if column is None else column.ranks(rows, largest)
 
     def _passing(self, leaf: Leaf) -> tuple[Column | None, Runs]:
         column = self._column(leaf.field)

@@ -16,6 +16,7 @@ import pyarrow
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from visualindex.ann.attribute_colours import ROW_BYTES
 from visualindex.errors import ProblemError, ProblemType
 
 FORMAT = b"1"
@@ -24,6 +25,7 @@ _FORMAT_KEY, _ROWS_KEY = b"visualindex.attributes", b"visualindex.rows"
 
 LISTS: Mapping[str, Any] = {
     "texts": np.bytes_,
+    "text_instants": np.int64,
     "numbers": np.float64,
     "integral": np.uint8,
     "exact_at": np.int32,
@@ -32,6 +34,7 @@ LISTS: Mapping[str, Any] = {
     "rows": np.int32,
     "forward_rows": np.int32,
     "forward_codes": np.int32,
+    "packed": np.uint8,
 }
 """The arrays of a field (`ColumnArrays` says what they hold) and their element types."""
 
@@ -80,6 +83,8 @@ class ColumnArrays:
     """
 
     texts: Strings
+    text_instants: NDArray[np.int64]
+    """The texts as points in time (`ann.instants`), int64 as long as `texts`; empty when none is one."""
     numbers: NDArray[np.float64]
     """Ascending. Integers that no float64 equals are rounded, and written out in `exact`."""
     integral: NDArray[np.uint8]
@@ -96,6 +101,8 @@ class ColumnArrays:
     """The row of each of `forward_codes`, ascending, int32 [e]; empty when `dense`."""
     forward_codes: NDArray[np.int32]
     """Codes of the values row by row, int32 [e]; one per row, -1 for none, when `dense`."""
+    packed: NDArray[np.uint8]
+    """Of the colours 20 bytes per row, and no values; of other fields nothing."""
     present: int
     """Rows with a value."""
     most_per_row: int
@@ -143,10 +150,14 @@ def _check(column: ColumnArrays, rows: int) -> None:
     values = len(column.texts) + len(column.numbers) + 3
     if len(column.offsets) != values + 1 or len(column.integral) != len(column.numbers):
         raise ValueError("the values of a field do not fit each other")
+    if len(column.text_instants) not in (0, len(column.texts)):
+        raise ValueError("the times of a field do not fit its texts")
     if int(column.offsets[0]) != 0 or int(column.offsets[-1]) != len(column.rows):
         raise ValueError("the rows of a field do not fit its values")
     if len(column.exact) != len(column.exact_at):
         raise ValueError("the long numbers of a field do not fit each other")
+    if len(column.packed) not in (0, rows * ROW_BYTES):
+        raise ValueError("the colours do not fit the rows")
     forward = (rows, 0) if column.dense else (len(column.rows), len(column.rows))
     if (len(column.forward_codes), len(column.forward_rows)) != forward or not 0 <= column.present <= rows:
         raise ValueError("the entries of a field do not fit its rows")

@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from visualindex.ann.attribute_colours import Colours
 from visualindex.ann.codes import Mask
-from visualindex.filters import And, Filter, Leaf, Not, Or
+from visualindex.filters import And, Colour, Filter, Leaf, Not, Or, colours_passing, most_passing
 
 
 class TreeEvaluator(ABC):
@@ -28,6 +29,15 @@ class TreeEvaluator(ABC):
     def leaf_holds(self, leaf: Leaf, rows: NDArray[np.int64]) -> Mask:
         """Which of these rows (ascending row numbers, int64 [m]) pass one comparison, bool [m]."""
 
+    @abstractmethod
+    def colours(self, rows: int) -> Colours:
+        """The colours of the first `rows` rows, uint8 [rows, 5, 4]."""
+
+    @property
+    @abstractmethod
+    def colours_by_cell(self) -> NDArray[np.int64]:
+        """How many colours of the rows lie in each of the palette's cells, int64 [32768]."""
+
     @property
     @abstractmethod
     def row_count(self) -> int:
@@ -48,6 +58,8 @@ class TreeEvaluator(ABC):
                 return found
             case Not(term=term):
                 return ~self.mask(term, rows)
+            case Colour():
+                return colours_passing(tree, self.colours(rows))
         return self.leaf_mask(tree, rows)
 
     def holding(self, tree: Filter, rows: NDArray[np.int64]) -> Mask:
@@ -65,6 +77,8 @@ class TreeEvaluator(ABC):
                 return found
             case Not(term=term):
                 return ~self.holding(term, rows)
+            case Colour():
+                return colours_passing(tree, self.colours(int(rows[-1]) + 1 if len(rows) else 0)[rows])
         return self.leaf_holds(tree, rows)
 
     def estimate(self, tree: Filter) -> tuple[int, int]:
@@ -84,6 +98,8 @@ class TreeEvaluator(ABC):
             case Not(term=term):
                 low, high = self.estimate(term)
                 return max(0, count - high), max(0, count - low)
+            case Colour():
+                return 0, min(count, most_passing(tree, self.colours_by_cell))
         return self.leaf_bounds(tree)
 
     def matching(self, tree: Filter, rows: int, most: int) -> NDArray[np.int64] | None:
@@ -105,7 +121,7 @@ class TreeEvaluator(ABC):
                 if len(whole) < len(parts):
                     return None
                 return np.unique(np.concatenate([np.zeros(0, np.int64), *whole]))
-            case Not():
+            case Not() | Colour():
                 return None
         return self.leaf_matching(tree, rows, most)
 

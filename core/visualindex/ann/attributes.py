@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from visualindex.ann.attribute_colours import FIELD as COLOURS
+from visualindex.ann.attribute_colours import ROW_BYTES, ColourRows, Colours, as_numbers, as_row
 from visualindex.ann.attribute_trees import TreeEvaluator
 from visualindex.ann.codes import Mask
 from visualindex.ann.instants import Instants, instants_of, within
@@ -38,6 +40,7 @@ class AttributeIndex(TreeEvaluator):
 
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
+        self._colours = ColourRows()
         self._rows = 0
 
     def append(self, first: int, flat: Sequence[Fields]) -> None:
@@ -45,10 +48,13 @@ class AttributeIndex(TreeEvaluator):
         touched: dict[str, _Column] = {}
         for row, one in enumerate(flat, first):
             for field, keys in one.items():
+                if field == COLOURS:
+                    continue
                 column = touched.get(field)
                 if column is None:
                     column = touched[field] = self._columns.setdefault(field, _Column())
                 column.add(row, keys)
+        self._colours.append(first, [as_row(one.get(COLOURS, ())) for one in flat])
         # Entries are published once per batch: cheaper than row by row, and readers ignore rows they do not know.
         for column in touched.values():
             column.publish()
@@ -56,13 +62,16 @@ class AttributeIndex(TreeEvaluator):
 
     def cost(self, flat: Sequence[Fields]) -> int:
         """About how many bytes rows with these flattened attributes would add."""
+        coloured = sum(COLOURS in one for one in flat)
+        flat = [{field: keys for field, keys in one.items() if field != COLOURS} for one in flat]
         news = {(field, key) for one in flat for field, keys in one.items() for key in keys}
         columns = {field for field, _ in news} - self._columns.keys()
         values = sum(
             _value_bytes(key) for field, key in news if field in columns or not self._knows(field, key)
         )
         entries = sum(len(keys) for one in flat for keys in one.values())
-        return len(columns) * _COLUMN_BYTES + values + entries * _GROWN_ENTRY_BYTES
+        grown = entries * _GROWN_ENTRY_BYTES + coloured * ROW_BYTES * 3 // 2
+        return len(columns) * _COLUMN_BYTES + values + grown
 
     def _knows(self, field: str, key: Key | None) -> bool:
         return self._columns[field].knows(key)
@@ -71,6 +80,15 @@ class AttributeIndex(TreeEvaluator):
     def row_count(self) -> int:
         """Rows appended so far."""
         return self._rows
+
+    def colours(self, rows: int) -> Colours:
+        """The colours of the first `rows` rows, uint8 [rows, 5, 4]."""
+        return self._colours.first(rows)
+
+    @property
+    def colours_by_cell(self) -> NDArray[np.int64]:
+        """How many colours of the rows lie in each of the palette's cells, int64 [32768]."""
+        return self._colours.by_cell
 
     def leaf_mask(self, leaf: Leaf, rows: int) -> Mask:
         """Which of the first `rows` rows pass one comparison, bool [rows]."""
@@ -104,6 +122,11 @@ class AttributeIndex(TreeEvaluator):
         column = self._columns.get(field)
         return [()] * len(rows) if column is None else column.values(rows)
 
+    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
+        """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none."""
+        column = self._columns.get(field)
+        return np.full(len(rows), -1, np.int32) if column is None else column.ranks(rows, largest)
+
     def renumbered(self, places: NDArray[np.int64]) -> "AttributeIndex":
         """A copy for rows that moved: row i is now row `places[i]`, gone where that is -1; order is kept."""
         copy = AttributeIndex()
@@ -111,13 +134,25 @@ class AttributeIndex(TreeEvaluator):
             moved = column.renumbered(places)
             if moved is not None:
                 copy._columns[field] = moved
+        copy._colours = self._colours.renumbered(places)
         copy._rows = int(places.max(initial=-1)) + 1
         return copy
 
     @property
     def memory_bytes(self) -> int:
         """Estimated bytes held."""
-        return sum(column.memory_bytes + len(field) for field, column in list(self._columns.items()))
+        columns = sum(column.memory_bytes + len(field) for field, column in list(self._columns.items()))
+        return columns + self._colours.memory_bytes
+
+
+def ranked(
+    rows: int, owners: NDArray[np.int64], ranks: NDArray[np.int32], largest: bool
+) -> NDArray[np.int32]:
+    """The first or last rank of each row, -1 where there is none, of ranks that ascend for each of the ascending owners."""
+    found = np.full(rows, -1, np.int32)
+    step = 1 if largest else -1
+    found[owners[::step]] = ranks[::step]  # the last one written stays
+    return found
 
 
 def row_numbers(rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -126,10 +161,12 @@ def row_numbers(rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def fields(attributes: Mapping[str, Any]) -> Fields:
-    """Flatten an image's attributes; a list stands for each of its elements."""
+    """Flatten an image's attributes; a list stands for each of its elements, and a colour for a number."""
     found: dict[str, set[Key | None]] = {}
+    if attributes.get(COLOURS):
+        found[COLOURS] = set(as_numbers(attributes[COLOURS]))
     pending: list[tuple[str, Any]] = [
-        (name, value) for name, value in attributes.items() if name and name != "colours"
+        (name, value) for name, value in attributes.items() if name and name != COLOURS
     ]
     while pending:
         path, value = pending.pop()
@@ -269,6 +306,18 @@ class _Column:
             if key is not None:
                 found[owner].append(key)
         return [tuple(sorted(one, key=_order)) for one in found]
+
+    def ranks(self, rows: NDArray[np.int64], largest: bool) -> NDArray[np.int32]:
+        """The place of each row's smallest or largest value in the order of the values of these rows."""
+        owners, codes = self._entries_of(rows)
+        owners, codes = owners[codes != _PRESENT], codes[codes != _PRESENT]
+        keys, used = self._keys, np.unique(codes)
+        found = [key for code in used.tolist() if (key := keys[code]) is not None]
+        places = np.empty(len(used), np.int32)
+        places[sorted(range(len(found)), key=lambda at: _order(found[at]))] = np.arange(len(used))
+        ranks = places[np.searchsorted(used, codes)]
+        order = np.lexsort((ranks, owners))
+        return ranked(len(rows), owners[order], ranks[order], largest)
 
     def _entries(self, rows: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Rows and codes of the entries of the first `rows` rows."""

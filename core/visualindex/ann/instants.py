@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.codes import Mask
-from visualindex.filters import Span, instant
+from visualindex.filters import FIRST_INSTANT, LAST_INSTANT, Span, instant
 
 Instants: TypeAlias = NDArray[np.int64]
 """Microseconds since 1970, int64 [values]; `NEVER` for values that are no points in time."""
@@ -19,6 +19,13 @@ def instants_of(values: Iterable[Any]) -> Instants:
     """The instants of values, int64 [values]."""
     found = (instant(value) for value in values)
     return np.fromiter((NEVER if at is None else at for at in found), np.int64)
+
+
+def instants_of_numbers(numbers: NDArray[np.float64]) -> Instants:
+    """The instants of seconds since 1970, float64 [values]: what `instant` says of each."""
+    far = 1e12  # seconds: well beyond the year 9999
+    found = np.floor(np.where(np.abs(numbers) < far, numbers, far) * 1e6).astype(np.int64)
+    return np.where((found >= FIRST_INSTANT) & (found <= LAST_INSTANT), found, NEVER)
 
 
 def within(instants: Instants, spans: Sequence[Span]) -> Mask:

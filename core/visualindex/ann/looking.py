@@ -24,7 +24,7 @@ def look(state: State, queries: NDArray[np.float32], ask: Ask, settings: Setting
 
     Grouping and sorting take one query. Equal scores, and equal sort values, are ordered by id.
     """
-    found = selected(state, ask.filter, settings)
+    found = selected(state, ask.filter)
     if ask.sort is not None:
         looked = _sorted(state, queries, ask, ask.sort, found)
     elif ask.group is not None:

@@ -22,6 +22,8 @@ class Way(Enum):
     """Every row is scored, as there is no index over them."""
     INDEX = "index"
     """The approximate index, unfiltered."""
+    POST_FILTERED = "index, filtered afterwards"
+    """The approximate index, asked for more than is wanted, as nearly every row passes."""
     FILTERED_INDEX = "filtered index"
     """The approximate index, which sees the rows that pass alone."""
 
@@ -40,15 +42,20 @@ class Passing:
     most: int = 0
 
 
-def passing(attributes: Attributes, tree: Filter | None, alive: Mask, live: int, exact_up_to: int) -> Passing:
+MOSTLY = 0.8
+"""Share of the rows from which it is cheaper to drop hits that do not pass than to look at every row's bit."""
+LISTED = 4096
+"""Rows up to which a filter's matches are listed one by one: a mask over all rows would cost more than the search."""
+
+
+def passing(attributes: Attributes, tree: Filter | None, alive: Mask, live: int) -> Passing:
     """The rows, of those `alive` (bool [rows], `live` of them), that pass the filter."""
     rows = len(alive)
     if tree is None:
         return Passing(live, None if live == rows else alive, least=live, most=live)
     least, most = attributes.estimate(tree)
-    # What is rare is told row by row: a mask over all rows would cost more than the search.
-    if most <= exact_up_to:
-        few = attributes.matching(tree, rows, exact_up_to)
+    if most <= LISTED:
+        few = attributes.matching(tree, rows, LISTED)
         if few is not None:
             few = few[alive[few]]
             return Passing(len(few), None, few, least, most)
@@ -65,4 +72,6 @@ def way(found: Passing, rows: int, k: int, *, indexed: bool, exact_up_to: int) -
         return Way.SURVIVORS
     if not indexed or found.count <= 4 * k:
         return Way.SCAN
-    return Way.INDEX if found.count == rows else Way.FILTERED_INDEX
+    if found.count == rows:
+        return Way.INDEX
+    return Way.POST_FILTERED if found.count >= MOSTLY * rows else Way.FILTERED_INDEX

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from visualindex.ann import codes as half
 from visualindex.ann.base import Base
 from visualindex.ann.codes import Codes, Mask
-from visualindex.ann.families import Effort
+from visualindex.ann.families import Ann, Effort
 from visualindex.ann.graph import Graph
 from visualindex.ann.planning import Passing, Way, passing, way
 from visualindex.ann.state import State
@@ -60,11 +60,10 @@ class Settings:
     """Candidate list of the graph over fresh rows."""
 
 
-def selected(state: State, tree: Filter | None, settings: Settings) -> tuple[Passing, ...]:
+def selected(state: State, tree: Filter | None) -> tuple[Passing, ...]:
     """The rows of each part that pass the filter: of the bases in order, then of the fresh rows."""
-    exact = settings.exact_up_to
-    bases = (passing(b.segment.attributes, tree, b.alive, b.live, exact) for b in state.bases)
-    return (*bases, passing(state.attributes, tree, state.alive, state.live, exact))
+    bases = (passing(base.segment.attributes, tree, base.alive, base.live) for base in state.bases)
+    return (*bases, passing(state.attributes, tree, state.alive, state.live))
 
 
 def search_state(
@@ -82,7 +81,7 @@ def search_state(
             base.segment.rows,
             k,
             indexed=base.segment.ann is not None,
-            exact_up_to=settings.exact_up_to,
+            exact_up_to=0,  # a segment's index knows itself when scanning is cheaper
         )
         scored.append(_in_base(base, queries, k, passed, chosen))
         plans.append(_plan(f"base {number}", chosen, base.segment.rows, passed))
@@ -101,13 +100,28 @@ def _plan(part: str, chosen: Way, rows: int, passed: Passing) -> PartPlan:
 
 def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way) -> Scored:
     segment = base.segment
-    if chosen in (Way.INDEX, Way.FILTERED_INDEX):
-        assert segment.ann is not None  # noqa: S101 - the way says so
-        effort = segment.ann.effort or Effort()
-        scores, rows = segment.ann.search(queries, k, passed.mask, effort)
-        asked, places = np.nonzero(rows >= 0)
-        return asked, rows[asked, places], scores[asked, places]
-    return _exact(segment.codes, queries, k, passed)
+    if segment.ann is None or chosen in (Way.NOTHING, Way.SURVIVORS, Way.SCAN):
+        return _exact(segment.codes, queries, k, passed)
+    if chosen is Way.POST_FILTERED:
+        found = _post_filtered(segment.ann, queries, k, passed)
+        if found is not None:
+            return found
+    mask = None if chosen is Way.INDEX else passed.mask
+    scores, rows = segment.ann.search(queries, k, mask, segment.ann.effort or Effort())
+    asked, places = np.nonzero(rows >= 0)
+    return asked, rows[asked, places], scores[asked, places]
+
+
+def _post_filtered(ann: Ann, queries: NDArray[np.float32], k: int, passed: Passing) -> Scored | None:
+    """Hits of the whole index without those that do not pass; None where too few of a query's are left."""
+    assert passed.mask is not None  # noqa: S101 - some rows do not pass, and they are many
+    width = min(2 * k, ann.rows)
+    scores, rows = ann.search(queries, width, None, ann.effort or Effort())
+    passing = (rows >= 0) & passed.mask[rows]
+    if (np.count_nonzero(passing, axis=1) < min(k, passed.count)).any():
+        return None
+    asked, places = np.nonzero(passing)
+    return asked, rows[asked, places], scores[asked, places]
 
 
 def _in_fresh(
@@ -117,7 +131,7 @@ def _in_fresh(
     parts = [_scan(state.tail_codes, queries, k, keep[state.base :], state.base)]
     if state.graph:
         first = keep[: state.base]
-        if chosen in (Way.INDEX, Way.FILTERED_INDEX):
+        if chosen in (Way.INDEX, Way.POST_FILTERED, Way.FILTERED_INDEX):
             parts.append(_by_graph(state.graph, queries, k, first, settings.ef_search))
         else:
             parts.append(_scan(state.graph.codes, queries, k, first, 0))

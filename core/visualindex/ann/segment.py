@@ -53,9 +53,11 @@ class Segment:
     @cached_property
     def memory_bytes(self) -> int:
         """Bytes that searches keep hot: mapped, so the kernel may share them between replicas of a node."""
-        arrays = (self.ids, self.versions, self.buckets, self.sorted_keys, self.by_id, self.codes)
-        graph = self.ann.memory_bytes if self.ann else 0
-        return sum(array.nbytes for array in arrays) + self.attributes.memory_bytes + graph
+        arrays = (self.ids, self.versions, self.buckets, self.sorted_keys, self.by_id)
+        held = sum(array.nbytes for array in arrays) + self.attributes.memory_bytes
+        if self.ann is None or self.ann.family == "hnsw-fp16":
+            held += self.codes.nbytes  # other families touch those of candidates alone
+        return held + (self.ann.memory_bytes if self.ann else 0)
 
     def find(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The row of each id (uint8 [m, 16]), int64 [m]; -1 where there is none."""

@@ -164,6 +164,16 @@ class ReplicaView(BaseModel):
     seen_at: dt.datetime = Field(description="Its last heartbeat.")
 
 
+class DomainView(BaseModel):
+    """A domain that searches of an index can name."""
+
+    name: str = Field(description="The domain.")
+    filter: dict[str, Any] | str | None = Field(default=None, description="Which images it has; null: all.")
+    attributes: list[str] = Field(description="Its facets, where a search says none.")
+    min_score: float | None = Field(default=None, description="Least score, where a search says none.")
+    limit: int | None = Field(default=None, description="Most hits, where a search says none.")
+
+
 class IndexView(BaseModel):
     """One index and how it is doing."""
 
@@ -173,3 +183,4 @@ class IndexView(BaseModel):
     dimension: int = Field(description="Vector dimension.")
     images: int = Field(description="Images stored.")
     replicas: list[ReplicaView] = Field(description="Live replicas of all shards.")
+    domains: list[DomainView] = Field(default_factory=list, description="Parts of it that searches can name.")

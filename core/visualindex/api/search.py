@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")]
+DomainName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Consistency = Literal["eventual", "session", "strong"]
 
 
@@ -141,6 +142,11 @@ class SearchRequest(ApiModel):
         max_length=128,
         description="Who searches; stored only as a keyed hash in the search log.",
     )
+    rerank: bool | Literal["auto", "exact"] = Field(
+        default="auto",
+        description="Reorder the first hits by local features: `auto` where the index does so by itself, `true` wherever it "
+        "can, `false` never; `exact` also verifies copies of the very picture. With a cursor the first page decided.",
+    )
     explain: bool = Field(
         default=False,
         description="Add timings and, per shard, how it went about the filter: estimate, plan and actual matches.",
@@ -149,6 +155,10 @@ class SearchRequest(ApiModel):
         default=[],
         max_length=16,
         description="Fields whose values are counted over all images that pass the filter; at most 1,000 values of each.",
+    )
+    domain: DomainName | Annotated[list[DomainName], Field(min_length=1, max_length=16)] | None = Field(
+        default=None,
+        description="Only items of this domain of the index, or of any of these; see docs/colours-and-domains.md.",
     )
     group_by: GroupBy | None = Field(default=None, description="Show at most some hits per value of a field.")
     sort: SortBy | None = Field(
@@ -164,6 +174,11 @@ class SearchRequest(ApiModel):
         if self.sort is not None and self.group_by is not None:
             raise ValueError("sort and group_by cannot be combined: leave one out")
         return self
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains that are named, if any."""
+        return [self.domain] if isinstance(self.domain, str) else self.domain or []
 
 
 class ColourView(BaseModel):
@@ -181,6 +196,10 @@ class Hit(BaseModel):
 
     image_id: uuid.UUID = Field(description="The image.")
     score: float = Field(description="Cosine similarity to the query, -1 to 1.")
+    rerank_score: float | None = Field(
+        default=None,
+        description="Where the hit was reranked: what it was ordered by, comparable within one search only.",
+    )
     key: str | None = Field(default=None, description="The caller's own key (SKU, path).")
     category: str | None = Field(default=None, description="Category.")
     url: str | None = Field(default=None, description="The item's address, as given when it was indexed.")
@@ -215,7 +234,9 @@ class SearchResponse(BaseModel):
 
     query_id: uuid.UUID = Field(description="Names this search in feedback.")
     index: str = Field(description="The index searched.")
-    hits: list[Hit] = Field(description="Best first; ties in the order of their ids.")
+    hits: list[Hit] = Field(
+        description="Best first; ties in the order of their ids. Reranked hits come first, by `rerank_score`."
+    )
     complete: bool = Field(description="False when a shard did not answer in time: hits may be missing.")
     missing_shards: list[int] = Field(
         default_factory=list, description="The shards that did not answer, when it is not complete."
@@ -227,6 +248,13 @@ class SearchResponse(BaseModel):
     degraded: list[str] = Field(
         default_factory=list,
         description="Parts that were left out, e.g. `metadata` while the database restarts.",
+    )
+    reranked: bool = Field(
+        default=False, description="Whether hits of this page were reordered by local features."
+    )
+    rerank_reason: str | None = Field(
+        default=None,
+        description="Why they were not, where that was asked for or the index does it by itself.",
     )
     generation: str = Field(description="The index generation that answered.")
     fingerprint: str = Field(description="Fingerprint of the encoder.")

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from visualindex.ann import write_segment
 from visualindex.ann.attribute_columns import AttributeColumns
 from visualindex.ann.attributes import fields
-from visualindex.ann.families import Parameters, RecallReport, build_and_tune, held_out_last
+from visualindex.ann.families import (
+    Parameters,
+    RecallReport,
+    build_and_tune,
+    choose_family,
+    held_out_last,
+)
 from visualindex.ann.segment import VECTORS
 from visualindex.building.spool import Spool
 from visualindex.identity import buckets_of
@@ -53,9 +59,9 @@ def build_segment(
     ids, versions = spool.ids(), spool.versions()
     order = _order(ids)
     ids, versions = ids[order], versions[order]
+    recipe = chosen(index, len(ids), spool.dimension)
     codes = spool.write_vectors(order, directory / VECTORS)
     attributes = AttributeColumns.build(fields(one) for one in spool.attributes(order))
-    recipe = chosen(index, len(ids), codes.shape[1] // 2)
     ann, recall = None, None
     if recipe.family != FLAT:
         ann, recall = build_and_tune(
@@ -68,9 +74,9 @@ def build_segment(
 
 
 def chosen(index: IndexSpec, rows: int, dimension: int) -> Recipe:
-    """The recipe of a segment of so many rows."""
-    family = FLAT if rows <= index.flat_below else "hnsw-fp16"
-    return Recipe(family, 0.95, Parameters(hnsw=index.hnsw))
+    """The recipe of a segment of so many rows. Raises ProblemError STORAGE_FULL when none fits `memoryPerShard`."""
+    family = choose_family(index, rows, dimension)
+    return Recipe(family, index.target_recall, Parameters(hnsw=index.hnsw))
 
 
 def _order(ids: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ class Spool:
 
     def __init__(self, directory: Path, dimension: int) -> None:
         """Keep them in files of `directory`."""
-        self._dimension = dimension
+        self.dimension = dimension
         self._vectors = directory / "vectors.spool"
         self._attributes = directory / "attributes.spool"
         self._ids: list[NDArray[np.uint8]] = []
@@ -42,7 +42,7 @@ class Spool:
         """Take in some rows. Raises ProblemError INVALID_REQUEST for a vector without direction."""
         assert self._files is not None  # noqa: S101 - used as a context manager
         vectors, attributes = self._files
-        vectors.write(half.encode(normalised(rows.vectors, self._dimension, "vectors")).tobytes())
+        vectors.write(half.encode(normalised(rows.vectors, self.dimension, "vectors")).tobytes())
         for one in rows.attributes():
             text = orjson.dumps(one)
             attributes.write(text)
@@ -60,11 +60,11 @@ class Spool:
 
     def write_vectors(self, order: NDArray[np.int64], path: Path) -> Codes:
         """The codes in another order, written to `path` and mapped, uint8 [n, 2 * dimension]."""
-        spooled = _mapped(self._vectors, 2 * self._dimension)
+        spooled = _mapped(self._vectors, 2 * self.dimension)
         with path.open("wb") as file:
             for start in range(0, len(order), _GATHER_ROWS):
                 file.write(spooled[order[start : start + _GATHER_ROWS]].tobytes())
-        return _mapped(path, 2 * self._dimension)
+        return _mapped(path, 2 * self.dimension)
 
     def attributes(self, order: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
         """The attributes of each row in another order."""

@@ -210,7 +210,7 @@ class Generations:
             )
             SELECT generation FROM served WHERE place > %s AND state <> 'active'
             UNION ALL
-            SELECT generation FROM generations g WHERE index_name = %s AND state = 'failed' AND created_at <
+            SELECT generation FROM generations WHERE index_name = %s AND state IN ('ready', 'failed') AND created_at <
                 (SELECT max(created_at) FROM generations WHERE index_name = %s AND state = 'active')"""
 
         async def work(transaction: Transaction) -> list[str]:

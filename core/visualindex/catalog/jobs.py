@@ -121,7 +121,8 @@ class Jobs:
         self, fence: Fence, *, result: Mapping[str, Any] | None = None, problem: str | None = None
     ) -> bool:
         """Notes the end: done with a result, or failed with a problem; False when it is no longer the caller's."""
-        query = """UPDATE jobs SET state = %s, result = %s, problem = %s, ended_at = now(), lease_until = NULL
+        query = """UPDATE jobs SET state = %s, result = %s, problem = %s, phase = 'ended', ended_at = now(),
+                lease_until = NULL
             WHERE job_id = %s AND fence = %s AND state = 'running'"""
         state = "done" if problem is None else "failed"
 

@@ -1,4 +1,4 @@
-"""`visualindex encoder`: fitting the projection that makes vectors shorter."""
+"""`visualindex encoder`: fitting the projections that make vectors and patches shorter."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +10,9 @@ if TYPE_CHECKING:
     from visualindex.imaging import Decoded, DecodePool, InputSpec
     from visualindex.spec import Spec
 
-encoder = typer.Typer(no_args_is_help=True, help="The encoder: fit a projection to your own pictures.")
+encoder = typer.Typer(no_args_is_help=True, help="The encoder: fit projections to your own pictures.")
 
 _CHUNK = 32
-
-
-@encoder.callback()
-def _group() -> None:
-    """Keep `fit` a command of its own while it is the only one."""
 
 
 @encoder.command()
@@ -58,6 +53,38 @@ def fit(
     )
     typer.echo(f"{output}: fitted on {len(paths) - pictures.skipped} pictures, {pictures.skipped} skipped")
     typer.echo(f"variance kept: {kept}")
+
+
+@encoder.command("fit-patches")
+def fit_patches(
+    source: Annotated[
+        str, typer.Argument(help="Folder or manifest of pictures, as for `ingest`.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Projection file to write (.npz).")],
+    file: Annotated[
+        Path | None,
+        typer.Option("-f", "--file", help="Spec whose encoder is fitted; the default encoder without."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="CPU threads of the encoder.")] = 2,
+) -> None:
+    """Fit what packs the patches of an encoder for reranking; name it as `rerank.projection` in the spec.
+
+    A few hundred pictures that look like those you index are enough. Fit it before `rerank.mode` is switched on.
+    """
+    from visualindex.collections.debian import cache_folder
+    from visualindex.encoders import EncoderConfigError, load_unprojected
+    from visualindex.errors import ProblemError, ProblemType
+    from visualindex.rerank.patches import fit_patch_projection
+
+    spec, paths = _spec(file), _paths(source)
+    try:
+        model = load_unprojected(spec.encoder, cache_dir=cache_folder() / "encoders", threads=threads)
+        pictures = _Pictures(paths, spec, model.input)
+        projection = fit_patch_projection(model, pictures)
+    except EncoderConfigError as error:
+        raise ProblemError(ProblemType.INVALID_REQUEST, str(error)) from None
+    projection.save(output)
+    typer.echo(f"{output}: fitted on {len(paths) - pictures.skipped} pictures, {pictures.skipped} skipped")
 
 
 def _kept(projection: Any, size: int) -> float:

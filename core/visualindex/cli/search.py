@@ -3,7 +3,7 @@
 import json
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,12 +28,25 @@ def search(
         typer.Argument(help="Picture file, http(s) address, or id of an indexed image.", show_default=False),
     ],
     index: IndexOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_HITS, help="Most hits.")] = 10,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            max=MOST_HITS,
+            help="Most hits; default 10, or what the domain says.",
+            show_default=False,
+        ),
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
             "--filter", help="""Filter as text, e.g. 'category = "Chairs" and price < 100', or as JSON."""
         ),
+    ] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", help="Only items of this domain; may be repeated.")
     ] = None,
     service: ServiceUrl = DEFAULT_SERVICE,
     api_key: ApiKey = None,
@@ -45,7 +58,7 @@ def search(
     """Search an index with a picture, an address, or the id of an indexed image."""
     from visualindex.client import Client
 
-    request, image = _request(target, index, limit, _filter(where))
+    request, image = _request(target, index, limit, _filter(where), domain)
     with Client(service, api_key=api_key) as client:
         answer = client.search(request, image=image)
         if as_json:
@@ -58,7 +71,11 @@ def search(
 
 
 def _request(
-    target: str, index: str | None, limit: int, where: dict[str, object] | str | None
+    target: str,
+    index: str | None,
+    limit: int | None,
+    where: dict[str, object] | str | None,
+    domains: list[str] | None,
 ) -> "tuple[SearchRequest, bytes | None]":
     """What to send. Raises ProblemError for what no service would take, so that nothing is sent."""
     from pydantic import ValidationError
@@ -68,7 +85,9 @@ def _request(
 
     try:
         query, image = _query(target)
-        return SearchRequest(index=index, query=query, limit=limit, filter=where), image
+        named: dict[str, Any] = {"domain": domains} if domains else {"limit": 10}
+        given = named if limit is None else {**named, "limit": limit}
+        return SearchRequest(index=index, query=query, filter=where, **given), image
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ProblemError(ProblemType.INVALID_REQUEST, found) from None

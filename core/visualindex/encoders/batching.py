@@ -121,9 +121,11 @@ class DeadlineBatcher:
         vector, _ = await self._submit(image, deadline, patches=False, alone=alone)
         return vector
 
-    async def submit_with_patches(self, image: Image, deadline: float) -> tuple[Vector, Patches]:
+    async def submit_with_patches(
+        self, image: Image, deadline: float, *, alone: bool = True
+    ) -> tuple[Vector, Patches]:
         """As `submit`, with the patch features float16[rows, columns, channels]."""
-        vector, patches = await self._submit(image, deadline, patches=True, alone=True)
+        vector, patches = await self._submit(image, deadline, patches=True, alone=alone)
         if patches is None:
             raise ProblemError(ProblemType.INTERNAL, "The encoder gave no patch features.")
         return vector, patches

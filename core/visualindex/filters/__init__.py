@@ -1,7 +1,8 @@
 """The filter language: which images of an index a search may return."""
 
+from visualindex.filters._colour import Colour, colours_passing, most_passing
 from visualindex.filters._evaluate import matches, values_at
-from visualindex.filters._instants import Span, instant
+from visualindex.filters._instants import FIRST_INSTANT, LAST_INSTANT, Span, instant
 from visualindex.filters._parse import MAX_IN_VALUES, MAX_TEXT, parse_filter
 from visualindex.filters._schema import NO_SCHEMA, Attribute, Schema, check_metadata, schema_of
 from visualindex.filters._text import MAX_TEXT_FORM, is_text_form, parse_filter_text, read_filter
@@ -26,12 +27,15 @@ from visualindex.filters._write import to_text
 
 __all__ = [
     "EVERYTHING",
+    "FIRST_INSTANT",
+    "LAST_INSTANT",
     "MAX_IN_VALUES",
     "MAX_TEXT",
     "MAX_TEXT_FORM",
     "NO_SCHEMA",
     "And",
     "Attribute",
+    "Colour",
     "Eq",
     "Exists",
     "Filter",
@@ -46,10 +50,12 @@ __all__ = [
     "Span",
     "Within",
     "check_metadata",
+    "colours_passing",
     "conjoin",
     "instant",
     "is_text_form",
     "matches",
+    "most_passing",
     "parse_filter",
     "parse_filter_text",
     "read_filter",

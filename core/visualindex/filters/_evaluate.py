@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from visualindex.filters._colour import FIELD, Colour, colour_matches
 from visualindex.filters._instants import instant
 from visualindex.filters._tree import And, Eq, Exists, Filter, In, Not, Or, Prefix, Range, Scalar, Within
 
@@ -16,7 +17,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def matches(tree: Filter, attributes: Mapping[str, Any]) -> bool:
-    """Whether an image with `attributes` (`category`, `key`, `metadata`) passes the filter."""
+    """Whether an image with `attributes` (`category`, `key`, `metadata`, `colours`) passes the filter."""
     match tree:
         case And(terms=terms):
             return all(matches(term, attributes) for term in terms)
@@ -24,6 +25,8 @@ def matches(tree: Filter, attributes: Mapping[str, Any]) -> bool:
             return any(matches(term, attributes) for term in terms)
         case Not(term=term):
             return not matches(term, attributes)
+        case Colour():
+            return colour_matches(tree, attributes.get(FIELD) or ())
         case Exists(field=field):
             return any(value is not None for value in values_at(attributes, field))
         case Eq(field=field, value=wanted):

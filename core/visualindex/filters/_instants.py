@@ -11,8 +11,8 @@ Span: TypeAlias = tuple[int | None, int | None]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_LAST = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+FIRST_INSTANT = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LAST_INSTANT = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _DAY = 86_400_000_000
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _WRITTEN = re.compile(
@@ -39,7 +39,7 @@ def instant(value: Any) -> int | None:
         found = value * 1_000_000 if isinstance(value, int) else math.floor(value * 1_000_000)
     except (OverflowError, ValueError):
         return None
-    return found if _FIRST <= found <= _LAST else None
+    return found if FIRST_INSTANT <= found <= LAST_INSTANT else None
 
 
 def moment(operand: Any, now: int) -> Span | None:
@@ -51,7 +51,7 @@ def moment(operand: Any, now: int) -> Span | None:
     if relative:
         sign, amount, unit = relative.groups()
         ago = int(amount) * _UNITS[unit] if unit else 0
-        at = max(_FIRST, min(_LAST, now - ago if sign == "-" else now + ago))
+        at = max(FIRST_INSTANT, min(LAST_INSTANT, now - ago if sign == "-" else now + ago))
         return at, at + 1
     start = instant(operand)
     if start is None:
@@ -74,7 +74,8 @@ def united(spans: Sequence[Span]) -> tuple[Span, ...]:
     """The same instants as ascending spans with gaps between them."""
     found: list[tuple[int, int]] = []
     closed = [
-        (_FIRST if start is None else start, _LAST + 1 if stop is None else stop) for start, stop in spans
+        (FIRST_INSTANT if start is None else start, LAST_INSTANT + 1 if stop is None else stop)
+        for start, stop in spans
     ]
     for start, stop in sorted(closed):
         if start >= stop:
@@ -83,20 +84,22 @@ def united(spans: Sequence[Span]) -> tuple[Span, ...]:
             found[-1] = (found[-1][0], max(found[-1][1], stop))
         else:
             found.append((start, stop))
-    return tuple((None if a <= _FIRST else a, None if b > _LAST else b) for a, b in found)
+    return tuple((None if a <= FIRST_INSTANT else a, None if b > LAST_INSTANT else b) for a, b in found)
 
 
 def _of_text(text: str) -> int | None:
-    try:
-        if _DATE.fullmatch(text):
-            return (datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-        found = _WRITTEN.fullmatch(text)
-        if not found:
-            return None
-        date, clock, fraction, offset = found.groups()
-        leap = clock.endswith(":60")  # RFC 3339 has leap seconds: the same instant as the second that follows
-        read = datetime.fromisoformat(f"{date}T{clock[:-2] + '59' if leap else clock}{offset or '+00:00'}")
-        at = (read - _EPOCH) // _MICROSECOND + int(f"{fraction or 0:0<6}"[:6]) + (1_000_000 if leap else 0)
-    except (ValueError, OverflowError):
+    # Most texts are no times, and most times need no look at their parts.
+    if len(text) < 10 or text[4] != "-":
         return None
-    return at if _FIRST <= at <= _LAST else None
+    found = _DATE.fullmatch(text) or _WRITTEN.fullmatch(text)
+    if not found:
+        return None
+    date, clock, fraction, offset = found.groups() if found.re is _WRITTEN else (text, "00:00:00", "", "")
+    leap = clock.endswith(":60")  # RFC 3339 has leap seconds: the same instant as the second that follows
+    try:
+        read = datetime.fromisoformat(f"{date}T{clock[:-2] + '59' if leap else clock}{offset or '+00:00'}")
+    except ValueError:
+        return None
+    since = read - _EPOCH
+    at = (since.days * 86_400 + since.seconds + leap) * 1_000_000 + int((fraction or "0")[:6].ljust(6, "0"))
+    return at if FIRST_INSTANT <= at <= LAST_INSTANT else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.filters._colour import ANY_COLOUR, WrongColour, read_colour
 from visualindex.filters._instants import HOW_TO_WRITE, Span, instant, present, united
 from visualindex.filters._schema import NO_SCHEMA, Attribute, Schema
 from visualindex.filters._tree import (
@@ -22,7 +23,7 @@ from visualindex.filters._tree import (
     Scalar,
     Within,
 )
-from visualindex.filters._typed import TypedReader
+from visualindex.filters._typed import TypedReader, described, operators_of
 
 MAX_IN_VALUES = 1024
 """Most values one `in` may list."""
@@ -54,6 +55,14 @@ def parse_filter(
         return EVERYTHING
     typed = TypedReader(_refuse, present() if now is None else now)
     return _Parser(schema, typed, max_depth, max_terms).condition(document, "", 1)
+
+
+class FieldError(ProblemError):
+    """A refusal whose pointer stands for the name of a field, not for what it is compared with."""
+
+
+def _refuse_field(pointer: str, detail: str) -> NoReturn:
+    raise FieldError(ProblemType.INVALID_FILTER, wrong_at(pointer) + detail, extra={"pointer": pointer})
 
 
 def wrong_at(pointer: str) -> str:
@@ -100,7 +109,12 @@ class _Parser:
             case "exists":
                 self.count(pointer)
                 attribute = self.declared(operand)
+                if attribute and attribute.type == "colour":
+                    return ANY_COLOUR
                 return Exists(attribute.field if attribute else _field(operand, pointer, self.schema))
+            case "colour":
+                self.count(pointer)
+                return _colour(operand, pointer)
         if name not in _COMPARISONS:
             _refuse(pointer, f"unknown operator {_shown(name)}; use one of: {', '.join(_OPERATORS)}")
         return self.comparisons(_COMPARISONS[name], name, operand, pointer)
@@ -139,17 +153,17 @@ class _Parser:
         pointer: str,
     ) -> Filter:
         """A comparison of a declared attribute: like that of its field, but of the right type."""
-        self.typed.allow(attribute, name, pointer)
+        if name not in operators_of(attribute):
+            allowed = " or ".join(operators_of(attribute))
+            _refuse_field(pointer, f"{described(attribute)}, which has no {name}; use {allowed}")
+        if name == "range" and attribute.type == "time":
+            return self.typed.period(attribute, _bounds(operand, pointer), pointer)
         tree = read(attribute.field, operand, pointer)  # refuses what is no operand at all
-        steps = {"in": enumerate(operand), "range": operand.items()} if name in ("in", "range") else {}
-        parts = [(_step(pointer, at), value) for at, value in steps.get(name, ())]
-        for at, value in parts or [(pointer, operand)]:
+        for at, value in _parts(operand, pointer):
             self.typed.check(attribute, value, at)
-        if attribute.type == "path" and isinstance(operand, list):
-            for at, _ in parts[1:]:  # each node is a comparison with all that is below it
+        if attribute.type in ("path", "colour") and isinstance(tree, In):
+            for at, _ in _parts(operand, pointer)[1:]:  # each is a comparison of its own in the end
                 self.count(at)
-        if isinstance(tree, Range) and attribute.type == "time":
-            return self.typed.period(attribute, operand, pointer)
         return self.typed.rewritten(attribute, tree, pointer)
 
     def count(self, pointer: str) -> None:
@@ -173,7 +187,21 @@ def _in(field: str, values: Any, pointer: str) -> Filter:
     return In(field, tuple(_scalar(value, _step(pointer, at)) for at, value in enumerate(values)))
 
 
+def _parts(operand: Any, pointer: str) -> list[tuple[str, Any]]:
+    """The values that an operand has, each with its place."""
+    if isinstance(operand, dict | list):
+        pairs = operand.items() if isinstance(operand, dict) else enumerate(operand)
+        return [(_step(pointer, at), value) for at, value in pairs]
+    return [(pointer, operand)]
+
+
 def _range(field: str, bounds: Any, pointer: str) -> Filter:
+    if len({isinstance(bound, str) for bound in _bounds(bounds, pointer).values()}) > 1:
+        _refuse(pointer, "the bounds mix numbers and strings; use one kind")
+    return Range(field, **bounds)
+
+
+def _bounds(bounds: Any, pointer: str) -> dict[str, Scalar]:
     if not isinstance(bounds, dict) or not bounds:
         _refuse(pointer, f"expected an object with bounds {', '.join(_BOUNDS)}, got {_kind(bounds)}")
     for name, bound in bounds.items():
@@ -181,9 +209,7 @@ def _range(field: str, bounds: Any, pointer: str) -> Filter:
             _refuse(_step(pointer, name), f"unknown bound {_shown(name)}; use one of: {', '.join(_BOUNDS)}")
         if isinstance(_scalar(bound, _step(pointer, name)), bool):
             _refuse(_step(pointer, name), "a bound must be a number or a string, got a boolean")
-    if len({isinstance(bound, str) for bound in bounds.values()}) > 1:
-        _refuse(pointer, "the bounds mix numbers and strings; use one kind")
-    return Range(field, **bounds)
+    return bounds
 
 
 def _prefix(field: str, value: Any, pointer: str) -> Filter:
@@ -209,6 +235,13 @@ def _span(span: Any, pointer: str) -> Span:
     return ends[0], ends[1]
 
 
+def _colour(operand: Any, pointer: str) -> Filter:
+    try:
+        return read_colour(operand)
+    except WrongColour as wrong:
+        _refuse(_step(pointer, wrong.part) if wrong.part else pointer, wrong.detail)
+
+
 _COMPARISONS: dict[str, Callable[[str, Any, str], Filter]] = {
     "eq": _eq,
     "in": _in,
@@ -216,18 +249,18 @@ _COMPARISONS: dict[str, Callable[[str, Any, str], Filter]] = {
     "prefix": _prefix,
     "within": _within,
 }
-_OPERATORS = ("and", "or", "not", *_COMPARISONS, "exists")
+_OPERATORS = ("and", "or", "not", *_COMPARISONS, "exists", "colour")
 
 
 def _field(name: Any, pointer: str, schema: Schema) -> str:
     if not isinstance(name, str):
         _refuse(pointer, f"expected a field name, got {_kind(name)}")
     if len(name) > MAX_TEXT:
-        _refuse(pointer, f"the field name has {len(name)} characters; at most {MAX_TEXT} are allowed")
+        _refuse_field(pointer, f"the field name has {len(name)} characters; at most {MAX_TEXT} are allowed")
     if name in ("category", "key") or (name.startswith(_METADATA) and all(name.split("."))):
         return name
     declared = "".join(f"{one}, " for one in sorted(schema.attributes)[:_MAX_NAMES])
-    _refuse(pointer, f"unknown field {_shown(name)}; use {declared}category, key or metadata.<path>")
+    _refuse_field(pointer, f"unknown field {_shown(name)}; use {declared}category, key or metadata.<path>")
 
 
 def _scalar(value: Any, pointer: str) -> Scalar:

@@ -9,14 +9,29 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters._evaluate import values_at
 from visualindex.filters._instants import HOW_TO_WRITE, instant
-from visualindex.spec.models import AttributeSpec, AttributeType
 
 _MAX_ERRORS = 20
+
+AttributeType: TypeAlias = Literal["keyword", "tags", "number", "boolean", "time", "path", "colour"]
+"""What the values of a declared attribute are."""
+
+
+class Declared(Protocol):
+    """A declaration, such as `spec.attributes` holds: hashable, with the members of `Attribute`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> AttributeType: ...
+    @property
+    def field(self) -> str: ...
+    @property
+    def separator(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Schema:
     attributes: Mapping[str, Attribute]
 
     @classmethod
-    def of(cls, declared: Iterable[AttributeSpec]) -> Self:
+    def of(cls, declared: Iterable[Declared]) -> Self:
         """The attributes that `spec.attributes` declares."""
         found = (Attribute(one.name, one.type, one.field, one.separator) for one in declared)
         return cls(MappingProxyType({one.name: one for one in found}))
@@ -53,19 +68,23 @@ NO_SCHEMA = Schema(MappingProxyType({}))
 
 
 @lru_cache(maxsize=256)
-def schema_of(declared: tuple[AttributeSpec, ...]) -> Schema:
+def schema_of(declared: tuple[Declared, ...]) -> Schema:
     """`Schema.of`, remembered: a service asks for every request."""
     return Schema.of(declared)
 
 
-def check_metadata(schema: Schema, metadata: Mapping[str, Any]) -> None:
+def check_metadata(
+    schema: Schema, metadata: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> None:
     """Refuse metadata in which a declared attribute has a value of another type; a missing one and null are fine.
 
+    So is what was there `before`: a declaration that came later must not stand in the way of other changes.
     Raises `ProblemError(INVALID_REQUEST)` with the JSON pointer and the remedy of each such attribute.
     """
     errors = []
     for attribute in schema.attributes.values():
-        message = _mistake(attribute, metadata)
+        kept = before is not None and _values(attribute, before) == _values(attribute, metadata)
+        message = None if kept else _mistake(attribute, metadata)
         if message:
             path = attribute.field.replace("~", "~0").replace("/", "~1").replace(".", "/")
             errors.append({"pointer": f"/{path}", "message": message})
@@ -78,7 +97,7 @@ def _mistake(attribute: Attribute, metadata: Mapping[str, Any]) -> str | None:
     if attribute.type not in _CHECKS or attribute.field == "category":
         return None  # the request's own model checks the category
     what, fits = _CHECKS[attribute.type]
-    found = [value for value in values_at({"metadata": metadata}, attribute.field) if value is not None]
+    found = _values(attribute, metadata)
     wrong = next((value for value in found if not fits(value)), None)
     if wrong is not None:
         return f"{_shown(wrong)} is no {attribute.type} ({attribute.name} is declared so): {what}"
@@ -87,6 +106,10 @@ def _mistake(attribute: Attribute, metadata: Mapping[str, Any]) -> str | None:
             f"{attribute.name} is declared a {attribute.type}, which has one value: give one, or declare tags"
         )
     return None
+
+
+def _values(attribute: Attribute, metadata: Mapping[str, Any]) -> list[Any]:
+    return [value for value in values_at({"metadata": metadata}, attribute.field) if value is not None]
 
 
 def _is_number(value: Any) -> bool:

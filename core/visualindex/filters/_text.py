@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from visualindex.errors import ProblemError
-from visualindex.filters._parse import parse_filter, wrong_at
+from visualindex.filters._parse import FieldError, parse_filter, wrong_at
 from visualindex.filters._schema import NO_SCHEMA, Schema
 from visualindex.filters._tokens import Token, refuse_at, tokens
 from visualindex.filters._tree import EVERYTHING, Filter
@@ -17,6 +17,7 @@ MAX_TEXT_FORM = 65_536
 """Most characters of a filter in the text form."""
 
 _MAX_NESTING = 64
+_NAME = "#"  # after a pointer: the name of the member, as relative JSON pointers have it
 _COMPARE = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _VALUES = ("string", "number", "true", "false")
@@ -46,7 +47,12 @@ def parse_filter_text(
         return parse_filter(document, schema=schema, now=now, max_depth=max_depth, max_terms=max_terms)
     except ProblemError as error:
         pointer = error.extra["pointer"]
-        refuse_at(text, _offset(offsets, pointer), error.detail.removeprefix(wrong_at(pointer)))
+        named = offsets.get(f"{pointer}{_NAME}") if isinstance(error, FieldError) else None
+        refuse_at(
+            text,
+            _offset(offsets, pointer) if named is None else named,
+            error.detail.removeprefix(wrong_at(pointer)),
+        )
 
 
 def _offset(offsets: dict[str, int], pointer: str) -> int:
@@ -80,7 +86,8 @@ class _Part:
         """The part as JSON, with the offsets of all parts by their pointers."""
         offsets[pointer] = self.offset
         if self.value is dict:
-            pairs = zip(self.names, self.items, strict=True)
+            pairs = list(zip(self.names, self.items, strict=True))
+            offsets.update((f"{pointer}/{_escaped(name)}{_NAME}", self.offset) for name, _ in pairs)
             return {name: item.document(f"{pointer}/{_escaped(name)}", offsets) for name, item in pairs}
         if self.value is list:
             return [item.document(f"{pointer}/{at}", offsets) for at, item in enumerate(self.items)]
@@ -166,10 +173,23 @@ class _Parser:
             self.expect("(", "'(' and a field, as in exists(category)")
             name = self.field()
             self.expect(")", "')'")
-            return _object(start.offset, exists=_Part(name.value, name.offset))
+            return _object(name.offset, exists=_Part(name.value, name.offset))
+        if start.kind == "word" and start.value == "colour" and self.words[self.at + 1].kind == "(":
+            return self.colour()
         if start.kind in _VALUES:
             return self.between(self.value())
         return self.compared(self.field())
+
+    def colour(self) -> _Part:
+        """`colour("red", 0.2)` with a least share, `colour("#aa3322", 15, 0.1)` with a distance too."""
+        start = self.take()
+        given = self.listed(self.value).items
+        near = isinstance(given[0].value, str) and given[0].value.startswith("#")
+        names = ("near", "within", "min_share") if near else ("name", "min_share")
+        if len(given) > len(names):
+            self.refuse(f"colour takes {', '.join(names)}", start)
+        parts = dict(zip(names, given, strict=False))
+        return _object(start.offset, colour=_object(start.offset, **parts))
 
     def field(self) -> Token:
         if self.next.kind in (*_VALUES, "word"):

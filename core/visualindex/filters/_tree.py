@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from visualindex.filters._colour import Colour
 from visualindex.filters._instants import Span, written
 
 Scalar: TypeAlias = str | int | float | bool
@@ -92,9 +93,10 @@ class Within:
 
 
 Leaf: TypeAlias = Eq | In | Range | Exists | Prefix | Within
-"""A comparison of one field."""
+"""A comparison of one field. `matches`, `to_json`, `to_text` and, for the shards, `ann.attribute_column.Column.runs` and its
+counterpart in `ann.attributes` say what each kind means."""
 
-Filter: TypeAlias = And | Or | Not | Leaf
+Filter: TypeAlias = And | Or | Not | Colour | Leaf
 
 EVERYTHING = And(())
 """The filter every image passes."""
@@ -119,6 +121,8 @@ def to_json(tree: Filter) -> dict[str, Any]:
             return {"or": [to_json(term) for term in terms]}
         case Not(term=term):
             return {"not": to_json(term)}
+        case Colour():
+            return {"colour": tree.document()}
         case Eq(field=field, value=value):
             return {"eq": {field: value}}
         case In(field=field, values=values):

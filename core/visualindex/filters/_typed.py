@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
+from visualindex.colours import NAMES
+from visualindex.filters._colour import colour_of, is_colour
 from visualindex.filters._instants import HOW_TO_WRITE, Span, moment, united
 from visualindex.filters._schema import Attribute
 from visualindex.filters._tree import Eq, Filter, In, Or, Prefix, Within
@@ -22,7 +24,7 @@ _OPERATORS: Mapping[str, tuple[str, ...]] = {
     "number": ("eq", "in", "range"),
     "boolean": ("eq", "in"),
     "time": ("eq", "in", "range"),
-    "colour": (),
+    "colour": ("eq", "in"),
 }
 _A: Mapping[str, str] = {
     "keyword": "a keyword",
@@ -35,6 +37,16 @@ _A: Mapping[str, str] = {
 }
 
 
+def operators_of(attribute: Attribute) -> tuple[str, ...]:
+    """The comparisons that an attribute's type has."""
+    return (*_OPERATORS[attribute.type], "exists")
+
+
+def described(attribute: Attribute) -> str:
+    """How an error begins that is about an attribute."""
+    return f"{attribute.name} is {_A[attribute.type]}"
+
+
 @dataclass(frozen=True)
 class TypedReader:
     """Reads what the operators say of declared attributes; `now` is the instant that relative times count from."""
@@ -42,26 +54,19 @@ class TypedReader:
     refuse: Refuse
     now: int
 
-    def allow(self, attribute: Attribute, operator: str, pointer: str) -> None:
-        """Refuse an operator that the attribute's type does not have."""
-        allowed = (*_OPERATORS[attribute.type], "exists")
-        if operator not in allowed:
-            kind = _A[attribute.type]
-            self.refuse(
-                pointer, f"{attribute.name} is {kind}, which has no {operator}; use {' or '.join(allowed)}"
-            )
-
     def check(self, attribute: Attribute, value: Any, pointer: str) -> None:
         """Refuse an operand of another type than the attribute."""
         expected, fits = _OPERANDS[attribute.type]
         if not fits(value):
-            self.refuse(pointer, f"{attribute.name} is {_A[attribute.type]}: {expected}, got {value!r:.60}")
+            self.refuse(pointer, f"{described(attribute)}: {expected}, got {value!r:.60}")
 
     def rewritten(self, attribute: Attribute, tree: Filter, pointer: str) -> Filter:
         """The comparison of a path or a time, whose meaning is not that of the bare values; others as they are."""
         match attribute.type:
             case "path":
                 return _below(attribute, tree)
+            case "colour":
+                return _coloured(tree)
             case "time":
                 return self._timely(attribute, tree, pointer)
         return tree
@@ -111,6 +116,16 @@ def _below(attribute: Attribute, tree: Filter) -> Filter:
     return tree
 
 
+def _coloured(tree: Filter) -> Filter:
+    """A colour is looked for among those of the picture."""
+    match tree:
+        case Eq(value=value):
+            return colour_of(str(value))
+        case In(values=values):
+            return Or(tuple(colour_of(str(value)) for value in values))
+    return tree
+
+
 _OPERANDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "keyword": ("compare it with a string", lambda value: isinstance(value, str)),
     "tags": ("compare it with a string", lambda value: isinstance(value, str)),
@@ -120,6 +135,7 @@ _OPERANDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     ),
     "boolean": ("compare it with true or false", lambda value: isinstance(value, bool)),
+    "colour": (f"compare it with one of {', '.join(NAMES)}, or with a colour like '#aa3322'", is_colour),
     "time": (
         "compare it with a date, a date-time or seconds since 1970",
         lambda value: isinstance(value, str | int | float) and not isinstance(value, bool),

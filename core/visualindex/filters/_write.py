@@ -3,6 +3,7 @@
 import json
 import re
 
+from visualindex.filters._colour import Colour
 from visualindex.filters._instants import Span, written
 from visualindex.filters._tree import (
     And,
@@ -40,6 +41,9 @@ def to_text(tree: Filter) -> str:
             return f"{_field(field)} not in ({_values(values)})"
         case Not(term=term):
             return f"not {_grouped(term)}"
+        case Colour(name=name, near=near, within=within, min_share=share):
+            near_by = "" if near is None else f", {_value(within)}"
+            return f"colour({_value(name or near or '')}{near_by}, {_value(share)})"
         case Eq(field=field, value=value):
             return f"{_field(field)} = {_value(value)}"
         case In(field=field, values=values):

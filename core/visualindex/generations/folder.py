@@ -131,15 +131,15 @@ class CacheFolder:
     def _take_room(self, claim: Claim) -> None:
         new = sum(entry.bytes - partial.length for entry, partial in claim.owned)
         blocks = sum(max(0, entry.bytes - partial.allocated) for entry, partial in claim.owned)
+        started = [partial for _, partial in claim.owned if not partial.length]
         try:
             self._make_room(Demand(new, blocks), {entry.digest for entry, _ in claim.owned})
-        except ProblemError:
-            for _, partial in claim.owned:
-                if not partial.length:
-                    partial.remove()
+            for entry, partial in claim.owned:
+                partial.take_room(entry)
+        except BaseException:
+            for partial in started:
+                partial.remove()
             raise
-        for entry, partial in claim.owned:
-            partial.take_room(entry)
 
     def _make_room(self, demand: Demand, wanted: Collection[str]) -> None:
         sweep(self._leases)

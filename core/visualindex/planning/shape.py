@@ -15,12 +15,15 @@ from typing import Any
 from visualindex.footprint import (
     ENCODER_CPUS,
     GATEWAY_CPUS,
+    RERANKER_CPUS,
     SHARD_CPUS,
     encoder_memory,
     encoder_replicas,
     gateway_memory,
     gateway_replicas,
     gpus_of,
+    reranker_memory,
+    reranker_replicas,
     shard_memory,
     shard_replicas,
 )
@@ -128,8 +131,8 @@ def resolved(spec: Spec, image: str, redis: Any = None) -> Spec:
 
 
 def replica_count(spec: Spec) -> int:
-    """Replicas of gateways, shards and encoder deployments."""
-    return gateway_replicas(spec) + shard_replicas(spec) + encoder_replicas(spec)
+    """Replicas of gateways, shards, encoder deployments and rerankers."""
+    return gateway_replicas(spec) + shard_replicas(spec) + encoder_replicas(spec) + reranker_replicas(spec)
 
 
 def _uses_gpu(spec: Spec) -> bool:
@@ -183,9 +186,12 @@ def _gateway_pod(specs: Sequence[Spec]) -> Group:
 
 
 def _shard_pod(specs: Sequence[Spec], shards_on_a_pod: Any) -> Group:
-    """A pod with room for `shards_on_a_pod` shards of the largest index."""
-    memory = max(shards_on_a_pod(s) * shard_memory(s) for s in specs)
-    cpus = max(shards_on_a_pod(s) for s in specs) * SHARD_CPUS
+    """A pod with room for `shards_on_a_pod` shards of the largest index, and for a reranker of it."""
+    memory = max(
+        shards_on_a_pod(s) * shard_memory(s) + (reranker_memory(s) if s.rerank.kept else 0) for s in specs
+    )
+    rerankers = 1 if any(s.rerank.kept for s in specs) else 0
+    cpus = max(shards_on_a_pod(s) for s in specs) * SHARD_CPUS + rerankers * RERANKER_CPUS
     return Group("shard", 1, int(cpus * 1000), NODE_MEMORY + memory, _logical(cpus, specs), roles=("shard",))
 
 

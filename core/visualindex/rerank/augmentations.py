@@ -48,7 +48,7 @@ def _coloured(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     bounded = np.clip(hsv, 0, 255).astype(np.uint8)
     rgb = cv2.cvtColor(bounded, cv2.COLOR_HSV2RGB).astype(np.float32)
     lit = (rgb - 128) * rng.uniform(0.7, 1.3) + 128 * rng.uniform(0.7, 1.3)
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(lit, 0, 255), np.uint8)
 
 
 def _compressed(pixels: Pixels, rng: np.random.Generator) -> Pixels:

@@ -28,7 +28,7 @@ _CLOSE = 1e-9
 class Fusion:
     """`weights` of the signals beside the first stage, whose weight is 1: a signal without a weight counts nothing."""
 
-    weights: Mapping[str, float] = field(default_factory=lambda: {"maxsim": 2.0})
+    weights: Mapping[str, float] = field(default_factory=lambda: {"maxsim": 1.0})
 
     def fused(self, first_stage: Signal, signals: Mapping[str, Signal]) -> Signal:
         """float32[candidates]: the standardised scores, weighed and added.

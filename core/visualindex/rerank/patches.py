@@ -40,8 +40,8 @@ class Packed:
 
     def row_bytes(self, row: int) -> bytes:
         """One picture's patches as bytes: the scale, then the codes, little-endian."""
-        scale: bytes = self.scales[row].astype("<f2").tobytes()
-        return scale + self.codes[row].tobytes()
+        one = slice(row, row + 1)
+        return self.scales[one].astype("<f2").tobytes() + self.codes[one].tobytes()
 
 
 @dataclass(frozen=True)

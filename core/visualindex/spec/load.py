@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from visualindex.spec.documents import Document, read_documents
+from visualindex.spec.domains import domain_mistakes
 from visualindex.spec.models import API_VERSION, KIND, VisualIndex
 from visualindex.spec.problems import Location, SpecError, SpecProblem, describe, dotted
 
@@ -49,6 +50,19 @@ def parse_spec(
         raise SpecError(
             [SpecProblem(source, number, _line_of(lines, path), dotted(path), text) for path, text in foreign]
         )
+    found = _validated(document, source, number, lines)
+    mistakes = domain_mistakes(found.spec)
+    if mistakes:
+        raise SpecError(
+            [
+                SpecProblem(source, number, _line_of(lines, path), dotted(path), text)
+                for path, text in mistakes
+            ]
+        )
+    return found
+
+
+def _validated(document: Any, source: str, number: int, lines: Mapping[Location, int] | None) -> VisualIndex:
     try:
         # JSON mode takes lists for tuples yet no text for numbers: just what the CRD's schema accepts.
         return VisualIndex.model_validate_json(

@@ -6,7 +6,7 @@ camelCase in YAML, as Kubernetes users expect, and snake_case in Python.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from visualindex.spec.quantities import parse_bytes
@@ -150,10 +150,23 @@ class IndexSpec(SpecModel):
     metric: Literal["cosine"] = Field(
         default="cosine", description="Similarity: cosine of L2-normalised vectors."
     )
+    family: Literal["auto", "flat", "hnsw", "hnsw-sq8", "ivf-sq8", "ivf-pq", "rabitq"] = Field(
+        default="auto",
+        description="Kind of index over the vectors of a shard. `auto` takes `flat` up to `flatBelow` rows, above it the "
+        "first of `hnsw`, `hnsw-sq8`, `ivf-sq8`, `ivf-pq` and `rabitq` that fits `memoryPerShard`: each takes less memory "
+        "than the one before it, and more time. Whatever the family, scores are exact.",
+    )
+    target_recall: float = Field(
+        default=0.95,
+        ge=0.5,
+        le=1,
+        description="Share of the true ten nearest that a search finds. Each build measures it against exact search, and "
+        "takes the least effort that reaches it.",
+    )
     flat_below: int = Field(
         default=20_000,
         ge=0,
-        description="Rows per shard below which search is exact (flat); above it HNSW is built.",
+        description="Rows per shard up to which search is exact (flat) whatever the family; above it an index is built.",
     )
     hnsw: HnswSpec = Field(default=HnswSpec(), description="HNSW parameters.")
     memory_per_shard: ByteSize = Field(
@@ -327,6 +340,73 @@ class SearchLogSpec(SpecModel):
     retention_days: int = Field(default=90, ge=1, description="Days after which log rows are deleted.")
 
 
+class CrossScorerSpec(SpecModel):
+    """A torch model of your own that scores a query against candidates by their patches."""
+
+    checkpoint: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="TorchScript, or with `module` a state dict: a file path or an `s3://bucket/key` URL.",
+    )
+    module: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        max_length=256,
+        description="Import path `package.module:callable` of what makes the torch module whose state dict `checkpoint` is.",
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        description="Weight of its standardised score against the first stage's, until one was fitted.",
+    )
+
+
+class RerankSpec(SpecModel):
+    """Reordering the first hits by local features. They take about 12.5 KB per image in the database and in generations."""
+
+    mode: Literal["never", "auto", "always"] = Field(
+        default="never",
+        description="`never` keeps no patches. `always` reranks searches unless they say no. `auto` keeps "
+        "patches, and reranks once a measurement on this index showed a gain that is sure. Images from before it was "
+        "switched on have no patches until they are written again.",
+    )
+    candidates: int = Field(
+        default=50, ge=2, le=200, description="Hits of the first stage that are reordered."
+    )
+    budget_ms: int = Field(
+        default=80,
+        ge=5,
+        le=10_000,
+        description="Longest wait for the reranker in milliseconds; past it the first stage's order is answered.",
+    )
+    exact_image: bool = Field(
+        default=False,
+        description="Whether a search may ask for `exact`: the first ten hits are then verified by geometry, and copies of "
+        "the query's very picture come first.",
+    )
+    projection: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        description="PCA projection of patches (path or `s3://` URL) fitted by `visualindex encoder fit-patches`; the "
+        "default encoder ships its own.",
+    )
+    cross_scorer: CrossScorerSpec | None = Field(
+        default=None, description="A scorer of your own beside the built-in one; needs the extra `torch`."
+    )
+    replicas: int = Field(default=2, ge=1, le=256, description="Reranker replicas.")
+    memory: ByteSize = Field(
+        default=256 * 1024**2,
+        description="Bytes of patches that a replica keeps in memory, 12.5 KB per image; the others are read when needed.",
+    )
+
+    @property
+    def kept(self) -> bool:
+        """Whether patches are made and kept, and rerankers run."""
+        return self.mode != "never"
+
+
 class PodSpec(SpecModel):
     """What the pods of one group ask for, and where they may run."""
 
@@ -396,7 +476,11 @@ class RedisSpec(SpecModel):
 class CacheSpec(SpecModel):
     """The volume of every Ray pod for weights and index files: it can be filled again from the object store."""
 
-    size: ByteSize = Field(default=10 * 1024**3, description="Most bytes on the volume of one pod.")
+    size: ByteSize = Field(
+        default=10 * 1024**3,
+        description="Most bytes on the volume of one pod. Generations take 60 % of it at most; the rest is for weights and "
+        "for generations that are being built.",
+    )
     storage_class: str | None = Field(
         default=None,
         description="StorageClass of a volume that lives as long as its pod; default: the node's own disk (emptyDir).",
@@ -513,8 +597,8 @@ class AttributeSpec(SpecModel):
     )
     type: AttributeType = Field(
         description="`keyword`: one string. `tags`: any number of strings. `number`, `boolean`. `time`: an RFC 3339 date or "
-        "date-time, or seconds since 1970. `path`: the names from the top of a hierarchy down, in one string. `colour`: a "
-        "colour.",
+        "date-time, or seconds since 1970. `path`: the names from the top of a hierarchy down, in one string. `colour`: "
+        "the dominant colours found in the picture.",
     )
     source: str | None = Field(
         default=None,
@@ -539,10 +623,43 @@ class AttributeSpec(SpecModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _colours_are_the_pictures(self) -> "AttributeSpec":
+        if self.type == "colour" and self.source is not None:
+            raise ValueError(
+                f"attributes: {self.name}: the colours are those found in the picture: leave source out"
+            )
+        return self
+
     @property
     def field(self) -> str:
         """The field that holds the values."""
         return self.source or f"metadata.{self.name}"
+
+
+class DomainSpec(SpecModel):
+    """A part of the images that searches can name: which images it has, and what such searches want by default."""
+
+    name: Name = Field(description="What a search calls it: lower-case letters, digits and dashes.")
+    filter: Annotated[Any, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})] = Field(
+        default=None,
+        description="The images of the domain: a filter in either form of docs/filters.md. Default: all.",
+    )
+    attributes: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = Field(
+        default=(),
+        max_length=16,
+        description="What to show beside its hits, declared attributes or fields: the facets of a search that names the "
+        "domain and says none.",
+    )
+    min_score: float | None = Field(
+        default=None, ge=-1, le=1, description="Least score of its hits where the search says none."
+    )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Most hits of a search that names the domain and says none; at most `limits.searchLimit`.",
+    )
 
 
 class Spec(SpecModel):
@@ -566,6 +683,12 @@ class Spec(SpecModel):
         max_length=64,
         description="Typed attributes that filters may name; other metadata can be filtered by its path.",
     )
+    domains: tuple[DomainSpec, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Parts of the images that searches can name, such as clothes, furniture, landmarks.",
+    )
+    rerank: RerankSpec = Field(default=RerankSpec(), description="Reordering the first hits.")
     ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
     generation: str | None = Field(
         default=None,
@@ -600,6 +723,24 @@ class Spec(SpecModel):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"attributes: {twice} is declared twice: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _domains_have_names_of_their_own(self) -> "Spec":
+        names = [domain.name for domain in self.domains]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"domains: {twice} is defined twice: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _patches_can_be_packed(self) -> "Spec":
+        shipped = self.encoder.family == "efficientnet-lite0" and self.encoder.checkpoint is None
+        if self.rerank.kept and not shipped and self.rerank.projection is None:
+            raise ValueError(
+                "rerank.projection is required for this encoder: fit one with `visualindex encoder fit-patches`, or set "
+                "rerank.mode: never"
+            )
         return self
 
     def replicas(self, wanted: int) -> int:

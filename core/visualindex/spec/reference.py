@@ -92,7 +92,8 @@ def _type_name(annotation: Any) -> str:
         return _type_name(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
-    return {int: "integer", float: "number", str: "text", bool: "true or false"}[annotation]
+    names = {int: "integer", float: "number", str: "text", bool: "true or false", Any: "text or section"}
+    return names[annotation]
 
 
 def _default_text(info: FieldInfo) -> str:

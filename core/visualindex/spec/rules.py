@@ -43,6 +43,16 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
             "letter and not ending with a dash",
         ),
     ),
+    "spec": (
+        Rule(
+            "!has(self.rerank) || !has(self.rerank.mode) || self.rerank.mode == 'never' || has(self.rerank.projection) || "
+            "!has(self.encoder) || !has(self.encoder.family) || "
+            "(self.encoder.family == 'efficientnet-lite0' && !has(self.encoder.checkpoint))",
+            "rerank.projection is required for this encoder: fit one with `visualindex encoder fit-patches`, or set "
+            "rerank.mode: never",
+            ".rerank.projection",
+        ),
+    ),
     "spec.encoder": (
         _named("model", "name the model, e.g. ViT-B-32 (open_clip) or resnet50 (timm)"),
         _named("checkpoint", "give a file path, an s3:// URL, or hub:TAG"),
@@ -92,6 +102,16 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
         Rule(
             "self.all(a, !has(a.source) || a.source != 'category' || a.type in ['keyword', 'path'])",
             "attributes: a category is a string, so its type is keyword or path",
+        ),
+        Rule(
+            "self.all(a, !has(a.source) || a.type != 'colour')",
+            "attributes: colours are those found in the picture: leave source out",
+        ),
+    ),
+    "spec.domains": (
+        Rule(
+            "self.all(a, self.exists_one(b, b.name == a.name))",
+            "domains: a name is defined twice: keep one",
         ),
     ),
     "spec.ray": (

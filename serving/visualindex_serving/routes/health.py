@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 
 from visualindex.api.health import Health, Readiness
-from visualindex.api.images import IndexView, ReplicaView
+from visualindex.api.images import DomainView, IndexView, ReplicaView
 from visualindex.api.search import IndexName
 from visualindex.errors import ProblemError
 from visualindex_serving import openapi
@@ -96,5 +96,15 @@ async def _view(index: IndexService) -> IndexView:
         replicas=[
             ReplicaView(shard=p.shard, replica=p.replica, rows=p.rows, seen_at=p.updated_at)
             for p in positions
+        ],
+        domains=[
+            DomainView(
+                name=domain.name,
+                filter=domain.filter,
+                attributes=list(domain.attributes),
+                min_score=domain.min_score,
+                limit=domain.limit,
+            )
+            for domain in index.resource.spec.domains
         ],
     )

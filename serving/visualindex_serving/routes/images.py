@@ -158,8 +158,8 @@ async def get_image(request: Request, image_id: ImageId, index: IndexParameter =
     found, grant = (await service.caller(request, "search")).index(index)
     deadline = _deadline(found)
     record = await within(deadline, "reading the image", visible_image(found, image_id, grant.filter))
-    shard = shard_of(bucket_of(image_id), found.resource.spec.index.shards)
-    asking = service.catalog.is_indexed(found.name, image_id, shard)
+    shards = found.resource.spec.index.shards
+    asking = service.catalog.is_indexed(found.name, image_id, shard_of(bucket_of(image_id), shards), shards)
     state = EmbeddingState(
         state="indexed" if await within(deadline, "reading the image's state", asking) else "stored",
         fingerprint=found.fingerprint,
@@ -223,7 +223,7 @@ async def _change(
     if "metadata" in changes and patch.metadata is None:
         changes["metadata"] = dict.fromkeys(record.metadata)
     metadata = merge_patch(record.metadata, changes.get("metadata", {}))
-    check_metadata(index, metadata)
+    check_metadata(index, metadata, record.metadata)
     category = changes.get("category", record.category)
     if not passes(grant.filter, key=record.key, category=category, metadata=metadata):
         raise outside("The changed image would lie")

@@ -5,7 +5,8 @@ from pathlib import Path
 from visualindex.ann.codes import Codes
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Ann, Effort, Parameters
-from visualindex.ann.families.building import adopted, build_ann
+from visualindex.ann.families.building import CLASSES, adopted, build_ann
+from visualindex.ann.families.choosing import choose_family, shard_bytes
 from visualindex.ann.families.sizes import disk_bytes, resident_bytes
 from visualindex.ann.families.tuning import (
     Measured,
@@ -23,11 +24,13 @@ __all__ = [
     "RecallReport",
     "build_and_tune",
     "build_ann",
+    "choose_family",
     "disk_bytes",
     "held_out",
     "held_out_last",
     "open_ann",
     "resident_bytes",
+    "shard_bytes",
 ]
 
 
@@ -37,7 +40,7 @@ def open_ann(directory: Path, codes: Codes, *, verified: bool = False) -> Ann | 
     `verified`: the files' checksums were compared a moment ago, so that the pass over `ann.faiss` can be saved.
     Raises `ProblemError(INTERNAL)` naming the file that is damaged, or does not belong to these codes.
     """
-    opened = files.read(directory, codes, verified=verified)
+    opened = files.read(directory, codes, CLASSES, verified=verified)
     if opened is None:
         return None
     return adopted(opened.family, opened.index, codes, opened.parameters, opened.effort)

@@ -1,9 +1,10 @@
 """What every index family answers to, and the rules that hold for all of them: exact scores, never a short answer."""
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,12 @@ from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families.rescoring import padded, rescored
 from visualindex.spec.models import HnswSpec
+
+TUNED_HITS = 10
+"""Hits for which efforts are tuned."""
+
+_DEEPER = 4
+"""How many times as many candidates are looked at where the first ones leave a doubt."""
 
 Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Scores float32 [q, k], best first, and rows int64 [q, k], -1 where there is none."""
@@ -69,6 +76,34 @@ class Ann(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """One search as an index family sees it."""
+
+    effort: Effort
+    hits: int
+    depth: int
+    """Candidates of each query."""
+    widening: float
+    """Rows of the index per kept row: how many more rows lie nearer than the last hit than without a mask."""
+
+    @classmethod
+    def of(cls, hits: int, rows: int, kept: int, effort: Effort) -> Self:
+        """The best `hits` of `kept` rows out of `rows`."""
+        widening = rows / kept
+        # Kept rows that are thin on the ground lie further out, where compressed codes tell them apart less well.
+        # And of few hits the first is as hard to tell as of many.
+        depth = (
+            math.ceil(max(hits, TUNED_HITS) * effort.rescore * widening**0.5) if effort.rescore > 1 else hits
+        )
+        return cls(effort, hits, min(depth, kept), widening)
+
+    @property
+    def lengthening(self) -> float:
+        """How many times as many hits are wanted as when the effort was tuned, at least one."""
+        return max(1.0, self.hits / TUNED_HITS)
+
+
 class Approximate(ABC):
     """The search all families share: candidates from the index, exact scores, and a scan where that is better."""
 
@@ -98,20 +133,33 @@ class Approximate(ABC):
         width = min(k, kept)
         if not width or not len(queries):
             return padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
-        if kept <= 4 * k or (keep is not None and kept <= self._distances(effort, kept)):
+        wanted = Wanted.of(width, self.rows, kept, effort)
+        if kept <= 4 * k or (keep is not None and kept <= self._scannable(wanted) + wanted.depth):
             return padded(*half.scan(self.codes, queries, width, keep), k)
-        scores, rows = self._best(queries, width, keep, kept, effort)
+        scores, rows = self._best(queries, keep, wanted)
         self._complete(queries, keep, scores, rows)
         return padded(scores, rows, k)
 
-    def _best(
-        self, queries: NDArray[np.float32], k: int, keep: Mask | None, kept: int, effort: Effort
-    ) -> Found:
-        depth = min(k * effort.rescore, kept)
-        scores, rows = self._candidates(queries, depth, keep, kept, effort)
-        return (
-            rescored(self.codes, queries, rows, k) if effort.rescore > 1 or not self.exact else (scores, rows)
-        )
+    def _best(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
+        scores, candidates = self._candidates(queries, keep, wanted)
+        if self.exact:
+            return scores, candidates
+        scores, rows = rescored(self.codes, queries, candidates, wanted.hits)
+        if keep is None:
+            return scores, rows
+        # What a mask leaves may lie so close together that compressed codes do not tell it apart. Then hits are all over the
+        # candidates, and further ones are behind them: those queries look deeper, and at last at every row.
+        late = [np.isin(rows[at], candidates[at, wanted.depth // 2 :]).sum() for at in range(len(rows))]
+        unsure = np.flatnonzero(np.array(late) > wanted.hits // 10)
+        if len(unsure):
+            scores[unsure], rows[unsure] = self._deeper(queries[unsure], keep, wanted)
+        return scores, rows
+
+    def _deeper(self, queries: NDArray[np.float32], keep: Mask, wanted: Wanted) -> Found:
+        depth, kept = _DEEPER * wanted.depth, self.rows / wanted.widening
+        if _DEEPER * depth >= kept:
+            return half.scan(self.codes, queries, wanted.hits, keep)
+        return self._best(queries, keep, replace(wanted, depth=depth))
 
     def _complete(
         self,
@@ -121,22 +169,22 @@ class Approximate(ABC):
         rows: NDArray[np.int64],
     ) -> None:
         """Scan for the queries that found too little: the index lost its way among rows that are not kept."""
-        short = np.flatnonzero((rows < 0).any(axis=1))
+        short = np.flatnonzero(rows[:, -1] < 0)
         if len(short):
             scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
 
+    faiss_class: ClassVar[str]
+    """What Faiss calls the index that is in the file."""
     exact: ClassVar[bool] = False
     """Whether the scores of candidates are those of the codes already."""
 
     @abstractmethod
-    def _candidates(
-        self, queries: NDArray[np.float32], depth: int, keep: Mask | None, kept: int, effort: Effort
-    ) -> Found:
-        """The best `depth` kept rows of each query as the index sees them."""
+    def _candidates(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
+        """The best `wanted.depth` kept rows of each query as the index sees them."""
 
     @abstractmethod
-    def _distances(self, effort: Effort, kept: int) -> float:
-        """About how many rows could be scanned in the time of a search that finds its hits among `kept` rows."""
+    def _scannable(self, wanted: Wanted) -> float:
+        """About how many kept rows could be gathered and scanned in the time that the index takes for `wanted`."""
 
     @property
     @abstractmethod

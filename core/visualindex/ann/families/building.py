@@ -1,7 +1,8 @@
 """Building an index: trained on a sample, filled row after row, so that the same rows give the same bytes.
 
-Faiss fills lists and graphs in the order of rows, so that the number of threads does not show in the result; what clustering
-draws at random follows from a seed.
+Faiss computes the links of a batch of rows before it writes any, so that the number of threads does not show in a graph. In
+clustering and in rotations it does, by the order in which matrix products are summed: inverted lists take one thread. What
+is drawn at random follows from a seed. Processors that sum differently (AVX2, AVX-512) give different bytes.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,23 @@ from numpy.typing import NDArray
 
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes
-from visualindex.ann.families import graphs
+from visualindex.ann.families import graphs, lists
 from visualindex.ann.families.base import Approximate, Effort, Parameters
 from visualindex.ann.families.graphs import HnswFp16, HnswSq8
+from visualindex.ann.families.lists import IvfPq, IvfSq8, RaBitQ
+from visualindex.ann.families.sizes import lists_of
 from visualindex.ann.graph import CHUNK, Abandoned
 
-_KINDS: dict[str, type[Approximate]] = {kind.family: kind for kind in (HnswFp16, HnswSq8)}
+_GRAPHS: dict[str, type[Approximate]] = {kind.family: kind for kind in (HnswFp16, HnswSq8)}
+_LISTS: dict[str, type[Approximate]] = {kind.family: kind for kind in (IvfSq8, IvfPq, RaBitQ)}
+CLASSES = {family: kind.faiss_class for family, kind in (_GRAPHS | _LISTS).items()}
+"""What Faiss calls the index of each family."""
 _SAMPLE = 65_536
-"""Rows from which the ranges of 8-bit codes are learned."""
+"""Most rows from which the ranges and codebooks of compressed codes are learned."""
+_SAMPLE_PER_LIST = 50
+"""Rows from which each centroid is learned."""
+_LEAST_SAMPLE = 16
+"""Fewest rows that codebooks of 4 bits can be learned from; fewer are repeated."""
 
 
 class Building:
@@ -30,16 +40,23 @@ class Building:
         self._family = family
         self._codes = codes
         self._parameters = parameters
-        self._threads = threads
+        self._threads = 1 if family in _LISTS else threads
         self._rows = 0
-        self._index, self._storage = graphs.untrained(family, codes.shape[1] // 2, parameters)
+        dimension = codes.shape[1] // 2
+        faiss.omp_set_num_threads(self._threads)
+        if family in _LISTS:
+            self._index = lists.untrained(family, len(codes), dimension, parameters)
+            self._storage = None
+        else:
+            self._index, self._storage = graphs.untrained(family, dimension, parameters)
         if not self._index.is_trained:
-            faiss.omp_set_num_threads(threads)
-            self._index.train(sample(codes, _SAMPLE))
+            most = _SAMPLE_PER_LIST * lists_of(len(codes), parameters) if family in _LISTS else 0
+            self._index.train(sample(codes, max(_SAMPLE, most)))
 
     def grow(self, rows: int, wanted: Callable[[], bool]) -> None:
         """Add the rows up to the `rows`-th. Raises `Abandoned` soon after `wanted` turns false."""
-        self._index.storage = self._storage
+        if self._storage is not None:
+            self._index.storage = self._storage
         for start in range(self._rows, rows, CHUNK):
             if not wanted():
                 raise Abandoned
@@ -69,11 +86,13 @@ def adopted(
     family: str, index: Any, codes: Codes, parameters: Parameters, effort: Effort | None
 ) -> Approximate:
     """A Faiss index, built or read, as the index of a segment."""
-    return _KINDS[family](index, codes, parameters, effort)
+    return (_GRAPHS | _LISTS)[family](index, codes, parameters, effort)
 
 
 def sample(codes: Codes, most: int) -> NDArray[np.float32]:
-    """At most `most` rows, evenly spaced, float32 [m, dimension]; a zero vector where there are none."""
+    """At most `most` rows, evenly spaced, float32 [m, dimension]; zero vectors where there are none."""
     if not len(codes):
-        return np.zeros((1, codes.shape[1] // 2), np.float32)
-    return half.decode(np.ascontiguousarray(codes[:: -(-len(codes) // most)]))
+        return np.zeros((_LEAST_SAMPLE, codes.shape[1] // 2), np.float32)
+    spaced = half.decode(np.ascontiguousarray(codes[:: -(-len(codes) // most)]))
+    repeats = -(-_LEAST_SAMPLE // len(spaced))
+    return np.tile(spaced, (repeats, 1)) if repeats > 1 else spaced

@@ -1,5 +1,6 @@
 """HNSW graphs (Malkov and Yashunin, arXiv:1603.09320) over the segment's half-precision codes or over 8-bit ones."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import files
-from visualindex.ann.families.base import Approximate, Effort, Found, Parameters
+from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
 from visualindex.ann.families.sizes import ann_bytes
 
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
@@ -23,22 +24,19 @@ in half the time of a row that is gathered for a scan (512 dimensions)."""
 class _Graph(Approximate):
     flags: ClassVar[int] = 0
 
-    def _candidates(
-        self, queries: NDArray[np.float32], depth: int, keep: Mask | None, kept: int, effort: Effort
-    ) -> Found:
+    def _candidates(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
         faiss.omp_set_num_threads(1)
-        ef, selector = max(_ef(effort), depth, 2 * depth // effort.rescore), None
-        if keep is not None:
+        ef = min(_ef(wanted), self.rows)
+        if keep is None:
+            parameters = _unmasked(ef)
+        else:
             selector, _bits = half.selector(keep)
-            # The list holds rows that are not kept too, so it grows as fewer are. Where that makes it long, `_distances`
-            # has seen to it that the kept rows are scanned instead.
-            ef = int(ef * self.rows / kept)
-        parameters = _faiss.SearchParametersHNSW(efSearch=min(ef, self.rows), sel=selector)
-        found: Found = self.index.search(queries, depth, params=parameters)
+            parameters = _faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
+        found: Found = self.index.search(queries, wanted.depth, params=parameters)
         return found
 
-    def _distances(self, effort: Effort, kept: int) -> float:
-        return _ROWS_PER_CANDIDATE * self.parameters.hnsw.m * _ef(effort) * self.rows / kept
+    def _scannable(self, wanted: Wanted) -> float:
+        return _ROWS_PER_CANDIDATE * self.parameters.hnsw.m * _ef(wanted)
 
     @property
     def memory_bytes(self) -> int:
@@ -54,6 +52,7 @@ class HnswFp16(_Graph):
     """A graph over the segment's own codes: no second copy of the vectors, and scores that are exact."""
 
     family: ClassVar[str] = "hnsw-fp16"
+    faiss_class: ClassVar[str] = "IndexHNSW"
     exact: ClassVar[bool] = True
     flags: ClassVar[int] = faiss.IO_FLAG_SKIP_STORAGE
 
@@ -68,6 +67,7 @@ class HnswSq8(_Graph):
     """A graph over 8-bit codes of its own: half the memory; the exact codes are read for candidates alone."""
 
     family: ClassVar[str] = "hnsw-sq8"
+    faiss_class: ClassVar[str] = "IndexHNSWSQ"
 
 
 def untrained(family: str, dimension: int, parameters: Parameters) -> tuple[Any, Any]:
@@ -87,7 +87,17 @@ def untrained(family: str, dimension: int, parameters: Parameters) -> tuple[Any,
     return index, storage
 
 
-def _ef(effort: Effort) -> int:
-    if effort.ef_search is None:
+def _ef(wanted: Wanted) -> int:
+    """Length of the candidate list.
+
+    It holds rows that are not kept too, so it grows as fewer are. That has no bound: where the list becomes long, scanning
+    the kept rows is cheaper.
+    """
+    if wanted.effort.ef_search is None:
         raise ValueError("a graph is searched by ef_search, and this effort has none")
-    return effort.ef_search
+    return max(int(max(wanted.effort.ef_search, 2 * wanted.hits) * wanted.widening), wanted.depth)
+
+
+@lru_cache(maxsize=64)
+def _unmasked(ef: int) -> Any:
+    return _faiss.SearchParametersHNSW(efSearch=ef)

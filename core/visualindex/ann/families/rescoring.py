@@ -12,23 +12,16 @@ def rescored(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The best `k` of each query's candidates: scores float32 [q, k], rows int64 [q, k], -1 where there are fewer.
 
-    `candidates` is int64 [q, c], -1 where there is none. All are gathered at once, so that rows which are not in memory
-    are read together.
+    `candidates` is int64 [q, c], -1 where there is none.
     """
-    count = len(queries)
-    scores = np.full((count, k), np.finfo(np.float32).min, np.float32)
-    rows = np.full((count, k), -1, np.int64)
-    there = candidates >= 0
-    ends = np.cumsum(np.count_nonzero(there, axis=1))
-    asked = candidates[there]
-    # In the order of the file: fewer seeks when it is cold, and equal scores in the order of rows.
-    gathered = codes[asked]
-    for query in range(count):
-        start, end = (int(ends[query - 1]) if query else 0), int(ends[query])
-        width = min(k, end - start)
+    scores = np.full((len(queries), k), np.finfo(np.float32).min, np.float32)
+    rows = np.full((len(queries), k), -1, np.int64)
+    for query, named in enumerate(candidates):
+        asked = named[named >= 0]
+        width = min(k, len(asked))
         if width:
-            found, places = half.scan(gathered[start:end], queries[query : query + 1], width, None)
-            scores[query, :width], rows[query, :width] = found[0], asked[start:end][places[0]]
+            found, places = half.scan(codes[asked], queries[query : query + 1], width, None)
+            scores[query, :width], rows[query, :width] = found[0], asked[places[0]]
     return scores, rows
 
 

@@ -61,8 +61,8 @@ def disk_bytes(family: str, rows: int, dimension: int, parameters: Parameters) -
 def lists_of(rows: int, parameters: Parameters) -> int:
     """Inverted lists: a power of two near three times the root of the rows, each with enough rows to learn it from."""
     if parameters.lists:
-        return parameters.lists
-    wanted = 2 ** round(math.log2(3 * math.sqrt(max(1, rows))))
+        return max(1, min(parameters.lists, rows))
+    wanted = 1 << round(math.log2(3 * math.sqrt(max(1, rows))))
     return max(1, min(wanted, rows // ROWS_PER_CENTROID))
 
 

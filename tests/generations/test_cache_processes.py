@@ -1,0 +1,185 @@
+"""A node's cache between processes: fetched once, and nothing stays taken when one of them is killed."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.generations.conftest import PART, Shards, noise
+from tests.generations.stores import Observed
+
+from visualindex.errors import ProblemError
+from visualindex.generations import Manifest, NodeCache
+from visualindex.objectstore import LocalObjectStore
+
+_OTHER = textwrap.dedent(
+    """
+    import asyncio, sys
+    from pathlib import Path
+    from visualindex.generations import NodeCache, read_manifest
+    from visualindex.objectstore import LocalObjectStore
+
+    told = asyncio.Lock()
+
+    class Slow(LocalObjectStore):
+        "Says which part it is asked for, and gives it when it is told to."
+
+        async def get(self, key):
+            data = await super().get(key)
+            if "/parts/" in key:
+                print("get", key, flush=True)
+                async with told:
+                    await asyncio.to_thread(sys.stdin.readline)
+            return data
+
+    async def main():
+        folder, generation, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+        store = Slow(folder / "store")
+        manifest = await read_manifest(store, "shop", generation)
+        lease = await NodeCache(folder / "cache", limit).fetch(store, "shop", manifest, 0)
+        print("lease", lease.directory, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+
+    asyncio.run(main())
+    """
+)
+
+
+class Other:
+    """Another process that fetches shard 0."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def says(self, start: str) -> str:
+        """The next line it prints, which begins so."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        assert line.startswith(start), line
+        return line
+
+    def go_on(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """As the kernel does it when memory runs out."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+async def published(store: LocalObjectStore, shards: Shards) -> Manifest:
+    """A generation whose vectors are one file of several parts, and nothing else."""
+    for shard in range(2):
+        for name in ("ids.bin", "by_id.bin", "empty.bin"):
+            (shards.root / str(shard) / name).unlink()
+        shards.write(shard, "vectors.f16", noise(6 * PART, shard))
+    return await shards.publish(store)
+
+
+@contextmanager
+def other_process(folder: Path, manifest: Manifest, limit: int = 1 << 30) -> Iterator[Other]:
+    """Another process that fetches shard 0, killed in the end."""
+    command = [sys.executable, "-c", _OTHER, str(folder), manifest.generation, str(limit)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        other = Other(process)
+        try:
+            yield other
+        finally:
+            other.kill()
+
+
+async def test_two_processes_fetch_once(
+    store: LocalObjectStore, published: Manifest, shards: Shards, tmp_path: Path
+) -> None:
+    """The second waits, sees how the first gets on, asks the store for nothing, and has the very same file."""
+    told = list[int]()
+    observed = Observed(store)
+    with other_process(tmp_path, published) as other:
+        for _ in range(3):
+            await asyncio.to_thread(other.says, "get")
+        cache = NodeCache(tmp_path / "cache", 1 << 30)
+        waits = asyncio.Event()
+
+        def tell(there: int, _wanted: int) -> None:
+            told.append(there)
+            waits.set()
+
+        fetch = asyncio.create_task(cache.fetch(observed, "shop", published, 0, progress=tell))
+        await waits.wait()
+        for _ in range(3):
+            other.go_on()
+            await asyncio.to_thread(other.says, "get")
+        for _ in range(3):
+            other.go_on()
+        theirs = Path((await asyncio.to_thread(other.says, "lease")).split()[1])
+        lease = await fetch
+        assert observed.seen == []
+        assert (told[0], told[-1]) == (0, 6 * PART)
+        assert (lease.directory / "vectors.f16").samefile(theirs / "vectors.f16")
+        assert (lease.directory / "vectors.f16").read_bytes() == (
+            shards.root / "0" / "vectors.f16"
+        ).read_bytes()
+
+
+async def test_a_killed_fetch_is_continued_by_another_process(
+    store: LocalObjectStore, published: Manifest, shards: Shards, tmp_path: Path
+) -> None:
+    """What had arrived is verified and kept; only the rest is fetched. Nothing of the dead one stays."""
+    observed = Observed(store)
+    with other_process(tmp_path, published) as other:
+        for _ in range(3):
+            await asyncio.to_thread(other.says, "get")
+        for _ in range(3):
+            other.go_on()
+            await asyncio.to_thread(other.says, "get")
+        cache = NodeCache(tmp_path / "cache", 1 << 30)
+        fetch = asyncio.create_task(cache.fetch(observed, "shop", published, 0))
+        other.kill()
+        lease = await fetch
+    assert len(observed.keys("get")) == 3
+    assert (lease.directory / "vectors.f16").read_bytes() == (shards.root / "0" / "vectors.f16").read_bytes()
+    assert list((tmp_path / "cache" / "partial").iterdir()) == []
+
+
+async def test_a_lease_lasts_as_long_as_its_process(
+    store: LocalObjectStore, published: Manifest, tmp_path: Path
+) -> None:
+    """While it lives its files are in use; killed, they give way."""
+    limit = 6 * PART
+    with other_process(tmp_path, published, limit) as other:
+        for _ in range(6):
+            await asyncio.to_thread(other.says, "get")
+            other.go_on()
+        theirs = Path((await asyncio.to_thread(other.says, "lease")).split()[1])
+        cache = NodeCache(tmp_path / "cache", limit)
+        with pytest.raises(ProblemError, match="6000 bytes of its 6000 are in use"):
+            await cache.fetch(store, "shop", published, 1)
+        other.kill()
+        assert theirs.name in os.listdir(theirs.parent)
+        lease = await cache.fetch(store, "shop", published, 1)
+    assert os.listdir(theirs.parent) == [lease.directory.name]
+
+
+async def test_an_abandoned_partial_file_gives_way(
+    store: LocalObjectStore, published: Manifest, tmp_path: Path
+) -> None:
+    """Its room counts, and is given to whoever needs it."""
+    limit = 6 * PART
+    with other_process(tmp_path, published, limit) as other:
+        for _ in range(3):
+            await asyncio.to_thread(other.says, "get")
+        cache = NodeCache(tmp_path / "cache", limit)
+        with pytest.raises(ProblemError, match="6000 bytes of its 6000 are in use"):
+            await cache.fetch(store, "shop", published, 1)
+        other.kill()
+        await cache.fetch(store, "shop", published, 1)
+    assert list((tmp_path / "cache" / "partial").iterdir()) == []
