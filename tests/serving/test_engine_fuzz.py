@@ -19,7 +19,7 @@ from visualindex.ann import Ask, Base, Grouping, ShardIndex, Sorting, open_segme
 from visualindex.ann import codes as half
 from visualindex.ann.attribute_columns import AttributeColumns
 from visualindex.ann.attributes import fields
-from visualindex.ann.families import Parameters, build_ann
+from visualindex.ann.families import Parameters, build_and_tune
 from visualindex.ann.segment import VECTORS
 from visualindex.errors import ProblemError
 from visualindex.filters import parse_filter
@@ -188,7 +188,7 @@ def segment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         versions=np.arange(50),
         buckets=buckets_of(ids),
         attributes=AttributeColumns.build(fields(one) for one in about),
-        ann=build_ann("hnsw-fp16", codes, Parameters(hnsw=HnswSpec(m=4)), lambda: True, 1),
+        ann=build_and_tune("hnsw-fp16", codes, 0.95, Parameters(hnsw=HnswSpec(m=4)))[0],
     )
     return folder
 
