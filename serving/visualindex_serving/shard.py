@@ -21,6 +21,7 @@ from visualindex.spec import VisualIndex
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
+from visualindex_serving.live_recall import LiveRecall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
 from visualindex_serving.shard_view import LIVE, ShardView
@@ -72,6 +73,7 @@ class ShardReplica:
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
         self._metrics = ShardMetrics(resource.name, shard, self._name)
+        self._live_recall = LiveRecall(spec.index.live_recall_sample)
         self._leased_at = -math.inf
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,6 +106,7 @@ class ShardReplica:
                 self._files.close(name)
         for threads in (self._threads, self._writer):
             threads.shutdown(wait=False)
+        self._live_recall.close()
 
     @property
     def name(self) -> str:
@@ -271,6 +274,8 @@ class ShardReplica:
             self._metrics.memory.set(sum(one.index.memory_bytes for one in self._views.values()))
             self._metrics.lag.set((time.time() - view.polled_at) * 1000)
             self._metrics.full.set(float(self.full))
+            recall, _ = self._live_recall.figures(view.generation)
+            self._metrics.live_recall.set(-1.0 if recall is None else recall)
             await self._lease()
 
     def _any(self) -> ShardView:
@@ -280,6 +285,7 @@ class ShardReplica:
         """Renew the lease, so that the log is not trimmed past this replica; True when it could be renewed."""
         view = self._opening if loading else self._views.get(self._active) or self._any()
         assert view is not None  # noqa: S101 - it loads one, or has loaded one
+        recall, samples = self._live_recall.figures(view.generation)
         with contextlib.suppress(RuntimeError):  # the load has not taken its position yet
             try:
                 await self._catalog.heartbeat(
@@ -295,6 +301,8 @@ class ShardReplica:
                     generations=self._views.keys(),
                     fresh_rows=view.index.fresh,
                     problem="\n".join(f"{name}: {why}" for name, why in self._problems.items()) or None,
+                    recall=recall,
+                    recall_samples=samples,
                 )
             except (ProblemError, LogTrimmed) as exc:
                 logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)
@@ -327,7 +335,9 @@ class ShardReplica:
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
         start, began = time.thread_time(), time.perf_counter()
         index = view.index
-        looked = index.look(query.vectors, _ask(query))
+        snapshot, ask = index.snapshot(), _ask(query)
+        looked = snapshot.look(query.vectors, ask)
+        self._live_recall.offer(view.generation, snapshot, query.vectors, ask, looked)
         if _is_plain(query):
             view.pace.took((time.perf_counter() - began) * 1000)
         hits = looked.hits

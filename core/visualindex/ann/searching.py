@@ -67,6 +67,8 @@ class Settings:
     """Rows that pass a filter up to which they are scored one by one."""
     ef_search: int
     """Candidate list of the graph over fresh rows."""
+    exact: bool = False
+    """Whether indexes are left aside: every row that passes is scored."""
 
 
 def selected(state: State, tree: Filter | None) -> tuple[Passing, ...]:
@@ -89,12 +91,13 @@ def search_state(
             passed,
             base.segment.rows,
             k,
-            indexed=base.segment.ann is not None,
+            indexed=base.segment.ann is not None and not settings.exact,
             exact_up_to=0,  # a segment's index knows itself when scanning is cheaper
         )
         scored.append(_in_base(base, queries, k, passed, chosen))
         plans.append(_plan(f"base {number}", chosen, base.segment.rows, passed))
-    chosen = way(found[-1], state.rows, k, indexed=state.graph is not None, exact_up_to=settings.exact_up_to)
+    indexed = state.graph is not None and not settings.exact
+    chosen = way(found[-1], state.rows, k, indexed=indexed, exact_up_to=settings.exact_up_to)
     scored.append(_in_fresh(state, queries, k, found[-1], chosen, settings))
     plans.append(_plan("fresh", chosen, state.rows, found[-1]))
     part = np.arange(len(scored)).repeat([len(rows) for _, rows, _ in scored])
