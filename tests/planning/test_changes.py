@@ -173,3 +173,12 @@ def test_a_creation_takes_what_the_index_will_take() -> None:
     found = describe_creation(spec(), "shop")
     assert (found.change, found.before, found.during) == ("Create", Footprint(), found.after)
     assert describe_creation(spec(suspend=True), "shop").after == Footprint()
+
+
+def test_a_plan_says_what_the_images_will_take() -> None:
+    plan = change({}, {"index": {"shards": 4}}, images=3_000_000)
+    assert plan.capacity[0] == "images: 3M of 256 dimensions"
+    assert plan.capacity[1].startswith("shards: 4 ")
+    assert describe_creation(spec(), "shop").capacity[0] == "images: 1M of 256 dimensions"
+    too_many = change({}, {"index": {"shards": 4}}, images=300_000_000)
+    assert any(line.startswith("does not fit: index.shards: 4 would need") for line in too_many.capacity)

@@ -19,15 +19,18 @@ MEASURED_ON = "two shared cores of an x86-64 server at a load average of 20 to 7
 
 @dataclass(frozen=True)
 class BuildCost:
-    """CPU seconds that 1,000 rows of the reference dimension take in the build of one segment: fixed + growing x size.
+    """CPU seconds of building and tuning one segment, for 1,000 rows of the reference dimension on one thread.
 
-    The size is log2 of the rows for graphs, whose searches grow so (Malkov and Yashunin, "Efficient and robust approximate
-    nearest neighbor search using Hierarchical Navigable Small World graphs", TPAMI 42, 2020), and the number of inverted
-    lists for the other families, which compare each row with every centroid.
+    Each row added costs fixed + growing x size; each row that codebooks and centroids are learned from, learning +
+    learning_growing x size. The size is log2 of the rows for graphs, whose searches grow so (Malkov and Yashunin,
+    "Efficient and robust approximate nearest neighbor search using Hierarchical Navigable Small World graphs", TPAMI 42,
+    2020), and the number of inverted lists for the other families, which compare each row with every centroid.
     """
 
     fixed: float
     growing: float
+    learning: float = 0.0
+    learning_growing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Coefficients:
     )
     """CPU seconds of building and tuning 1,000 rows by family, on one thread."""
     build_row_bytes: float = 300.0
-    """Bytes of memory that a row takes while its segment is built, beside vector and index: ids, attributes, orders."""
+    """Bytes of memory that a row takes while its segment is built, beside the index: ids, attributes, orders. Sampled from
+    the process's own memory (`RssAnon`)."""
     read_rows_per_s: float = 20_000.0
     """Rows a build reads from Postgres in a second, wall-clock, of the reference dimension."""
     decode_cpu_s: float = 0.0070
