@@ -4,20 +4,24 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from visualindex.building import Built, build_generation
 from visualindex.catalog import Catalog
+from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
 
 from .conftest import NONE, Served, put, spec_document
 
 
-async def build(served: Served, tmp_path: Path, **spec: Any) -> Built:
+async def build(served: Served, tmp_path: Path, phases: list[str] | None = None, **spec: Any) -> Built:
     resource = VisualIndex.model_validate(spec_document(**spec))
+    said = (lambda phase, *_: phases.append(phase)) if phases is not None else (lambda *_: None)
     catalog = await Catalog.open(served.dsn, max_connections=2)
     store = open_store(resource.spec.storage, default_folder=served.state / "objects", credentials=NONE)
     try:
-        return await build_generation(catalog, store, resource, tmp_path / "scratch")
+        return await build_generation(catalog, store, resource, tmp_path / "scratch", say=said)
     finally:
         await store.close()
         await catalog.close()
@@ -70,6 +74,19 @@ async def test_a_generation_is_built_activated_and_rolled_back_and_every_write_s
     found = await search(served, latest, consistency="strong")
     assert found["generation"] == first.generation
     assert ids(found) == {one["image_id"] for one in [*written, late, latest]} - {written[1]["image_id"]}
+
+
+async def test_a_shard_that_would_not_fit_is_refused_before_a_row_is_read(
+    served: Served, tmp_path: Path
+) -> None:
+    for seed in range(4):
+        await put(served, seed)
+    phases: list[str] = []
+    with pytest.raises(ProblemError, match="4 images of 256 dimensions need") as refused:
+        await build(served, tmp_path, phases, index={"memoryPerShard": 2000})
+    assert refused.value.type is ProblemType.STORAGE_FULL
+    assert phases == []
+    assert not (tmp_path / "scratch").exists()
 
 
 async def finished(served: Served, job: dict[str, Any]) -> dict[str, Any]:
