@@ -96,9 +96,10 @@ def explained(merged: Merged, timings: Timings) -> dict[str, Any]:
     }
 
 
-def facets_of(merged: Merged) -> dict[str, list[dict[str, Any]]]:
-    """How many matching images have each value, of every field that was asked for."""
+def facets_of(merged: Merged, names: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """How many matching images have each value, under the names by which the request asked for the fields."""
+    counts = merged.whole.facets
     return {
-        name: [{"value": shown(value), "count": count} for value, count in counts]
-        for name, counts in merged.whole.facets.items()
+        name: [{"value": shown(value), "count": count} for value, count in counts[field]]
+        for name, field in names.items()
     }

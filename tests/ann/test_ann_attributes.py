@@ -174,6 +174,26 @@ def test_facets_and_values_agree_with_the_documents(
         assert list(first.values()) == sorted(counts.values(), reverse=True)[:2]
 
 
+def ordered(keys: set[Key]) -> list[Any]:
+    """Texts before numbers before booleans."""
+    kinds = [
+        (2, key[1]) if isinstance(key, tuple) else (0 if isinstance(key, str) else 1, key) for key in keys
+    ]
+    return sorted(kinds)
+
+
+@settings(deadline=None)
+@given(st.lists(documents, max_size=12), names, st.booleans())
+def test_ranks_are_in_the_order_of_values(folder: Path, rows: list[Any], field: str, largest: bool) -> None:
+    lists = [ordered(comparable(row, field)) for row in rows]
+    expected = [None if not values else values[-1 if largest else 0] for values in lists]
+    for attributes in (fresh(rows), reopened(rows, folder)):
+        ranks = attributes.ranks(field, np.arange(len(rows)), largest=largest).tolist()
+        assert [rank == -1 for rank in ranks] == [value is None for value in expected]
+        known = [(rank, value) for rank, value in zip(ranks, expected, strict=True) if value is not None]
+        assert [a < b for a, _ in known for b, _ in known] == [a < b for _, a in known for _, b in known]
+
+
 def comparable(row: Any, field: str) -> set[Key]:
     found = [value for value in values_at(row, field) if isinstance(value, str | int | float)]
     return {("bool", value) if isinstance(value, bool) else value for value in found}

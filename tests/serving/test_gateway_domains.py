@@ -10,6 +10,7 @@ import pytest_asyncio
 from PIL import Image, ImageDraw
 
 from .conftest import Served, problem, serving, spec_document
+from .test_gateway_access import key
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -109,11 +110,20 @@ async def test_a_cursor_keeps_to_the_domains_of_its_search(shop: Any) -> None:
     assert sorted(found) == ["green dress", "red dress", "red sofa"]
 
 
+async def test_a_domain_does_not_widen_the_filter_of_a_key(shop: Any) -> None:
+    served, written = shop
+    limited = await key(served, "search", filter={"eq": {"category": "Clothes"}})
+    query = {"query": {"image_id": written["red dress"]}, "include_self": True, "token": written["token"]}
+    for domain, expected in (("furniture", set()), ("red-things", {"red dress"})):
+        answer = await served.client.post("/api/search", json={**query, "domain": domain}, headers=limited)
+        assert {hit["key"] for hit in answer.json()["hits"]} == expected
+
+
 async def test_a_domain_gives_a_limit_and_facets_where_the_search_says_none(shop: Any) -> None:
     assert len(await keys(shop, domain="furniture")) == 1
     assert len(await keys(shop, domain="furniture", limit=5)) == 2
     answer = (await search(shop, domain="clothes")).json()
-    counts = {one["value"]: one["count"] for one in answer["facets"]["metadata.shop"]}
+    counts = {one["value"]: one["count"] for one in answer["facets"]["shop"]}
     assert counts == {"a": 1, "b": 1}
 
 

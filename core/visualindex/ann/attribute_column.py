@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.attribute_file import ColumnArrays
-from visualindex.ann.attributes import Key, row_numbers
+from visualindex.ann.attributes import Key, ranked, row_numbers
 from visualindex.ann.codes import Mask
 from visualindex.ann.instants import NEVER, Instants, instants_of, instants_of_numbers, within
 from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
@@ -20,6 +20,7 @@ Runs: TypeAlias = NDArray[np.int64]
 
 _NOTHING: Runs = np.zeros((0, 2), np.int64)
 _FEW_RUNS = 256
+_KEPT_LEAVES, _KEPT_RUNS = 32, 4096
 _SCATTER_BELOW = 1 / 16
 """Share of rows below which setting them one by one beats comparing the code of every row."""
 
@@ -33,9 +34,23 @@ class Column:
         self._texts = len(arrays.texts)
         self._numbers = len(arrays.numbers)
         self.values = len(arrays.offsets) - 1
+        self._asked: dict[int, tuple[Leaf, Runs]] = {}
 
     def runs(self, leaf: Leaf) -> Runs:
         """The codes of the values that pass one comparison."""
+        # A search asks for an estimate, then for rows: by identity, as `True` and `1` are equal to Python. The leaf is
+        # kept beside its answer, so that no other can take its identity.
+        asked = self._asked.get(id(leaf))
+        if asked is not None:
+            return asked[1]
+        found = self._found(leaf)
+        if len(found) <= _KEPT_RUNS:
+            if len(self._asked) >= _KEPT_LEAVES:
+                self._asked.clear()
+            self._asked[id(leaf)] = (leaf, found)
+        return found
+
+    def _found(self, leaf: Leaf) -> Runs:
         match leaf:
             case Exists():
                 return _runs([(0, self.values)])
@@ -122,6 +137,12 @@ class Column:
         within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         return owners, arrays.forward_codes[starts[owners] + within]
 
+    def ranks(self, rows: NDArray[np.int64], largest: bool) -> NDArray[np.int32]:
+        """The smallest or largest code of each row, int32 [m]; -1 where there is none."""
+        owners, codes = self.codes_of(rows)
+        real = codes < self.values - 1  # the last code is no value
+        return ranked(len(rows), owners[real], codes[real], largest)
+
     def counts(self, rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of the rows, a mask bool [rows] or row numbers int64 [m], have each code, int64 [v]."""
         arrays = self.arrays
@@ -168,7 +189,9 @@ class Column:
             code = self._texts + self._numbers + int(value)
             return code, code + 1
         if isinstance(value, str):
-            return self._text_place(value, bisect_left), self._text_place(value, bisect_right)
+            at = self._text_place(value, bisect_left)
+            wanted = value.encode("utf-8", "surrogatepass")
+            return at, at + (at < self._texts and self.arrays.texts[at] == wanted)
         if value != value:  # nan equals nothing
             return 0, 0
         return self._number_place(value, bisect_left), self._number_place(value, bisect_right)

@@ -42,6 +42,12 @@ class Attributes(Protocol):
     def values(self, field: str, rows: NDArray[np.int64]) -> list[tuple[Key, ...]]:
         """The values of the field of each row: texts, numbers, booleans, each kind ascending."""
 
+    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
+        """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none.
+
+        For sorting many rows: ranks of one call compare like the values do, and mean nothing outside of it.
+        """
+
     @property
     def memory_bytes(self) -> int:
         """Bytes held or kept mapped."""
@@ -183,6 +189,12 @@ class AttributeColumns(TreeEvaluator):
                     if key is not None:
                         found[owner].append(key)
         return [tuple(keys) for keys in found]
+
+    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
+        """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none."""
+        with naming(self._file.place):
+            column = self._column(field)
+            return np.full(len(rows), -1, np.int32) if column is None else column.ranks(rows, largest)
 
     def _passing(self, leaf: Leaf) -> tuple[Column | None, Runs]:
         column = self._column(leaf.field)

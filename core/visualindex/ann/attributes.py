@@ -122,6 +122,11 @@ class AttributeIndex(TreeEvaluator):
         column = self._columns.get(field)
         return [()] * len(rows) if column is None else column.values(rows)
 
+    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
+        """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none."""
+        column = self._columns.get(field)
+        return np.full(len(rows), -1, np.int32) if column is None else column.ranks(rows, largest)
+
     def renumbered(self, places: NDArray[np.int64]) -> "AttributeIndex":
         """A copy for rows that moved: row i is now row `places[i]`, gone where that is -1; order is kept."""
         copy = AttributeIndex()
@@ -138,6 +143,16 @@ class AttributeIndex(TreeEvaluator):
         """Estimated bytes held."""
         columns = sum(column.memory_bytes + len(field) for field, column in list(self._columns.items()))
         return columns + self._colours.memory_bytes
+
+
+def ranked(
+    rows: int, owners: NDArray[np.int64], ranks: NDArray[np.int32], largest: bool
+) -> NDArray[np.int32]:
+    """The first or last rank of each row, -1 where there is none, of ranks that ascend for each of the ascending owners."""
+    found = np.full(rows, -1, np.int32)
+    step = 1 if largest else -1
+    found[owners[::step]] = ranks[::step]  # the last one written stays
+    return found
 
 
 def row_numbers(rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -291,6 +306,18 @@ class _Column:
             if key is not None:
                 found[owner].append(key)
         return [tuple(sorted(one, key=_order)) for one in found]
+
+    def ranks(self, rows: NDArray[np.int64], largest: bool) -> NDArray[np.int32]:
+        """The place of each row's smallest or largest value in the order of the values of these rows."""
+        owners, codes = self._entries_of(rows)
+        owners, codes = owners[codes != _PRESENT], codes[codes != _PRESENT]
+        keys, used = self._keys, np.unique(codes)
+        found = [key for code in used.tolist() if (key := keys[code]) is not None]
+        places = np.empty(len(used), np.int32)
+        places[sorted(range(len(found)), key=lambda at: _order(found[at]))] = np.arange(len(used))
+        ranks = places[np.searchsorted(used, codes)]
+        order = np.lexsort((ranks, owners))
+        return ranked(len(rows), owners[order], ranks[order], largest)
 
     def _entries(self, rows: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Rows and codes of the entries of the first `rows` rows."""

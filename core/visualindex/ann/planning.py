@@ -22,6 +22,8 @@ class Way(Enum):
     """Every row is scored, as there is no index over them."""
     INDEX = "index"
     """The approximate index, unfiltered."""
+    POST_FILTERED = "index, filtered afterwards"
+    """The approximate index, asked for more than is wanted, as nearly every row passes."""
     FILTERED_INDEX = "filtered index"
     """The approximate index, which sees the rows that pass alone."""
 
@@ -40,6 +42,8 @@ class Passing:
     most: int = 0
 
 
+MOSTLY = 0.8
+"""Share of the rows from which it is cheaper to drop hits that do not pass than to look at every row's bit."""
 LISTED = 4096
 """Rows up to which a filter's matches are listed one by one: a mask over all rows would cost more than the search."""
 
@@ -68,4 +72,6 @@ def way(found: Passing, rows: int, k: int, *, indexed: bool, exact_up_to: int) -
         return Way.SURVIVORS
     if not indexed or found.count <= 4 * k:
         return Way.SCAN
-    return Way.INDEX if found.count == rows else Way.FILTERED_INDEX
+    if found.count == rows:
+        return Way.INDEX
+    return Way.POST_FILTERED if found.count >= MOSTLY * rows else Way.FILTERED_INDEX

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from visualindex.ann import codes as half
 from visualindex.ann.base import Base
 from visualindex.ann.codes import Codes, Mask
-from visualindex.ann.families import Effort
+from visualindex.ann.families import Ann, Effort
 from visualindex.ann.graph import Graph
 from visualindex.ann.planning import Passing, Way, passing, way
 from visualindex.ann.state import State
@@ -67,6 +67,8 @@ class Settings:
     """Rows that pass a filter up to which they are scored one by one."""
     ef_search: int
     """Candidate list of the graph over fresh rows."""
+    exact: bool = False
+    """Whether indexes are left aside: every row that passes is scored."""
 
 
 def selected(state: State, tree: Filter | None) -> tuple[Passing, ...]:
@@ -89,12 +91,13 @@ def search_state(
             passed,
             base.segment.rows,
             k,
-            indexed=base.segment.ann is not None,
+            indexed=base.segment.ann is not None and not settings.exact,
             exact_up_to=0,  # a segment's index knows itself when scanning is cheaper
         )
         scored.append(_in_base(base, queries, k, passed, chosen))
         plans.append(_plan(f"base {number}", chosen, base.segment.rows, passed))
-    chosen = way(found[-1], state.rows, k, indexed=state.graph is not None, exact_up_to=settings.exact_up_to)
+    indexed = state.graph is not None and not settings.exact
+    chosen = way(found[-1], state.rows, k, indexed=indexed, exact_up_to=settings.exact_up_to)
     scored.append(_in_fresh(state, queries, k, found[-1], chosen, settings))
     plans.append(_plan("fresh", chosen, state.rows, found[-1]))
     part = np.arange(len(scored)).repeat([len(rows) for _, rows, _ in scored])
@@ -118,11 +121,25 @@ def _plan(part: str, chosen: Way, rows: int, passed: Passing) -> PartPlan:
 
 def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way) -> Scored:
     segment = base.segment
-    if chosen in (Way.INDEX, Way.FILTERED_INDEX):
-        assert segment.ann is not None  # noqa: S101 - the way says so
-        effort = segment.ann.effort or Effort()
-        return _listed(*segment.ann.search(queries, k, passed.mask, effort))
-    return _exact(segment.codes, queries, k, passed)
+    if segment.ann is None or chosen in (Way.NOTHING, Way.SURVIVORS, Way.SCAN):
+        return _exact(segment.codes, queries, k, passed)
+    if chosen is Way.POST_FILTERED:
+        found = _post_filtered(segment.ann, queries, k, passed)
+        if found is not None:
+            return found
+    mask = None if chosen is Way.INDEX else passed.mask
+    return _listed(*segment.ann.search(queries, k, mask, segment.ann.effort or Effort()))
+
+
+def _post_filtered(ann: Ann, queries: NDArray[np.float32], k: int, passed: Passing) -> Scored | None:
+    """Hits of the whole index without those that do not pass; None where too few of a query's are left."""
+    assert passed.mask is not None  # noqa: S101 - some rows do not pass, and they are many
+    scores, rows = ann.search(queries, min(2 * k, ann.rows), None, ann.effort or Effort())
+    passing = (rows >= 0) & passed.mask[rows]
+    if (np.count_nonzero(passing, axis=1) < min(k, passed.count)).any():
+        return None
+    asked, places = np.nonzero(passing)
+    return asked, rows[asked, places], scores[asked, places]
 
 
 def _in_fresh(
@@ -134,7 +151,7 @@ def _in_fresh(
     parts = [_scan(state.tail_codes, queries, k, None if keep is None else keep[state.base :], state.base)]
     if state.graph:
         first = None if keep is None else keep[: state.base]
-        if chosen in (Way.INDEX, Way.FILTERED_INDEX):
+        if chosen in (Way.INDEX, Way.POST_FILTERED, Way.FILTERED_INDEX):
             parts.append(_by_graph(state.graph, queries, k, first, settings.ef_search))
         else:
             parts.append(_scan(state.graph.codes, queries, k, first, 0))

@@ -93,7 +93,8 @@ class Within:
 
 
 Leaf: TypeAlias = Eq | In | Range | Exists | Prefix | Within
-"""A comparison of one field."""
+"""A comparison of one field. `matches`, `to_json`, `to_text` and, for the shards, `ann.attribute_column.Column.runs` and its
+counterpart in `ann.attributes` say what each kind means."""
 
 Filter: TypeAlias = And | Or | Not | Colour | Leaf
 

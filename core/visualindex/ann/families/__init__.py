@@ -5,9 +5,7 @@ from pathlib import Path
 from visualindex.ann.codes import Codes
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Ann, Effort, Parameters
-from visualindex.ann.families.building import adopted, build_ann
-from visualindex.ann.families.choosing import choose_family, shard_bytes
-from visualindex.ann.families.sizes import disk_bytes, resident_bytes
+from visualindex.ann.families.building import CLASSES, adopted, build_ann
 from visualindex.ann.families.tuning import (
     Measured,
     RecallReport,
@@ -15,6 +13,8 @@ from visualindex.ann.families.tuning import (
     held_out,
     held_out_last,
 )
+from visualindex.capacity.choosing import choose_family, shard_bytes
+from visualindex.capacity.sizes import disk_bytes, resident_bytes
 
 __all__ = [
     "Ann",
@@ -40,7 +40,7 @@ def open_ann(directory: Path, codes: Codes, *, verified: bool = False) -> Ann | 
     `verified`: the files' checksums were compared a moment ago, so that the pass over `ann.faiss` can be saved.
     Raises `ProblemError(INTERNAL)` naming the file that is damaged, or does not belong to these codes.
     """
-    opened = files.read(directory, codes, verified=verified)
+    opened = files.read(directory, codes, CLASSES, verified=verified)
     if opened is None:
         return None
     return adopted(opened.family, opened.index, codes, opened.parameters, opened.effort)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families.rescoring import padded, rescored
-from visualindex.spec.models import HnswSpec
+from visualindex.capacity.sizes import Parameters as Parameters
 
 TUNED_HITS = 10
 """Hits for which efforts are tuned."""
+
+_DEEPER = 4
+"""How many times as many candidates are looked at where the first ones leave a doubt."""
 
 Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Scores float32 [q, k], best first, and rows int64 [q, k], -1 where there is none."""
@@ -31,17 +34,6 @@ class Effort:
     """Inverted lists that are read."""
     rescore: int = 1
     """Candidates per hit that are scored exactly; a graph over the exact vectors needs no more than one."""
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """How an index is built."""
-
-    hnsw: HnswSpec = field(default_factory=HnswSpec)
-    lists: int | None = None
-    """Inverted lists; None takes a number that suits the rows."""
-    seed: int = 1234
-    """Of the clustering and of random rotations."""
 
 
 class Ann(Protocol):
@@ -89,7 +81,10 @@ class Wanted:
         """The best `hits` of `kept` rows out of `rows`."""
         widening = rows / kept
         # Kept rows that are thin on the ground lie further out, where compressed codes tell them apart less well.
-        depth = math.ceil(hits * effort.rescore * widening**0.5) if effort.rescore > 1 else hits
+        # And of few hits the first is as hard to tell as of many.
+        depth = (
+            math.ceil(max(hits, TUNED_HITS) * effort.rescore * widening**0.5) if effort.rescore > 1 else hits
+        )
         return cls(effort, hits, min(depth, kept), widening)
 
     @property
@@ -130,11 +125,30 @@ class Approximate(ABC):
         wanted = Wanted.of(width, self.rows, kept, effort)
         if kept <= 4 * k or (keep is not None and kept <= self._scannable(wanted) + wanted.depth):
             return padded(*half.scan(self.codes, queries, width, keep), k)
-        scores, rows = self._candidates(queries, keep, wanted)
-        if effort.rescore > 1 or not self.exact:
-            scores, rows = rescored(self.codes, queries, rows, width)
+        scores, rows = self._best(queries, keep, wanted)
         self._complete(queries, keep, scores, rows)
         return padded(scores, rows, k)
+
+    def _best(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
+        scores, candidates = self._candidates(queries, keep, wanted)
+        if self.exact:
+            return scores, candidates
+        scores, rows = rescored(self.codes, queries, candidates, wanted.hits)
+        if keep is None:
+            return scores, rows
+        # What a mask leaves may lie so close together that compressed codes do not tell it apart. Then hits are all over the
+        # candidates, and further ones are behind them: those queries look deeper, and at last at every row.
+        late = [np.isin(rows[at], candidates[at, wanted.depth // 2 :]).sum() for at in range(len(rows))]
+        unsure = np.flatnonzero(np.array(late) > wanted.hits // 10)
+        if len(unsure):
+            scores[unsure], rows[unsure] = self._deeper(queries[unsure], keep, wanted)
+        return scores, rows
+
+    def _deeper(self, queries: NDArray[np.float32], keep: Mask, wanted: Wanted) -> Found:
+        depth, kept = _DEEPER * wanted.depth, self.rows / wanted.widening
+        if _DEEPER * depth >= kept:
+            return half.scan(self.codes, queries, wanted.hits, keep)
+        return self._best(queries, keep, replace(wanted, depth=depth))
 
     def _complete(
         self,
@@ -149,6 +163,8 @@ class Approximate(ABC):
             short = np.flatnonzero(lacking)
             scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
 
+    faiss_class: ClassVar[str]
+    """What Faiss calls the index that is in the file."""
     exact: ClassVar[bool] = False
     """Whether the scores of candidates are those of the codes already."""
 

@@ -18,11 +18,13 @@ from visualindex.ann.families import graphs, lists
 from visualindex.ann.families.base import Approximate, Effort, Parameters
 from visualindex.ann.families.graphs import HnswFp16, HnswSq8
 from visualindex.ann.families.lists import IvfPq, IvfSq8, RaBitQ
-from visualindex.ann.families.sizes import lists_of
 from visualindex.ann.graph import CHUNK, Abandoned
+from visualindex.capacity.sizes import lists_of
 
 _GRAPHS: dict[str, type[Approximate]] = {kind.family: kind for kind in (HnswFp16, HnswSq8)}
 _LISTS: dict[str, type[Approximate]] = {kind.family: kind for kind in (IvfSq8, IvfPq, RaBitQ)}
+CLASSES = {family: kind.faiss_class for family, kind in (_GRAPHS | _LISTS).items()}
+"""What Faiss calls the index of each family."""
 _SAMPLE = 65_536
 """Most rows from which the ranges and codebooks of compressed codes are learned."""
 _SAMPLE_PER_LIST = 50

@@ -4,6 +4,7 @@ Faiss trusts what it reads: a flipped bit in a link makes it read foreign memory
 checksum are not those that were written.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,10 @@ def write(
     (directory / HEADER).write_bytes(orjson.dumps(header.model_dump(), option=orjson.OPT_SORT_KEYS))
 
 
-def read(directory: Path, codes: Codes, *, verified: bool) -> Opened | None:
+def read(directory: Path, codes: Codes, classes: Mapping[str, str], *, verified: bool) -> Opened | None:
     """Both files, memory-mapped; None when there is no header.
 
+    `classes`: what Faiss calls the index of each family.
     `verified`: whoever calls has just compared the files with their checksums, which takes a pass over them.
     Raises `ProblemError(INTERNAL)` naming the file that is not what it must be.
     """
@@ -112,9 +114,12 @@ def read(directory: Path, codes: Codes, *, verified: bool) -> Opened | None:
     ):
         if ours != theirs:
             raise damaged(path, f"it speaks of {ours} {name}, the vectors have {theirs}")
-    return Opened(
-        header.family, _index(directory / INDEX, header, verified), _parameters(header), _effort(header)
-    )
+    if header.family not in classes:
+        raise damaged(path, f"its family {header.family} is none of {', '.join(classes)}")
+    index = _index(directory / INDEX, header, verified)
+    if type(index).__name__ != classes[header.family]:
+        raise damaged(directory / INDEX, f"it holds {type(index).__name__}, which is not {header.family}")
+    return Opened(header.family, index, _parameters(header), _effort(header))
 
 
 def damaged(path: Path, why: str) -> ProblemError:

@@ -12,7 +12,7 @@ from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
-from visualindex.ann.families.sizes import ann_bytes
+from visualindex.capacity.sizes import ann_bytes
 
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
 
@@ -52,6 +52,7 @@ class HnswFp16(_Graph):
     """A graph over the segment's own codes: no second copy of the vectors, and scores that are exact."""
 
     family: ClassVar[str] = "hnsw-fp16"
+    faiss_class: ClassVar[str] = "IndexHNSW"
     exact: ClassVar[bool] = True
     flags: ClassVar[int] = faiss.IO_FLAG_SKIP_STORAGE
 
@@ -66,6 +67,7 @@ class HnswSq8(_Graph):
     """A graph over 8-bit codes of its own: half the memory; the exact codes are read for candidates alone."""
 
     family: ClassVar[str] = "hnsw-sq8"
+    faiss_class: ClassVar[str] = "IndexHNSWSQ"
 
 
 def untrained(family: str, dimension: int, parameters: Parameters) -> tuple[Any, Any]:

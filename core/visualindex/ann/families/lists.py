@@ -17,7 +17,7 @@ from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
-from visualindex.ann.families.sizes import ann_bytes, lists_of, row_bytes, subquantizers
+from visualindex.capacity.sizes import ann_bytes, lists_of, row_bytes, subquantizers
 
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
 
@@ -38,7 +38,7 @@ class _Lists(Approximate):
 
     def _candidates(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
         faiss.omp_set_num_threads(1)
-        nprobe = min(_nprobe(wanted), self._nlist)
+        nprobe = min(nprobe_of(wanted), self._nlist)
         if keep is None:
             parameters = _unmasked(nprobe)
         else:
@@ -51,7 +51,7 @@ class _Lists(Approximate):
         return queries
 
     def _scannable(self, wanted: Wanted) -> float:
-        read = min(1.0, _nprobe(wanted) / self._nlist) * self.rows
+        read = min(1.0, nprobe_of(wanted) / self._nlist) * self.rows
         code = row_bytes(self.family, self.dimension, self.parameters)
         return read * code / (2 * self.dimension * _GATHERED)
 
@@ -69,18 +69,21 @@ class IvfSq8(_Lists):
     """Lists of 8-bit codes."""
 
     family: ClassVar[str] = "ivf-sq8"
+    faiss_class: ClassVar[str] = "IndexIVFScalarQuantizer"
 
 
 class IvfPq(_Lists):
     """Lists of 4-bit product codes."""
 
     family: ClassVar[str] = "ivf-pq"
+    faiss_class: ClassVar[str] = "IndexIVFPQFastScan"
 
 
 class RaBitQ(_Lists):
     """Lists of one bit per number, of vectors that were rotated at random."""
 
     family: ClassVar[str] = "rabitq"
+    faiss_class: ClassVar[str] = "IndexPreTransform"
 
     def _searched(self) -> Any:
         # Faiss hands out the parts of a compound index as what they have in common.
@@ -121,7 +124,7 @@ def _seeded(clustering: Any, parameters: Parameters) -> None:
     clustering.min_points_per_centroid = 1  # few rows are no reason to warn: they are few lists, and rescored
 
 
-def _nprobe(wanted: Wanted) -> int:
+def nprobe_of(wanted: Wanted) -> int:
     """Lists to read: more as fewer rows are kept, and as more hits are wanted, for those lie further out."""
     if wanted.effort.nprobe is None:
         raise ValueError("inverted lists are searched by nprobe, and this effort has none")
