@@ -144,7 +144,8 @@ async def _hashed_soon(data: bytes) -> bytes:
 def normalised(vector: list[float]) -> Float32:
     """A caller's vector as L2-normalised float32[d]. Raises ValueError for a zero or non-finite one."""
     array = np.asarray(vector, dtype=np.float64)
-    norm = math.sqrt(np.dot(array, array))
+    with np.errstate(over="ignore"):
+        norm = math.sqrt(np.dot(array, array))
     if not math.isfinite(norm) or norm == 0:
         raise ValueError("the vector must be finite and not zero")
     return (array / norm).astype(np.float32)
