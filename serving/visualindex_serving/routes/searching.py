@@ -11,6 +11,7 @@ from visualindex_serving.bodies import read_body
 from visualindex_serving.mounting import base_of
 from visualindex_serving.plain_routes import PlainRoute
 from visualindex_serving.search import Found, search
+from visualindex_serving.search_body import read_search
 from visualindex_serving.service import Service, service_of
 
 router = APIRouter(tags=["search"], route_class=PlainRoute)
@@ -61,7 +62,7 @@ async def post_search(request: Request) -> Response:
     service = service_of(request)
     caller = await service.caller(request, "search")
     body = (await read_body(request)).gathered("query", _QUERY_FIELDS)
-    asked = body.read(SearchRequest)
+    asked = read_search(body)
     index, grant = caller.index(asked.index, body.size)
     found = await search(index, asked, body.upload(), grant, base_of(request.scope))
     _record(service, found, asked)
