@@ -2,6 +2,8 @@
 
 _QUICK_MS = 1.0
 _WEIGHT = 0.1
+_MOST_MS = 4.0
+"""What one search counts for at most: a single long one was kept waiting by others."""
 
 
 class Pace:
@@ -19,5 +21,5 @@ class Pace:
         return self._usual_ms <= _QUICK_MS
 
     def took(self, milliseconds: float) -> None:
-        """Take a plain search into account. One that took long makes the next ones go to a thread for a while."""
-        self._usual_ms += (milliseconds - self._usual_ms) * _WEIGHT
+        """Take a plain search into account."""
+        self._usual_ms += (min(milliseconds, _MOST_MS) - self._usual_ms) * _WEIGHT

@@ -50,8 +50,11 @@ class Records:
         read_since = -math.inf if age_s <= _FRESH_S else self._clock() - _FRESH_S
         records = {}
         for image_id, version in zip(ids, versions, strict=True):
-            held = self._held.get(image_id)
-            if held is not None and held.record.version >= version and held.read_at >= read_since:
+            try:
+                held = self._held[image_id]
+            except KeyError:
+                continue
+            if held.record.version >= version and held.read_at >= read_since:
                 records[image_id] = held.record
         return records
 

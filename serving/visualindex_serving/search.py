@@ -52,9 +52,9 @@ async def search(
     deadline = deadline_in(min(request.timeout_ms or limits.search_timeout_ms, limits.search_timeout_ms))
     request = checked(service, request, upload)
     timings = Timings()
-    asked = await within(
-        deadline, "preparing the query", ask(service, request, upload, grant, deadline, timings)
-    )
+    asking = ask(service, request, upload, grant, deadline, timings)
+    waits = request.query.vector is None and request.cursor is None
+    asked = await (within(deadline, "preparing the query", asking) if waits else asking)
     wish = await _wish(service, request, asked)
     most = max(request.limit, wish.candidates)
     effective = effective_filter(asked.filter, grant)
@@ -63,11 +63,12 @@ async def search(
         raise _incomplete(merged)
     page = await _reranked(service, wish, asked, found, request.limit, deadline, timings)
     records, degraded = await _metadata(service, page, merged.age_s, grant, deadline, timings)
-    records = {i: record for i, record in records.items() if visible(grant.filter, record)}
+    if grant.filter is not None:
+        records = {i: record for i, record in records.items() if visible(grant.filter, record)}
     hits = [
         hit
-        for i, s, by in in_scope(asked.scope, page, records)
-        for hit in hit_of(service, i, s, by, records.get(i), base, whole=not degraded)
+        for image_id, score, by, record in in_scope(asked.scope, page, records)
+        for hit in hit_of(service, image_id, score, by, record, base, whole=not degraded)
     ]
     answer = {
         "query_id": uuid.uuid4(),

@@ -18,9 +18,13 @@ def test_searches_that_keep_being_short_are_answered_at_once() -> None:
     assert paced(*[0.3] * 20).quick
 
 
-def test_a_long_search_sends_the_next_ones_to_a_thread_until_they_are_short_again() -> None:
-    assert not paced(*[0.3] * 20, 50.0).quick
-    assert paced(*[0.3] * 20, 50.0, *[0.3] * 50).quick
+def test_one_long_search_changes_nothing() -> None:
+    assert paced(*[0.3] * 50, 200.0).quick
+
+
+def test_long_searches_send_the_next_ones_to_a_thread_until_they_are_short_again() -> None:
+    assert not paced(*[0.3] * 50, *[5.0] * 5).quick
+    assert paced(*[0.3] * 50, *[5.0] * 5, *[0.3] * 30).quick
 
 
 def test_searches_that_take_longer_than_the_way_to_a_thread_never_are() -> None:
