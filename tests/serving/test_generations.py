@@ -11,6 +11,7 @@ from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
 
 from .conftest import NONE, Served, put, spec_document
+from .pictures import picture
 
 
 async def build(served: Served, tmp_path: Path, **spec: Any) -> Built:
@@ -105,6 +106,20 @@ async def test_a_second_build_waits_for_nobody_and_is_the_first(served: Served) 
     ]
     assert first["job_id"] == again["job_id"]
     await finished(served, first)
+
+
+async def test_facets_groups_and_order_can_be_fields_of_a_form(served: Served) -> None:
+    await put(served, 0, category="Chairs")
+    form = {"facets": '["category"]', "group_by": '{"field": "category"}'}
+    image = ("q.jpg", picture(0))
+    answer = await served.client.post(
+        "/api/search", files={"image": image}, data={**form, "consistency": "strong"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["facets"] == {"category": [{"value": "Chairs", "count": 1}]}
+    sort = {"sort": '{"field": "category", "order": "desc"}'}
+    answer = await served.client.post("/api/search", files={"image": image}, data=sort)
+    assert answer.status_code == 200, answer.text
 
 
 async def test_what_does_not_exist_or_is_in_use_is_refused(served: Served, tmp_path: Path) -> None:
