@@ -223,11 +223,14 @@ class Replicas:
 
         return await self.connections.read(work)
 
-    async def is_indexed(self, index: str, image_id: UUID, shard: int) -> bool:
-        """Whether every live replica of `shard` has applied the image's last change; False if none is live."""
+    async def is_indexed(self, index: str, image_id: UUID, shard: int, shards: int | None = None) -> bool:
+        """Whether every live replica of `shard` has applied the image's last change; False if none is live.
+
+        With `shards` only replicas of that many shards count: while their number changes, others are there, too.
+        """
 
         async def work(connection: Connection) -> bool:
-            return await _is_indexed(connection, index, image_id, shard)
+            return await _is_indexed(connection, index, image_id, shard, shards)
 
         return await self.connections.read(work)
 
@@ -278,16 +281,19 @@ async def _positions(connection: Connection, index: str, shard: int | None) -> l
     ]
 
 
-async def _is_indexed(connection: Connection, index: str, image_id: UUID, shard: int) -> bool:
+async def _is_indexed(
+    connection: Connection, index: str, image_id: UUID, shard: int, shards: int | None
+) -> bool:
     query = """
         WITH live AS (
             SELECT position FROM replicas WHERE index_name = %s AND shard = %s AND lease_until > now() AND NOT loading
+                AND (shards IS NULL OR shards = coalesce(%s, shards))
         )
         SELECT EXISTS (SELECT FROM live) AND NOT EXISTS (
             SELECT FROM changes c WHERE c.index_name = %s AND c.image_id = %s
                 AND c.xid >= (SELECT min(pg_snapshot_xmin(position)) FROM live)
                 AND EXISTS (SELECT FROM live WHERE NOT pg_visible_in_snapshot(c.xid, live.position)))"""
-    row = await one(connection, query, index, shard, index, image_id)
+    row = await one(connection, query, index, shard, shards, index, image_id)
     return bool(row[0])
 
 

@@ -18,8 +18,8 @@ from visualindex.ann.families import graphs, lists
 from visualindex.ann.families.base import Approximate, Effort, Parameters
 from visualindex.ann.families.graphs import HnswFp16, HnswSq8
 from visualindex.ann.families.lists import IvfPq, IvfSq8, RaBitQ
-from visualindex.ann.families.sizes import lists_of
 from visualindex.ann.graph import CHUNK, Abandoned
+from visualindex.capacity.sizes import lists_of
 
 _GRAPHS: dict[str, type[Approximate]] = {kind.family: kind for kind in (HnswFp16, HnswSq8)}
 _LISTS: dict[str, type[Approximate]] = {kind.family: kind for kind in (IvfSq8, IvfPq, RaBitQ)}

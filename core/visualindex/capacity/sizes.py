@@ -22,14 +22,26 @@ On disk lie the vectors, 2d, and the index, whose file is as large as it is in m
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from visualindex.ann.families.base import Parameters
+from visualindex.spec.models import HnswSpec
 
 FLAT = "flat"
 ROWS_PER_CENTROID = 39
 """Fewest rows from which a centroid is learned."""
 _HOT_VECTORS = frozenset({FLAT, "hnsw-fp16"})
 _BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How an index is built."""
+
+    hnsw: HnswSpec = field(default_factory=HnswSpec)
+    lists: int | None = None
+    """Inverted lists; None takes a number that suits the rows."""
+    seed: int = 1234
+    """Of the clustering and of random rotations."""
 
 
 def ann_bytes(family: str, rows: int, dimension: int, parameters: Parameters) -> int:
