@@ -8,9 +8,11 @@ from typing import Any
 
 from visualindex import credentials
 from visualindex.ann.graph import Abandoned
-from visualindex.building import Built, build_generation
+from visualindex.building import Built, Kept, build_generation
 from visualindex.catalog import Catalog, JobRecord
 from visualindex.errors import ProblemError
+from visualindex.footprint import generation_cache
+from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
 from visualindex_jobs.lease import LEASE_S, Lease
@@ -21,33 +23,53 @@ BUILD = "build"
 """Kind of the job. Parameters: `activate`, whether the generation is to be served."""
 
 
-def main(document: dict[str, Any], job: JobRecord) -> None:
-    """Carry a claimed job out in this process, at the lowest priority: searches come first."""
+def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
+    """Carry a claimed job out in this process, at the lowest priority: searches come first.
+
+    `features` is the fingerprint of the patches that the index keeps, if it keeps any.
+    """
     os.nice(10)
-    asyncio.run(_main(VisualIndex.model_validate(document), job))
+    asyncio.run(_main(VisualIndex.model_validate(document), job, features))
 
 
-async def _main(resource: VisualIndex, job: JobRecord) -> None:
+async def _main(resource: VisualIndex, job: JobRecord, features: str | None) -> None:
     access = await credentials.from_environment()
     state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
     catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-build")
     store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
+    kept = None
+    if features is not None:
+        kept = Kept(features, NodeCache(state / "cache" / "generations", generation_cache(resource.spec)))
     try:
-        await carry_out(catalog, store, resource, job, state / "cache" / "building" / str(job.job_id))
+        scratch = state / "cache" / "building" / str(job.job_id)
+        await carry_out(catalog, store, resource, job, scratch, patches=kept)
     finally:
         await store.close()
         await catalog.close()
 
 
 async def carry_out(
-    catalog: Catalog, store: Any, resource: VisualIndex, job: JobRecord, scratch: Path
+    catalog: Catalog,
+    store: Any,
+    resource: VisualIndex,
+    job: JobRecord,
+    scratch: Path,
+    *,
+    patches: Kept | None = None,
 ) -> None:
     """Build, and note the end of the job, whatever it is."""
     lease = Lease(catalog, job.fence)
     lease.start()
     try:
         built = await build_generation(
-            catalog, store, resource, scratch, say=lease.say, wanted=lease.held, fence=job.fence
+            catalog,
+            store,
+            resource,
+            scratch,
+            say=lease.say,
+            wanted=lease.held,
+            fence=job.fence,
+            patches=patches,
         )
         activating = bool(job.parameters.get("activate")) and built.met
         if activating:

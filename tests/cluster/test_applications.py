@@ -208,7 +208,9 @@ def test_the_proxy_waits_longer_than_the_service(search_ms: int, write_ms: int) 
 def test_every_field_is_read_by_an_application_or_left_out_on_purpose() -> None:
     """A new field must be put where its reader is, else it would do nothing on a cluster."""
     assert set(EncoderSpec.model_fields) - serve_config._ENCODER == {"replicas"}
-    assert set(IndexSpec.model_fields) - serve_config._SHARD - serve_config._OF_GATEWAY["index"] == {"replicas"}
+    assert set(IndexSpec.model_fields) - serve_config._SHARD - serve_config._OF_GATEWAY["index"] == {
+        "replicas"
+    }
     assert set(Spec.model_fields) - set(serve_config._OF_GATEWAY) == {
         "profile",
         "ray",

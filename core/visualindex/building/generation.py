@@ -14,6 +14,7 @@ from typing import Any, cast
 import orjson
 
 from visualindex import __version__
+from visualindex.building.patches import PARAMETER, Kept, StoredPatches, write_patches
 from visualindex.building.segments import FLAT, SegmentBuilt, build_segment
 from visualindex.building.spool import Spool
 from visualindex.catalog import Catalog, Fence, Position, Rows
@@ -51,8 +52,11 @@ async def build_generation(
     wanted: Callable[[], bool] = lambda: True,
     threads: int = 1,
     fence: Fence | None = None,
+    patches: Kept | None = None,
 ) -> Built:
     """Build a generation of everything the catalog has of an index now, in the folder `scratch`, which is emptied.
+
+    With `patches` it takes the local features along that the index keeps for reranking.
 
     Raises ProblemError: INDEX_NOT_FOUND, UNAVAILABLE or STORAGE_FULL; `visualindex.ann.graph.Abandoned` soon after
     `wanted` turns false. A build that breaks off leaves the index as it was, and so does one whose `fence` is no longer
@@ -65,6 +69,10 @@ async def build_generation(
         await asyncio.to_thread(_emptied, scratch)
         work = _Work(catalog, resource, record.fingerprint, record.dimension, scratch, say, wanted, threads)
         await work.segments()
+        if patches is not None:
+            name, of = resource.name, (record.fingerprint, record.dimension)
+            async with StoredPatches(catalog, store, name, *of, patches) as stored:
+                await work.patches(stored, patches.features)
         say("publishing", 0, 1)
         manifest = await publish(store, resource.name, work.manifest(), work.directories())
         assert work.watermark is not None  # noqa: S101 - there is at least one shard
@@ -117,12 +125,23 @@ class _Work:
         self._threads = threads
         self._shards = resource.spec.index.shards
         self._built: list[SegmentBuilt] = []
+        self._parameters: dict[str, Any] = {}
 
     async def segments(self) -> None:
         """Write the segments, one after another."""
         for shard in range(self._shards):
             self._say("building", shard, self._shards)
             self._built.append(await self._segment(shard))
+
+    async def patches(self, stored: StoredPatches, features: str) -> None:
+        """Write the patches beside the segments."""
+        known = 0
+        for buckets, _, directory in self.directories():
+            say = partial(self._say, f"gathering patches of {directory.name}")
+            known += await write_patches(
+                stored, directory, self._dimension, buckets, say=say, wanted=self._wanted
+            )
+        self._parameters[PARAMETER] = {"features": features, "images": known}
 
     async def _segment(self, shard: int) -> SegmentBuilt:
         directory = self._directory(shard)
@@ -179,7 +198,7 @@ class _Work:
             metric=index.metric,
             watermark=str(self.watermark),
             shards=(),
-            parameters={"families": families, "hnsw": index.hnsw.model_dump(mode="json")},
+            parameters={"families": families, "hnsw": index.hnsw.model_dump(mode="json"), **self._parameters},
             recall=recall_of(self._built),
             release=__version__,
             created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

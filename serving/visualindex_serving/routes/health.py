@@ -87,6 +87,7 @@ async def _view(index: IndexService) -> IndexView:
     encoder = index.resource.spec.encoder
     asking = index.catalog.replica_positions(index.name)
     positions = await within(deadline, "reading the index's replicas", asking)
+    profile = await within(deadline, "reading the index's state", index.catalog.rerank_profile(index.name))
     return IndexView(
         name=index.name,
         encoder=encoder.family if encoder.model is None else f"{encoder.family}/{encoder.model}",
@@ -97,6 +98,7 @@ async def _view(index: IndexService) -> IndexView:
             ReplicaView(shard=p.shard, replica=p.replica, rows=p.rows, seen_at=p.updated_at)
             for p in positions
         ],
+        rerank=index.reranking.view(profile),
         domains=[
             DomainView(
                 name=domain.name,
