@@ -1,23 +1,19 @@
 """The job that builds a generation of an index, and lets the shards load it when it is good enough."""
 
 import asyncio
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from visualindex import credentials
-from visualindex.ann.graph import Abandoned
 from visualindex.building import Built, Kept, build_generation
 from visualindex.catalog import Catalog, JobRecord
-from visualindex.errors import ProblemError
 from visualindex.footprint import generation_cache
 from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
+from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import LEASE_S, Lease
-
-logger = logging.getLogger(__name__)
 
 BUILD = "build"
 """Kind of the job. Parameters: `activate`, whether the generation is to be served."""
@@ -59,8 +55,7 @@ async def carry_out(
 ) -> None:
     """Build, and note the end of the job, whatever it is."""
     lease = Lease(catalog, job.fence)
-    lease.start()
-    try:
+    async with ending(catalog, job, lease):
         built = await build_generation(
             catalog,
             store,
@@ -76,17 +71,6 @@ async def carry_out(
             await catalog.prepare_generation(resource.name, built.generation)
         await lease.stop()
         await catalog.end_job(job.fence, result={**_result(built), "activating": activating})
-    except Abandoned:
-        logger.info("job %s ends: it was cancelled or taken over", job.job_id)
-    except ProblemError as problem:
-        await lease.stop()
-        await catalog.end_job(job.fence, problem=problem.detail)
-    except Exception as error:
-        await lease.stop()
-        await catalog.end_job(job.fence, problem=f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        await lease.stop()
 
 
 def _result(built: Built) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from visualindex.errors import TYPE_PREFIX
 from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import API_VERSION, KIND, VisualIndex
-from visualindex_jobs.build import carry_out
+from visualindex_jobs.build import carry_out as build
+from visualindex_jobs.rerank_trial import RERANK_TRIAL
+from visualindex_jobs.rerank_trial import carry_out as measure
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
@@ -114,7 +116,10 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
         try:
             features = index.reranking.features
             kept = None if features is None else Kept(features, NodeCache(state / "generations", 1 << 30))
-            await carry_out(catalog, index.store, index.resource, job, state / "building", patches=kept)
+            carry_out, folder = (
+                (measure, state / "cache") if job.kind == RERANK_TRIAL else (build, state / "building")
+            )
+            await carry_out(catalog, index.store, index.resource, job, folder, patches=kept)
         finally:
             await catalog.close()
 

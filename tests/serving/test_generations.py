@@ -72,9 +72,9 @@ async def test_a_generation_is_built_activated_and_rolled_back_and_every_write_s
     assert ids(found) == {one["image_id"] for one in [*written, late, latest]} - {written[1]["image_id"]}
 
 
-async def finished(served: Served, job: dict[str, Any]) -> dict[str, Any]:
+async def finished(served: Served, job: dict[str, Any], within_s: float = 60) -> dict[str, Any]:
     """The job once it has ended."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(within_s):
         while job["state"] in ("queued", "running"):
             await asyncio.sleep(0.05)
             job = (await served.client.get(f"/api/indexes/things/jobs/{job['job_id']}")).json()
