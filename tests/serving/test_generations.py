@@ -91,9 +91,9 @@ async def test_a_shard_that_would_not_fit_is_refused_before_a_row_is_read(
     assert not (tmp_path / "scratch").exists()
 
 
-async def finished(served: Served, job: dict[str, Any]) -> dict[str, Any]:
+async def finished(served: Served, job: dict[str, Any], within_s: float = 60) -> dict[str, Any]:
     """The job once it has ended."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(within_s):
         while job["state"] in ("queued", "running"):
             await asyncio.sleep(0.05)
             job = (await served.client.get(f"/api/indexes/things/jobs/{job['job_id']}")).json()
