@@ -57,6 +57,10 @@ bench-rerank: $(VENV)/.develops ## Measure what reranking gains on two collectio
 chaos: $(VENV)/.develops ## Kill parts of a running service and count what was lost (ARGS=--short)
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.develops ## Put mixed load on a running service for 20 minutes and count what was lost (ARGS="--minutes 60")
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
 .PHONY: e2e
 e2e: $(VENV)/.develops ## Tell the whole story on a real cluster, faults included (ARGS=--short CLUSTER=../shared/cluster)
 	@CLUSTER="$(CLUSTER)" BASE="$(BASE)" scripts/e2e.sh $(ARGS)
@@ -76,7 +80,7 @@ constraints: $(VENV)/.develops ## Choose the pinned versions anew
 .PHONY: clean
 clean: ## Remove the environment, caches and STATE with its service, database and pictures
 	@if [ -x $(BIN)/visualindex ] && [ -d "$(STATE)" ]; then $(BIN)/visualindex down --state "$(STATE)"; fi
-	rm -rf $(VENV) "$(STATE)" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers "$(STATE)" build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 ##@ Container image
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.faults import Fault, before, can_mount, full_disks, kills, small_disk
 from benchmarks.ledger import Ledger, Verdict, verify
@@ -161,9 +162,11 @@ def line(row: Row) -> str:
 
 
 @contextmanager
-def service(folder: Path, port: int, objects: Path | None = None) -> Iterator[Stack]:
-    """A running service with all defaults, ended and cleared away afterwards."""
-    spec = {} if objects is None else {"storage": {"folder": str(objects)}}
+def service(
+    folder: Path, port: int, objects: Path | None = None, spec: dict[str, Any] | None = None
+) -> Iterator[Stack]:
+    """A running service with all defaults, or those of `spec` changed, ended and cleared away afterwards."""
+    spec = (spec or {}) if objects is None else {"storage": {"folder": str(objects)}}
     stack = Stack(folder, port, spec)
     try:
         seconds = stack.start()

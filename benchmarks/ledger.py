@@ -80,7 +80,9 @@ class Verdict:
     half_there: list[str] = field(default_factory=list)
 
 
-async def verify(url: str, ledger: Ledger, *, thorough: bool = True) -> Verdict:
+async def verify(
+    url: str, ledger: Ledger, *, thorough: bool = True, headers: dict[str, str] | None = None
+) -> Verdict:
     """Look at every image of the ledger: its record, its bytes, its thumbnails, and a search with its token.
 
     Unless `thorough`, only the record where an image was found whole since its last write. An image that is listed must
@@ -88,7 +90,7 @@ async def verify(url: str, ledger: Ledger, *, thorough: bool = True) -> Verdict:
     """
     verdict = Verdict()
     gate = asyncio.Semaphore(_CHECKS_AT_ONCE)
-    async with httpx.AsyncClient(base_url=url, timeout=_CHECK_S, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_CHECK_S, trust_env=False) as client:
 
         async def check(image_id: uuid.UUID, entry: Entry) -> None:
             async with gate:

@@ -1,4 +1,4 @@
-"""Steady searches in the background of something that is not asynchronous."""
+"""Steady searches, and writes, in the background of something that is not asynchronous."""
 
 import asyncio
 import threading
@@ -12,10 +12,22 @@ SEARCHES_PER_S = 4.0
 
 
 @contextmanager
-def searches(url: str, key: str, per_s: float = SEARCHES_PER_S) -> Iterator[list[Outcome]]:
-    """Searches from here to the end of the block; those still under way then are waited for and counted."""
-    headers = {"Authorization": f"Bearer {key}"}
-    traffic = Traffic(url, Ledger(), 1, searches_per_s=per_s, writes_per_s=0, headers=headers)
+def searches(
+    url: str,
+    key: str,
+    per_s: float = SEARCHES_PER_S,
+    *,
+    writes_per_s: float = 0,
+    ledger: Ledger | None = None,
+) -> Iterator[list[Outcome]]:
+    """Searches from here to the end of the block; those still under way then are waited for and counted.
+
+    Writes go on beside them where `writes_per_s` says so; what is acknowledged is noted in the `ledger`.
+    """
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    traffic = Traffic(
+        url, ledger or Ledger(), 1, searches_per_s=per_s, writes_per_s=writes_per_s, headers=headers
+    )
     ended = threading.Event()
 
     async def send() -> None:

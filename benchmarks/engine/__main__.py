@@ -135,10 +135,12 @@ def main() -> None:
             profile.run(data, seconds)
             continue
         print(about(name, data), flush=True)
-        every[name] = [row_of(engine, folder, seconds, asked.writes) for engine in asked.only]
+        every[name] = []
+        for engine in asked.only:
+            every[name].append(row_of(engine, folder, seconds, asked.writes))
+            if asked.json:
+                asked.json.write_text(json.dumps(every, indent=2))
         print(table(every[name]) + "\n", flush=True)
-    if asked.json:
-        asked.json.write_text(json.dumps(every, indent=2))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,11 +31,13 @@ class Rates:
     p50_ms: float
     p99_ms: float
     per_second: float
+    harness_cores: float
+    """CPU seconds a second, at `per_second`, of the process or generator that asked: an in-process engine's own too."""
 
 
 @dataclass
 class Row:
-    """What one engine did. `client_cpu` is the share of one core that the load generator used, in HTTP loads alone."""
+    """What one engine did. `client_cpu` is the share of one core that a server's load generator used."""
 
     name: str
     version: str
@@ -47,6 +50,8 @@ class Row:
     filtered: Rates | None
     insert_ms: tuple[float, float]
     visible_ms: tuple[float, float]
+    own_ms: tuple[float, float] | None
+    """From the acknowledgement to an answer that had to hold the write, where an engine offers such a search."""
     delete_ms: float
     resurrected: int
     client_cpu: float | None
@@ -60,12 +65,13 @@ def measured(peer: Peer, data: Dataset, folder: Path, seconds: float, writes: in
     peer.build(data)
     build_s = time.perf_counter() - began
     memory = memory_mb(peer.processes()) - before
-    plain, client = _rates(peer, data, None, data.truth, seconds)
+    plain = _rates(peer, data, None, data.truth, seconds)
     filtered = None
     if peer.search(data.queries[0], int(data.asked[0]), TOP) is not None:
-        filtered, _ = _rates(peer, data, data.asked, data.filtered_truth, seconds)
+        filtered = _rates(peer, data, data.asked, data.filtered_truth, seconds)
         peer.tune(plain.effort)
     inserted, visible = _inserts(peer, data, writes)
+    own = _own(peer, data, writes) if hasattr(peer, "search_own") else None
     delete_ms, resurrected = _deletes(peer, data, writes)
     how = f"HTTP, {CONNECTIONS} connections" if hasattr(peer, "request") else _in_process(peer)
     return Row(
@@ -80,9 +86,10 @@ def measured(peer: Peer, data: Dataset, folder: Path, seconds: float, writes: in
         filtered,
         inserted,
         visible,
+        own,
         delete_ms,
         resurrected,
-        client,
+        None if how.startswith("in process") else plain.harness_cores,
         os.getloadavg()[0],
     )
 
@@ -92,14 +99,10 @@ def _in_process(peer: Peer) -> str:
     return f"{threads} connections" if threads else f"in process, {THREADS} threads"
 
 
-def _rates(
-    peer: Peer, data: Dataset, labels: Numbers | None, truth: Numbers, seconds: float
-) -> tuple[Rates, float | None]:
-    """Rates, and the cores that the load generator used where one took the place of threads."""
+def _rates(peer: Peer, data: Dataset, labels: Numbers | None, truth: Numbers, seconds: float) -> Rates:
     if hasattr(peer, "request"):
         return _over_http(cast(HttpPeer, peer), data, labels, truth, seconds)
-    threads = getattr(peer, "connections", THREADS)
-    return searched(peer, data, labels, truth, seconds, threads), None
+    return searched(peer, data, labels, truth, seconds, getattr(peer, "connections", THREADS))
 
 
 def searched(
@@ -114,13 +117,15 @@ def searched(
     effort = _least_effort(peer, data, labels, truth)
     found = recall(_found(peer, data, labels, len(data.queries)), truth)
     p50, p99 = np.percentile(_alone(peer, data, labels, seconds), (50, 99))
+    used, began = time.process_time(), time.perf_counter()
     many = _side_by_side(peer, data, labels, seconds, threads)
-    return Rates(effort, found, float(p50), float(p99), many)
+    cores = (time.process_time() - used) / (time.perf_counter() - began)
+    return Rates(effort, found, float(p50), float(p99), many, cores)
 
 
 def _over_http(
     peer: HttpPeer, data: Dataset, labels: Numbers | None, truth: Numbers, seconds: float
-) -> tuple[Rates, float]:
+) -> Rates:
     effort = _least_effort(peer, data, labels, truth)
     found = recall(_found(peer, data, labels, len(data.queries)), truth)
     path, bodies = peer.request(data.queries, labels)
@@ -129,7 +134,7 @@ def _over_http(
     if alone.errors or many.errors:
         raise RuntimeError(f"{peer.name} refused {alone.errors + many.errors} searches under load")
     client = many.client_cpu_s / many.seconds
-    return Rates(effort, found, alone.p50_ms, alone.p99_ms, many.per_second), client
+    return Rates(effort, found, alone.p50_ms, alone.p99_ms, many.per_second, client)
 
 
 def _least_effort(peer: Searched, data: Dataset, labels: Numbers | None, truth: Numbers) -> int:
@@ -195,9 +200,23 @@ def _inserts(peer: Peer, data: Dataset, writes: int) -> tuple[tuple[float, float
     acknowledged, visible = [], []
     for n, vector in enumerate(data.spare[:writes]):
         row = len(data.vectors) + n
-        acknowledged.append(_ms(lambda row=row, vector=vector: peer.insert(row, vector, 0)))
-        visible.append(_ms(lambda row=row, vector=vector: _until_found(peer, row, vector)))
+        acknowledged.append(_ms(partial(peer.insert, row, vector, 0)))
+        visible.append(_ms(partial(_until_found, peer, row, vector)))
     return _percentiles(acknowledged), _percentiles(visible)
+
+
+def _own(peer: Peer, data: Dataset, writes: int) -> tuple[float, float]:
+    """Median and 99th percentile, in ms, of searches that wait for the caller's last write. Raises when one misses it."""
+    taken = []
+    for n, vector in enumerate(data.spare[writes : 2 * writes]):
+        row = len(data.vectors) + writes + n
+        peer.insert(row, vector, 0)
+        began = time.perf_counter()
+        found = cast(Any, peer).search_own(vector, TOP)
+        taken.append((time.perf_counter() - began) * 1000)
+        if row not in found:
+            raise RuntimeError(f"{peer.name} answered a search for its caller's own write without it")
+    return _percentiles(taken)
 
 
 def _until_found(peer: Peer, row: int, vector: Vectors) -> None:
@@ -210,7 +229,7 @@ def _until_found(peer: Peer, row: int, vector: Vectors) -> None:
 
 def _deletes(peer: Peer, data: Dataset, writes: int) -> tuple[float, int]:
     """Median ms of a delete until acknowledged, and how many of the deleted rows are still found at the end."""
-    taken = [_ms(lambda row=row: peer.delete(row)) for row in range(writes)]
+    taken = [_ms(partial(peer.delete, row)) for row in range(writes)]
     until = time.perf_counter() + 2.0  # servers apply deletes when they can
     left = writes
     while left and time.perf_counter() < until:

@@ -47,6 +47,11 @@ class Answered:
         return (self.requests - self.errors) / self.seconds
 
 
+def available() -> bool:
+    """Whether there is a load generator here."""
+    return shutil.which("wrk") is not None
+
+
 def load(url: str, path: str, bodies: Sequence[bytes], connections: int, seconds: float) -> Answered:
     """Post the bodies, none of which has a line break, in turn; an empty one is got instead.
 

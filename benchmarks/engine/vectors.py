@@ -111,10 +111,11 @@ def clustered(rows: int, dimension: int, seed: int = 11) -> tuple[Vectors, Numbe
 
     Centres lie in one 64-dimensional subspace, as the classes of an encoder do. Around its centre each cluster spreads in
     48 random directions of its own whose deviations fall as 1/sqrt(rank), with noise of 2 % in all directions; sizes are
-    uneven (Pareto). The ambient dimension therefore tells little of how hard the search is: `intrinsic_dimension` does.
+    uneven (Pareto). `dimension` is to be well above 48. What it is tells little of how hard the search is:
+    `intrinsic_dimension` does.
     """
     random = np.random.default_rng(seed)
-    centres = _directions(random, _CLUSTERS, _CENTRE_RANK) @ _basis(random, _CENTRE_RANK, dimension)
+    centres = _directions(random, _CLUSTERS, _CENTRE_RANK) @ _directions(random, _CENTRE_RANK, dimension)
     weights = random.pareto(1.5, _CLUSTERS) + 0.2
     member = random.choice(_CLUSTERS, rows, p=weights / weights.sum())
     vectors = np.empty((rows, dimension), np.float32)
@@ -122,7 +123,7 @@ def clustered(rows: int, dimension: int, seed: int = 11) -> tuple[Vectors, Numbe
     for cluster in range(_CLUSTERS):
         mine = np.flatnonzero(member == cluster)
         spread = random.standard_normal((len(mine), _RANK), np.float32) * deviations
-        vectors[mine] = centres[cluster] + spread @ _basis(random, _RANK, dimension)
+        vectors[mine] = centres[cluster] + spread @ _directions(random, _RANK, dimension)
     for at in range(0, rows, 50_000):
         part = vectors[at : at + 50_000]
         part += _NOISE / np.sqrt(dimension) * random.standard_normal(part.shape, np.float32)
@@ -131,15 +132,10 @@ def clustered(rows: int, dimension: int, seed: int = 11) -> tuple[Vectors, Numbe
 
 
 def _directions(random: np.random.Generator, count: int, dimension: int) -> Vectors:
+    """Unit rows, nearly orthogonal where they are far fewer than dimensions: float32[count, dimension]."""
     drawn = random.standard_normal((count, dimension), np.float32)
     unit: Vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     return unit
-
-
-def _basis(random: np.random.Generator, rank: int, dimension: int) -> Vectors:
-    """Orthonormal rows: float32[rank, dimension]."""
-    basis: Vectors = np.linalg.qr(random.standard_normal((dimension, rank), np.float32))[0].T
-    return basis
 
 
 def intrinsic_dimension(vectors: Vectors, sampled: int = 1000, seed: int = 5) -> float:

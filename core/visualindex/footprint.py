@@ -6,6 +6,7 @@ from visualindex.spec import Spec, VisualIndex
 
 GATEWAY_CPUS = 0.5
 """Logical CPUs a gateway replica reserves."""
+GENERATIONS_SHARE = 0.6
 SHARD_CPUS = 0.25
 """Logical CPUs a shard replica reserves."""
 ENCODER_CPUS = 0.5
@@ -23,6 +24,7 @@ RERANKER_BYTES = 256 * _MIB
 """A reranker's process without the patches that it keeps: as a shard's, and the candidates of the searches under way."""
 CROSS_SCORER_BYTES = 2 * 1024 * _MIB
 """torch and a scorer of the user's own: an estimate; say `ray.workers.memory` for a larger one."""
+_REMEMBERED_PATCHES = 32 * _MIB  # of 2,048 query pictures
 PATCH_ROW_BYTES = 196 * 64 + 2
 """Packed patches of one image of the bundled encoder; other encoders have grids of other sizes."""
 LITE0_BYTES = 256 * _MIB
@@ -89,6 +91,14 @@ def reranker_replicas(spec: Spec) -> int:
     return spec.replicas(spec.rerank.replicas) if spec.rerank.kept else 0
 
 
+def generation_cache(spec: Spec) -> int:
+    """Bytes that files of generations may take of a node's volume.
+
+    A pod whose volume is fuller than stated is evicted: the rest is for generations that are being built, and for weights.
+    """
+    return int(spec.ray.cache.size * GENERATIONS_SHARE)
+
+
 def postgres_connections(spec: Spec) -> int:
     """The most connections an index's replicas may hold to its database at once."""
     gateways = gateway_replicas(spec) * spec.postgres.max_connections
@@ -110,6 +120,7 @@ def decode_workers(spec: Spec) -> int:
 def gateway_memory(spec: Spec) -> int:
     """Bytes a gateway replica may take: its process, encoder and decoders, and one largest picture and body on their way."""
     encoder = _encoder_bytes(spec) if spec.encoder.in_gateway else 0
+    encoder += _REMEMBERED_PATCHES if spec.rerank.kept else 0
     picture = spec.limits.image_pixels * _BYTES_PER_PIXEL + spec.limits.image_bytes * 4
     return (
         GATEWAY_BYTES + encoder + decode_workers(spec) * DECODER_BYTES + picture + spec.limits.request_bytes

@@ -49,6 +49,11 @@ def gateway_application(name: str) -> str:
     return f"gateway-{name}"
 
 
+def shards_application(name: str, shards: int) -> str:
+    """The Serve application that holds so many shards beside an index of another number, while that changes."""
+    return f"shards-{name}-{shards}"
+
+
 def shard_deployment(number: int) -> str:
     """The deployment of a shard, in its index's application."""
     return f"shard-{number}"
@@ -79,6 +84,20 @@ def applications(
     index = _index(resource, nodes)
     gateway = _gateway(gateway_application(resource.name), route_prefix, [resource], nodes)
     return [_with_environment(application, environment) for application in (index, gateway)]
+
+
+def shards_beside(
+    resource: VisualIndex, *, environment: Mapping[str, str], workers: int, roles: bool = True
+) -> dict[str, Any]:
+    """The application that holds the shards of `resource` beside its index while that has another number of them."""
+    found = {
+        "name": shards_application(resource.name, resource.spec.index.shards),
+        "route_prefix": None,
+        "import_path": "visualindex_serving.app:build_shards",
+        "args": {"index": _index_document(resource)},
+        "deployments": _shards(resource.spec, _Nodes(workers, roles)),
+    }
+    return _with_environment(found, environment)
 
 
 def cluster_config(applications: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -122,9 +141,7 @@ def per_node(replicas: int, nodes: int) -> int:
 
 def _index(resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
     spec = resource.spec
-    replicas = spec.replicas(spec.index.replicas)
-    shard = nodes.placed("shard", replicas, num_cpus=SHARD_CPUS, memory=spec.index.memory_per_shard)
-    deployments = [{"name": shard_deployment(number), **shard} for number in range(spec.index.shards)]
+    deployments = _shards(spec, nodes)
     if not spec.encoder.in_gateway:
         deployments.append({"name": ENCODER, **_encoder(spec, nodes)})
     if spec.rerank.kept:
@@ -136,6 +153,12 @@ def _index(resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
         "args": {"index": _index_document(resource)},
         "deployments": deployments,
     }
+
+
+def _shards(spec: Spec, nodes: _Nodes) -> list[dict[str, Any]]:
+    replicas = spec.replicas(spec.index.replicas)
+    shard = nodes.placed("shard", replicas, num_cpus=SHARD_CPUS, memory=spec.index.memory_per_shard)
+    return [{"name": shard_deployment(number), **shard} for number in range(spec.index.shards)]
 
 
 def _encoder(spec: Spec, nodes: _Nodes) -> dict[str, Any]:
@@ -172,7 +195,7 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     """What shards and, where it is a deployment, the encoder read of a resource."""
     encoder = resource.spec.encoder
     fields: dict[str, Any] = {
-        "index": _SHARD,
+        "index": _SHARD | {"live_recall_sample"},
         "encoder": {"dimension"} if encoder.in_gateway else _ENCODER,
         "storage": {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}},
         "ray": {"cache": {"size"}},
@@ -180,7 +203,12 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     rerank = resource.spec.rerank
     if rerank.kept:
         fields["rerank"] = _RERANKER if encoder.in_gateway else {*_RERANKER, "projection"}
-    return _document(resource, fields)
+    document = _document(resource, fields)
+    if (
+        rerank.kept
+    ):  # shards and rerankers are the same for `auto` and `always`, and stay when one becomes the other
+        document["spec"]["rerank"]["mode"] = "always"
+    return document
 
 
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
@@ -203,10 +231,12 @@ _ENCODER = {
     "batch_deadline_ms",
 }
 _SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
-_RERANKER = {"mode", "candidates", "cross_scorer", "memory"}
+_BUILT = {"shards", "family", "target_recall", "flat_below", "hnsw", "memory_per_shard", "metric"}
+"""What decides how generations are built, which gateways have done."""
+_RERANKER = {"mode", "cross_scorer", "memory"}
 _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
-    "index": _SHARD | {"keep_generations", "fold"},
+    "index": _BUILT | {"keep_generations", "fold"},
     "generation": True,
     "gateway": {"max_concurrent_requests", "decode_workers"},
     "postgres": {"max_connections"},
@@ -220,6 +250,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "access": {"mode", "thumbnails"},
     "search_log": True,
     "attributes": True,
+    "domains": True,
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member
 from visualindex.spec.status import Condition, Status
+from visualindex_operator.generation_events import generation_events
 from visualindex_operator.homes import ROTATED
 from visualindex_operator.reasons import EventReason
 
@@ -19,6 +20,7 @@ _BECAME: dict[tuple[str, str], tuple[str, EventReason]] = {
     ("MetadataReady", "False"): ("Warning", EventReason.DEPENDENCY_FAILED),
     ("UpgradeBlocked", "True"): ("Warning", EventReason.UPGRADE_BLOCKED),
     ("ReindexRequired", "True"): ("Warning", EventReason.REINDEX_REQUIRED),
+    ("RecallMet", "False"): ("Warning", EventReason.RECALL_MISSED),
     ("Paused", "True"): ("Normal", EventReason.PAUSED),
     ("Paused", "False"): ("Normal", EventReason.RESUMED),
 }
@@ -50,6 +52,8 @@ def announce(tell: Announce, body: Any, member: Member, status: Status, written:
             EventReason.MIGRATED,
             "the database has this release's schema and the index's API keys",
         )
+    for kind, reason, message in generation_events(member.status.generation, status.generation):
+        tell(body, kind, reason, message[:1000])
     if written:
         tell(body, "Normal", _cause(member, status, written), "; ".join(written)[:1000])
 

@@ -20,11 +20,11 @@ from visualindex.planning.plan import (
     applied_spec,
     route_prefix,
 )
-from visualindex.serve_config import applications
 from visualindex.spec.models import ExternalRaySpec
 from visualindex_operator.choosing import chosen
 from visualindex_operator.cluster_locks import ClusterLocks
 from visualindex_operator.dependencies import DependencyChecks
+from visualindex_operator.external_layouts import Layouts, beside
 from visualindex_operator.external_serving import (
     MESSAGE,
     applications_of,
@@ -239,25 +239,25 @@ def _kept(namespace: str, told: Mapping[str, ServeState | _Refusal]) -> dict[str
 
 def _change(namespace: str, name: str, served: Served | None, seen: Seen) -> _Change:
     owner = f"{namespace}/{name}"
+    told = _told(name, seen)
+    state = told if isinstance(told, ServeState) else ServeState()
     if served is None:
-        return _Change(gone=dict.fromkeys(applications_of(name), owner))
+        return _Change(gone=dict.fromkeys([*applications_of(name), *beside(state, name, owner)], owner))
     credentials = chosen(served, seen)
     if credentials is None:
         return _Change()
-    return _Change(
-        ours=applications(
-            served.resource,
-            route_prefix=served.route_prefix,
-            environment=environment(credentials, owner),
-            workers=1,
-            roles=False,
-        )
-    )
+    given = environment(credentials, owner)
+    layouts = Layouts(state, owner, served.resource, served.route_prefix, given)
+    return _Change(ours=layouts.wanted(), gone=layouts.gone())
+
+
+def _told(name: str, seen: Seen) -> ServeState | _Refusal | None:
+    return seen.standing.told.get(name) if isinstance(seen.standing, _ExternalStanding) else None
 
 
 def _as_wanted(name: str, change: _Change, seen: Seen) -> bool:
     """Whether this look has shown that nothing is to be written. Raises what it was refused with instead of a state."""
-    told = seen.standing.told.get(name) if isinstance(seen.standing, _ExternalStanding) else None
+    told = _told(name, seen)
     if told is not None and not isinstance(told, ServeState):
         raise told
     if not change.ours and not change.gone:

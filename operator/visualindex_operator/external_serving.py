@@ -3,10 +3,12 @@
 from visualindex.credentials import ACCESS_KEY_VARIABLE, DSN_VARIABLE, SECRET_KEY_VARIABLE, Credentials
 from visualindex.planning.observations import Serving
 from visualindex.serve_config import gateway_application, index_application
+from visualindex_operator.external_layouts import beside
 from visualindex_operator.serve_merge import OWNER, REDACTED, owner_of
 from visualindex_operator.serve_state import ApplicationState, ServeState
 from visualindex_operator.trouble import trouble
 
+_BESIDE = "{} holds the shards beside the index, whose number of shards changes"
 MESSAGE = 500
 """Most characters of a message."""
 
@@ -21,10 +23,13 @@ def serving(state: ServeState, name: str, owner: str, endpoint: str, answers: st
     names = applications_of(name)
     own = _own(state, name, owner)
     complete = len(own) == len(names)
+    changing = {app: state.applications[app] for app in beside(state, name, owner)}
+    own |= changing
     states = [one.status for one in own.values()]
-    settled = complete and all(status == "RUNNING" for status in states)
+    settled = complete and not changing and all(status == "RUNNING" for status in states)
     used = credentials_in_use(state, name, owner)
-    lines = "; ".join(_line(app, one) for app, one in own.items() if one.status != "RUNNING")[:MESSAGE]
+    told = [_line(app, one) for app, one in own.items() if one.status != "RUNNING"]
+    lines = "; ".join([*map(_BESIDE.format, changing), *told])[:MESSAGE]
     return Serving(
         exists=True,
         running=settled or (complete and answers is None),

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from visualindex.catalog.inspection import GenerationInspected
 from visualindex.credentials import Credentials
 from visualindex.planning.observations import (
     Check,
     Dependencies,
+    Generation,
     GroupObserved,
     Member,
     MemberObserved,
@@ -49,6 +51,7 @@ async def observe(
             serving=serving,
             images=checked.inspection.images if checked.inspection else None,
             encoder=_encoder(checked),
+            generations=_generations(checked),
         )
     observed = GroupObserved(
         members=seen,
@@ -111,3 +114,20 @@ def _encoder(checked: Checked) -> EncoderStatus | None:
     if found is None or not found.fingerprint:
         return None
     return EncoderStatus(fingerprint=found.fingerprint, dimension=found.dimension)
+
+
+def _generations(checked: Checked) -> tuple[Generation, ...] | None:
+    return None if checked.inspection is None else tuple(map(_generation, checked.inspection.generations))
+
+
+def _generation(found: GenerationInspected) -> Generation:
+    recall, target = found.recall.get("recall"), found.recall.get("target")
+    return Generation(
+        id=found.generation,
+        state=cast("Any", found.state),
+        created=found.created_at,
+        recall=None if recall is None else float(recall),
+        target=None if target is None else float(target),
+        met=bool(found.recall.get("met", True)),
+        problem=found.problem,
+    )

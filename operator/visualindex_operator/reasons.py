@@ -24,3 +24,7 @@ class EventReason(StrEnum):
     DATA_LEFT_BEHIND = "DataLeftBehind"
     RECONCILE_FAILED = "ReconcileFailed"
     INVALID_SPEC = "InvalidSpec"
+    ACTIVATED = "Activated"
+    ROLLED_BACK = "RolledBack"
+    ACTIVATION_FAILED = "ActivationFailed"
+    RECALL_MISSED = "RecallMissed"

@@ -31,9 +31,22 @@ async def activate(
         if record.state == "failed":
             detail = f"generation {generation} of index {index} cannot be activated: {record.problem}"
             raise ProblemError(ProblemType.CONFLICT, detail)
-        if record.state == "active" or time.monotonic() >= until:
+        if record.state == "active":
+            return record
+        if record.state == "kept":
+            await _refuse_if_unloadable(catalog, index, generation, shards)
+        if time.monotonic() >= until:
             return record
         await asyncio.sleep(_LOOK_S)
+
+
+async def _refuse_if_unloadable(catalog: Catalog, index: str, generation: str, shards: int) -> None:
+    """One that was active before is not given up when a shard cannot load it, but whoever wants it back is told."""
+    loads = [one for one in await catalog.replica_loads(index) if one.shards in (None, shards)]
+    problem = _problem(loads, generation)
+    if problem is not None:
+        detail = f"generation {generation} of index {index} cannot be activated: {problem}"
+        raise ProblemError(ProblemType.CONFLICT, detail)
 
 
 async def roll_back(catalog: Catalog, index: str, shards: int, wait_s: float) -> GenerationRecord:
@@ -64,7 +77,7 @@ async def advance(catalog: Catalog, index: str, shards: int, kept: str | None = 
     wanted = next((r for r in loaded if r.state == "preparing" or r.generation == kept), None)
     if wanted is None or wanted.state == "active":
         return
-    loads = [one for one in await catalog.replica_loads(index) if one.shards in (None, shards)]
+    loads = await catalog.replica_loads(index)
     problem = _problem(loads, wanted.generation)
     if problem is not None:
         if await catalog.fail_generation(index, wanted.generation, problem):
@@ -76,15 +89,18 @@ async def advance(catalog: Catalog, index: str, shards: int, kept: str | None = 
 
 
 def everywhere(loads: Sequence[ReplicaLoad], generation: str, shards: int) -> bool:
-    """Whether every shard has replicas and all of them have loaded the generation."""
-    return {one.shard for one in loads} == set(range(shards)) and all(
-        generation in one.generations for one in loads
-    )
+    """Whether every one of so many shards has replicas, and all replicas that there are have loaded the generation.
+
+    Those of another number of shards count as well: while that changes, gateways of both ask for the same generation.
+    """
+    own = {one.shard for one in loads if one.shards in (None, shards)}
+    return own == set(range(shards)) and all(generation in one.generations for one in loads)
 
 
 def _problem(loads: Sequence[ReplicaLoad], generation: str) -> str | None:
     prefix = f"{generation}: "
     for one in loads:
-        if one.problem is not None and one.problem.startswith(prefix):
-            return f"shard {one.shard}, replica {one.replica}: {one.problem.removeprefix(prefix)}"
+        for line in (one.problem or "").splitlines():
+            if line.startswith(prefix) and generation not in one.generations:
+                return f"shard {one.shard}, replica {one.replica}: {line.removeprefix(prefix)}"
     return None

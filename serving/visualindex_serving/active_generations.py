@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from visualindex.errors import ProblemError
+from visualindex_serving.ending import ended
 from visualindex_serving.shard_view import LIVE
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,7 @@ class ActiveGenerations:
     async def close(self) -> None:
         """Stop."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended([self._task])
 
     def of(self, index: str) -> str:
         """The generation that searches of an index are to see."""

@@ -46,6 +46,15 @@ def build_index(args: dict[str, Any]) -> Application:
     return root
 
 
+def build_shards(args: dict[str, Any]) -> Application:
+    """The shards of an index alone, to stand beside an index that has another number of them. `args` as above."""
+    document = args["index"]
+    (resource,) = read_specs([document])
+    others = [_shard(args, n).bind(document, n) for n in range(1, resource.spec.index.shards)]
+    root: Application = _shard(args, 0).bind(document, 0, *others)
+    return root
+
+
 def build_gateway(args: dict[str, Any]) -> Application:
     """The application of the HTTP front. `args` is `{"indexes": [VisualIndex documents]}`."""
     resources = read_specs(args["indexes"])

@@ -14,6 +14,7 @@ import ray
 from visualindex.catalog import Catalog, JobRecord
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
+from visualindex_serving.ending import ended
 from visualindex_serving.index_service import IndexService
 
 logger = logging.getLogger(__name__)
@@ -44,8 +45,7 @@ class BackgroundJobs:
     async def close(self) -> None:
         """Stop; what runs ends with this process and is taken up by another gateway."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended([self._task])
 
     async def _run(self) -> None:
         while True:

@@ -7,7 +7,6 @@ import asyncio
 from typing import Any
 
 from visualindex.encoders.batching import DeadlineBatcher
-from visualindex.errors import ProblemError, ProblemType
 from visualindex.rerank.patches import PatchProjection
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.deadlines import monotonic
@@ -40,13 +39,14 @@ class EncoderReplica:
         front = self._front or await self._opened()
         return await front.submit(pixels, monotonic(deadline))
 
-    async def encode_with_patches(self, pixels: UInt8, deadline: float) -> tuple[Float32, bytes]:
-        """As `encode`, with the packed patches of the same forward pass. Raises ProblemError where the index keeps none."""
+    async def encode_with_patches(self, pixels: UInt8, deadline: float) -> tuple[Float32, bytes | None]:
+        """As `encode`, with the packed patches of the same forward pass.
+
+        None where this replica was started before the index kept any: a gateway of the new spec asks it meanwhile.
+        """
         front = self._front or await self._opened()
         if self._projection is None:
-            raise ProblemError(
-                ProblemType.INTERNAL, "This encoder was started for an index without reranking."
-            )
+            return await front.submit(pixels, monotonic(deadline)), None
         vector, patches = await front.submit_with_patches(pixels, monotonic(deadline))
         return vector, self._projection.pack(patches[None]).row_bytes(0)
 

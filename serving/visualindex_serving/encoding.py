@@ -70,7 +70,7 @@ def local_encode(front: DeadlineBatcher) -> EncodeOne:
 def local_encode_with_patches(front: DeadlineBatcher, projection: PatchProjection) -> EncodeWithPatches:
     """Encode in this process, with packed patches of the same forward pass."""
 
-    async def encode(pixels: UInt8, deadline: float, *, alone: bool) -> tuple[Float32, bytes]:
+    async def encode(pixels: UInt8, deadline: float, *, alone: bool) -> tuple[Float32, bytes | None]:
         vector, patches = await front.submit_with_patches(pixels, monotonic(deadline), alone=alone)
         return vector, projection.pack(patches[None]).row_bytes(0)
 
@@ -98,7 +98,7 @@ def patch_projection(resource: VisualIndex, runtime: Runtime, backbone: str) -> 
     if found is None or found.encoder != backbone:
         detail = (
             "rerank.projection was not fitted on this encoder: fit one with `visualindex encoder fit-patches`, or set "
-            "rerank.mode: off"
+            "rerank.mode: never"
         )
         raise ProblemError(ProblemType.INVALID_REQUEST, detail)
     return found
@@ -130,10 +130,10 @@ def remote_encode_with_patches(handle: Any) -> EncodeWithPatches:
     """As `remote_encode`, with the patches that the deployment packed."""
     call: Callable[..., Any] = handle.encode_with_patches.remote
 
-    async def encode(pixels: UInt8, deadline: float, *, alone: bool) -> tuple[Float32, bytes]:
+    async def encode(pixels: UInt8, deadline: float, *, alone: bool) -> tuple[Float32, bytes | None]:
         from visualindex_serving.handles import call_twice
 
-        both: tuple[Float32, bytes] = await call_twice(
+        both: tuple[Float32, bytes | None] = await call_twice(
             lambda: call(pixels, deadline), deadline, "encoding the image"
         )
         return both

@@ -24,7 +24,8 @@ async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
     """Ask for a new generation that takes the fresh rows in, unless the spec leaves that to others."""
     if resource.spec.index.fold != "auto" or resource.spec.generation is not None:
         return
-    loads = [one for one in await catalog.replica_loads(resource.name) if one.shards is not None]
+    shards = resource.spec.index.shards
+    loads = [one for one in await catalog.replica_loads(resource.name) if one.shards == shards]
     if due(resource, loads) and not await _waits_for_people(catalog, resource.name):
         await catalog.request_job(resource.name, BUILD, {"activate": True, "reason": "fresh rows"})
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from visualindex import __version__
+from visualindex.api.generations import ActivateRequest, BuildRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
@@ -80,6 +81,8 @@ _BODIES: list[type[BaseModel]] = [
     ImagePatch,
     BatchRequest,
     EmbeddingRequest,
+    BuildRequest,
+    ActivateRequest,
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
 _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search

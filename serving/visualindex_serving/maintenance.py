@@ -8,6 +8,7 @@ from visualindex.catalog import Catalog
 from visualindex.errors import ProblemError
 from visualindex.generations import retire
 from visualindex_serving.activation import advance, hold_pinned
+from visualindex_serving.ending import ended
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
 from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
@@ -38,9 +39,7 @@ class Maintenance:
 
     async def close(self) -> None:
         """Stop; an interrupted round is taken up by the next."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
 
     async def _run(self, period_s: float, *steps: Callable[[], Awaitable[None]]) -> None:
         while True:

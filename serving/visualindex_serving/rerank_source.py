@@ -1,10 +1,13 @@
 """Where a reranker finds the patches of candidates: in memory, else in the catalog's side table."""
 
+import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from visualindex.rerank.segment_patches import Found, SegmentPatches
 
 Read = Callable[[Sequence[uuid.UUID], str], Awaitable[Mapping[uuid.UUID, bytes]]]
 """Reads the packed patches of images that have some of that fingerprint."""
@@ -72,21 +75,32 @@ class SideTable:
             self._bytes -= _size(oldest)
 
 
-class Layered:
-    """Several sources, the first that knows an image answers: generations before the side table."""
+class Folded:
+    """Generations with the side table beside them: what is written since a generation was built is newer there.
 
-    def __init__(self, *sources: PatchSource) -> None:
-        self._sources = sources
+    `segments` gives the segments that are searched now. An image that only got other metadata since has nothing newer in
+    the side table, and its patches in the segment still hold.
+    """
+
+    def __init__(self, segments: Callable[[], Sequence[SegmentPatches]], fresh: PatchSource) -> None:
+        self._segments = segments
+        self._fresh = fresh
 
     async def of(self, wanted: Mapping[uuid.UUID, int], features: str) -> Mapping[uuid.UUID, bytes]:
         """See `PatchSource.of`."""
-        found: dict[uuid.UUID, bytes] = {}
-        for source in self._sources:
-            left = {image_id: version for image_id, version in wanted.items() if image_id not in found}
-            if not left:
-                break
-            found.update(await source.of(left, features))
-        return found
+        held = await asyncio.to_thread(self._held, list(wanted))  # pages of the mapped files may be on disk
+        newer = {i: version for i, version in wanted.items() if i not in held or held[i].version < version}
+        fresh = await self._fresh.of(newer, features) if newer else {}
+        return {**{image_id: found.patches for image_id, found in held.items()}, **fresh}
+
+    def _held(self, images: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
+        held: dict[uuid.UUID, Found] = {}
+        for segment in self._segments():
+            for image_id in images:
+                found = segment.find(image_id)
+                if found is not None and (image_id not in held or held[image_id].version < found.version):
+                    held[image_id] = found
+        return held
 
 
 def _size(held: _Held) -> int:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -19,7 +19,9 @@ from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
 from visualindex_serving.deadlines import exceeded, remaining
+from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
+from visualindex_serving.live_recall import LiveRecall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
 from visualindex_serving.shard_view import LIVE, ShardView
@@ -32,6 +34,7 @@ _LOOK_S = 0.5
 _SEARCH_THREADS = 2
 _RENEW_S = 10.0
 _LOAD_AGAIN_S = 5.0
+_FEW_HITS = 100
 _LINGER_S = 5.0
 """A gateway may ask for a generation a moment after it was retired."""
 
@@ -63,13 +66,14 @@ class ShardReplica:
         self._views: dict[str, ShardView] = {}
         self._active = LIVE
         self._opening: ShardView | None = None
-        self._problem: str | None = None
+        self._problems: dict[str, str] = {}
         self._failed_at: dict[str, float] = {}
         self._stand_ins: set[str] = set()
         self._unwanted_since: dict[str, float] = {}
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
         self._metrics = ShardMetrics(resource.name, shard, self._name)
+        self._live_recall = LiveRecall(spec.index.live_recall_sample)
         self._leased_at = -math.inf
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -88,9 +92,7 @@ class ShardReplica:
 
     async def close(self) -> None:
         """Stop following and give the lease back, so that nothing waits for this replica."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         try:
             await self._catalog.release(self._resource.name, self._shard, self._name)
         except ProblemError as exc:
@@ -99,8 +101,17 @@ class ShardReplica:
 
     async def _end(self) -> None:
         await asyncio.gather(*(view.close() for view in self._views.values()))
+        if self._files is not None:
+            for name in self._views:
+                self._files.close(name)
         for threads in (self._threads, self._writer):
             threads.shutdown(wait=False)
+        self._live_recall.close()
+
+    @property
+    def name(self) -> str:
+        """What its lease and its answers call it."""
+        return self._name
 
     @property
     def full(self) -> bool:
@@ -120,18 +131,22 @@ class ShardReplica:
             raise RuntimeError(f"shard {self._shard}: {', '.join(dead)} stopped")
 
     async def _open_active(self) -> None:
-        """Whatever becomes of the files, the shard has to answer: the catalog's rows stand in for them."""
-        wanted = await self._catalog.loaded_generations(self._resource.name)
-        active = next((record for record in wanted if record.state == "active"), None)
+        active = _active(await self._catalog.loaded_generations(self._resource.name))
         self._active = LIVE if active is None else active.generation
+        await self._load_active(active)
+
+    async def _load_active(self, active: GenerationRecord | None) -> None:
+        """Whatever becomes of the files, the shard has to answer: the catalog's rows stand in for them."""
         try:
             await self._load(self._active, active)
         except ProblemError as problem:
-            if active is None:
+            if active is None or active.generation in self._views:  # they stand in for it already
                 raise
             self._note_problem(active.generation, problem)
             logger.error("generation %s is served from the catalog's rows instead", active.generation)
             await self._load(active.generation, None)
+            self._stand_ins.add(active.generation)
+            self._failed_at[active.generation] = time.monotonic()
 
     async def _load(self, name: str, record: GenerationRecord | None) -> None:
         view = self._view(name, record)
@@ -140,6 +155,8 @@ class ShardReplica:
             await view.open(self._keep_place)
         except BaseException:
             await view.close()
+            if self._files is not None:
+                self._files.close(name)
             raise
         finally:
             self._opening = None
@@ -192,42 +209,50 @@ class ShardReplica:
             except ProblemError as exc:
                 logger.warning("the generations of the index cannot be read: %s", exc)
                 continue
+            active = _active(wanted)
+            self._active = LIVE if active is None else active.generation
+            # A database that was restored may know none of those that are loaded here.
+            await self._attend(self._active, partial(self._load_active, active))
             for record in wanted:
-                if record.state == "active":
-                    self._active = record.generation
-                await self._attend(record)
+                await self._attend(record.generation, partial(self._load, record.generation, record))
             names = {record.generation for record in wanted}
-            if self._problem is not None and self._problem.partition(":")[0] not in names:
-                self._problem = (
-                    None  # nobody wants that generation any more; asked for again, it is tried anew
-                )
-                await self._lease()
-            await self._let_go(names or {LIVE})
+            await self._forget_problems(names)
+            await self._let_go(names)
 
-    async def _attend(self, record: GenerationRecord) -> None:
-        name = record.generation
+    async def _attend(self, name: str, load: Callable[[], Awaitable[None]]) -> None:
         tried_at = self._failed_at.get(name, -math.inf)
         loaded = name in self._views and name not in self._stand_ins
         if loaded or time.monotonic() - tried_at < _LOAD_AGAIN_S:
             return
+        self._problems.pop(name, None)
         try:
-            await self._load(name, record)
+            await load()
         except ProblemError as problem:
             self._failed_at[name] = time.monotonic()
             self._note_problem(name, problem)
         else:
-            self._failed_at.pop(name, None)
-            self._stand_ins.discard(name)
-            self._problem = None
+            if name not in self._problems:
+                self._stand_ins.discard(name)
         await self._lease()
 
+    async def _forget_problems(self, wanted: set[str]) -> None:
+        """What nobody wants any more is tried anew when it is wanted again."""
+        old = self._problems.keys() - wanted
+        for name in old:
+            del self._problems[name]
+            self._failed_at.pop(name, None)
+        if old:
+            await self._lease()
+
     def _note_problem(self, generation: str, problem: ProblemError) -> None:
-        self._problem = f"{generation}: {problem.detail}"
+        self._problems[generation] = " ".join(problem.detail.split())
         logger.error("shard %d cannot load generation %s: %s", self._shard, generation, problem.detail)
 
     async def _let_go(self, wanted: set[str]) -> None:
         """Close what is no longer wanted, once gateways have had the time to learn of it."""
         now = time.monotonic()
+        if self._active not in self._views:
+            return
         for name in list(self._views):
             if name in wanted or name == self._active:
                 self._unwanted_since.pop(name, None)
@@ -249,6 +274,8 @@ class ShardReplica:
             self._metrics.memory.set(sum(one.index.memory_bytes for one in self._views.values()))
             self._metrics.lag.set((time.time() - view.polled_at) * 1000)
             self._metrics.full.set(float(self.full))
+            recall, _ = self._live_recall.figures(view.generation)
+            self._metrics.live_recall.set(-1.0 if recall is None else recall)
             await self._lease()
 
     def _any(self) -> ShardView:
@@ -258,6 +285,7 @@ class ShardReplica:
         """Renew the lease, so that the log is not trimmed past this replica; True when it could be renewed."""
         view = self._opening if loading else self._views.get(self._active) or self._any()
         assert view is not None  # noqa: S101 - it loads one, or has loaded one
+        recall, samples = self._live_recall.figures(view.generation)
         with contextlib.suppress(RuntimeError):  # the load has not taken its position yet
             try:
                 await self._catalog.heartbeat(
@@ -272,7 +300,9 @@ class ShardReplica:
                     shards=self._shards,
                     generations=self._views.keys(),
                     fresh_rows=view.index.fresh,
-                    problem=self._problem,
+                    problem="\n".join(f"{name}: {why}" for name, why in self._problems.items()) or None,
+                    recall=recall,
+                    recall_samples=samples,
                 )
             except (ProblemError, LogTrimmed) as exc:
                 logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)
@@ -291,6 +321,8 @@ class ShardReplica:
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting in shard {self._shard}")
+        if view.pace.quick and _is_plain(query):
+            return self._search(view, query)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, view, query)
 
     def _asked_for(self, generation: str) -> ShardView:
@@ -301,9 +333,13 @@ class ShardReplica:
         return view
 
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
-        start = time.thread_time()
+        start, began = time.thread_time(), time.perf_counter()
         index = view.index
-        looked = index.look(query.vectors, _ask(query))
+        snapshot, ask = index.snapshot(), _ask(query)
+        looked = snapshot.look(query.vectors, ask)
+        self._live_recall.offer(view.generation, snapshot, query.vectors, ask, looked)
+        if _is_plain(query):
+            view.pace.took((time.perf_counter() - began) * 1000)
         hits = looked.hits
         return ShardAnswer(
             hits.ids,
@@ -312,6 +348,7 @@ class ShardReplica:
             hits.versions,
             len(index),
             (time.thread_time() - start) * 1000,
+            age_s=time.time() - view.polled_at,
             replica=self._name,
             generation=view.generation,
             matches=looked.matches,
@@ -343,6 +380,16 @@ class ShardReplica:
             replica=self._name,
             generation=view.generation,
         )
+
+
+def _active(records: Sequence[GenerationRecord]) -> GenerationRecord | None:
+    return next((record for record in records if record.state == "active"), None)
+
+
+def _is_plain(query: ShardQuery) -> bool:
+    """Whether it is of the kind whose pace is measured: one vector, few hits, no counts and no other order."""
+    beside = query.filter or query.facets or query.group or query.sort
+    return len(query.vectors) == 1 and query.k <= _FEW_HITS and not beside
 
 
 def _ask(query: ShardQuery) -> Ask:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from visualindex.catalog import Catalog
-from visualindex.footprint import CONNECTIONS_PER_SHARD
+from visualindex.footprint import CONNECTIONS_PER_SHARD, generation_cache
 from visualindex.generations import NodeCache
 from visualindex.objectstore import ObjectStore, open_store
 from visualindex_serving.config import Runtime, read_specs
@@ -65,7 +65,7 @@ class Shard:
         self._store = open_store(
             spec.storage, default_folder=runtime.state_dir / "objects", credentials=runtime.credentials
         )
-        cache = NodeCache(runtime.cache_dir / "generations", spec.ray.cache.size)
+        cache = NodeCache(runtime.cache_dir / "generations", generation_cache(spec))
         return GenerationFiles(self._store, cache)
 
     async def _search(self, query: ShardQuery) -> ShardAnswer:

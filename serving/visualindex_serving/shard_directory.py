@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from visualindex.catalog import ReplicaAddress
 from visualindex.errors import ProblemError, ProblemType
+from visualindex_serving.ending import ended
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.shard_link import ShardLink
@@ -52,9 +53,7 @@ class ShardDirectory:
     async def close(self) -> None:
         """Stop, and close every connection."""
         tasks = [task for task in (self._task, *self._dialling.values()) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(tasks)
         for links in self._links.values():
             for link in list(links.values()):
                 link.abort()

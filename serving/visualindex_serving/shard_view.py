@@ -16,7 +16,9 @@ from visualindex.ann import Base, Deletes, ShardIndex, Upserts
 from visualindex.catalog import ChangeFollower, Changes, LogTrimmed, Position, Rows, Token
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
+from visualindex_serving.ending import ended
 from visualindex_serving.messages import ShardQuery
+from visualindex_serving.pace import Pace
 from visualindex_serving.reconciling import Reconciled
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class ShardView:
         """
         self.generation = generation
         self.polled_at = 0.0
+        self.pace = Pace()
         self._follower = follower
         self._make = make
         self._writer = writer
@@ -100,8 +103,7 @@ class ShardView:
     async def close(self) -> None:
         """Stop following; searches that run go on."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended([self._task])
         self._index.close()
 
     async def _load(self, progress: Progress) -> None:

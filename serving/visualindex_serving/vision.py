@@ -31,9 +31,12 @@ class EncodeOne(Protocol):
 
 
 class EncodeWithPatches(Protocol):
-    """As `EncodeOne`, with the packed patches of the same forward pass (`Packed.row_bytes`)."""
+    """As `EncodeOne`, with the packed patches of the same forward pass (`Packed.row_bytes`), or None from an encoder that
+    does not know yet that it should make some."""
 
-    async def __call__(self, pixels: UInt8, deadline: float, *, alone: bool) -> tuple[Float32, bytes]: ...
+    async def __call__(
+        self, pixels: UInt8, deadline: float, *, alone: bool
+    ) -> tuple[Float32, bytes | None]: ...
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ TABLES = {
     "changes": "index_name",
     "replicas": "index_name",
     "generations": "index_name",
+    "jobs": "index_name",
+    "image_patches": "index_name",
     "erasures": "index_name",
     "idempotency_keys": "split_part(scope, ':', 1)",
     "user_search_logs": "index_name",
@@ -35,13 +37,15 @@ async def fill(catalog: Catalog, index: str) -> None:
     request = Idempotency[Written](
         f"{index}:put:caller", "key", bytes(32), lambda written: {"n": len(written)}
     )
-    await catalog.put_images(index, [image(n) for n in range(PICTURES)], request)
+    patched = {"patches": {"features": bytes(8)}}
+    await catalog.put_images(index, [image(n, **patched) for n in range(PICTURES)], request)
     await catalog.delete_image(index, image(0).image_id)
     await beat(catalog, index)
     query = uuid.uuid4()
     await catalog.log_searches([SearchLog(index, query, [], 1.0, "image")])
     await catalog.add_feedback([Feedback(index, query, image(1).image_id, "click")])
     await catalog.create_key(["search"], name=f"only {index}", indexes=[index])
+    await catalog.request_job(index, "build", {})
     await catalog.connections.write(lambda transaction: _add_generation(transaction, index))
 
 
@@ -110,7 +114,7 @@ async def test_it_goes_in_batches_and_on_where_it_was(catalog: Catalog, dsn: str
     await fill(catalog, ERASED)
     await add_images(dsn, ERASED, MANY)
     total = MANY + PICTURES - 1
-    asked = iter([True] * 5)
+    asked = iter([True] * 6)
     part = await catalog.erase_index(ERASED, in_time=lambda: next(asked, False))
     assert not part.finished
     assert part.rows["images"] == 2_000

@@ -82,6 +82,38 @@ def test_every_other_call_goes_where_the_contract_says() -> None:
     assert json.loads(service.received[0].body) == {"category": None}
 
 
+def test_generations_are_asked_for_where_the_contract_says() -> None:
+    one = "0123456789abcdef"
+    view = {
+        "generation": one, "state": "active", "fingerprint": "f", "images": 1, "shards": 1, "bytes": 1, "families": [],
+        "recall": {}, "created_at": "2026-11-24T10:00:00Z", "activated_at": None,
+    }  # fmt: skip
+    job = {
+        "job_id": str(IMAGE_ID), "kind": "build", "state": "queued", "phase": "", "done": 0, "total": 0, "result": None,
+        "problem": None, "requested_at": "2026-11-24T10:00:00Z", "started_at": None, "ended_at": None,
+    }  # fmt: skip
+
+    def answer(received: Received) -> Reply:
+        if "/jobs/" in received.path or (received.method, received.path[-12:]) == ("POST", "/generations"):
+            return reply(job)
+        return reply([view] if received.method == "GET" else view)
+
+    with serving(answer) as service, Client(service.url, api_key="vi_x") as client:
+        assert [found.generation for found in client.list_generations("shop")] == [one]
+        assert client.build_generation("shop", activate=True).job_id == IMAGE_ID
+        assert client.get_job("shop", IMAGE_ID).state == "queued"
+        assert client.activate_generation("shop", one, wait_s=5).state == "active"
+        assert client.roll_back("shop").state == "active"
+    assert [(sent.method, sent.path) for sent in service.received] == [
+        ("GET", "/api/indexes/shop/generations"),
+        ("POST", "/api/indexes/shop/generations"),
+        ("GET", f"/api/indexes/shop/jobs/{IMAGE_ID}"),
+        ("POST", f"/api/indexes/shop/generations/{one}/activate"),
+        ("POST", "/api/indexes/shop/rollback"),
+    ]
+    assert [json.loads(service.received[n].body) for n in (1, 3)] == [{"activate": True}, {"wait_s": 5.0}]
+
+
 def test_a_write_is_repeated_on_503_under_one_idempotency_key() -> None:
     busy = problem("overloaded", 503, "a queue is full")
     with serving(answers(busy, busy, reply(WRITTEN, 201))) as service, Client(service.url) as client:

@@ -88,7 +88,10 @@ def test_what_no_code_reads_replaces_nothing(change: dict[str, Any]) -> None:
         {"fetch": {"enabled": False}},
         {"searchLog": {"retentionDays": 7}},
         {"access": {"mode": "keys"}},
-        {"storage": {"s3": BUCKET}},
+        {"storage": {"thumbnailSizes": [64, 128, 256]}},
+        {"index": {"targetRecall": 0.9}},
+        {"index": {"keepGenerations": 3}},
+        {"generation": "0123456789abcdef"},
         {"gateway": {"maxConcurrentRequests": 8}},
         {"postgres": {"maxConnections": 8}},
     ],
@@ -97,9 +100,31 @@ def test_what_gateways_read_replaces_gateways_only(change: dict[str, Any]) -> No
     assert replaced(config(), config(**change)) == {"gateway-shop"}
 
 
-def test_what_shards_read_replaces_shards_only() -> None:
-    for change in ({"hnsw": {"efSearch": 200}}, {"pollIntervalMs": 50}, {"memoryPerShard": "1Gi"}):
-        assert replaced(config(), config(index=change)) == {"index-shop"}
+def test_what_shards_alone_read_replaces_shards_only() -> None:
+    assert replaced(config(), config(index={"pollIntervalMs": 50})) == {"index-shop"}
+    assert replaced(config(), config(ray={"cache": {"size": "1Gi"}})) == {"index-shop"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"index": {"hnsw": {"efSearch": 200}}},
+        {"index": {"memoryPerShard": "1Gi"}},
+        {"storage": {"s3": BUCKET}},
+    ],
+)
+def test_what_shards_read_and_gateways_have_built_replaces_both(change: dict[str, Any]) -> None:
+    assert replaced(config(), config(**change)) == {"gateway-shop", "index-shop"}
+
+
+def test_what_only_gateways_read_of_reranking_replaces_no_reranker() -> None:
+    """Patches are the same under `auto` and `always`; to keep some at all is another matter."""
+    kept = config(rerank={"mode": "auto"})
+    for change in ({"mode": "always"}, {"budgetMs": 20}, {"candidates": 20}, {"exactImage": True}):
+        assert replaced(kept, config(rerank={"mode": "auto", **change})) == {"gateway-shop"}, change
+    assert replaced(kept, config(rerank={"mode": "auto", "replicas": 5})) == set()
+    assert replaced(config(), kept) == {"gateway-shop", "index-shop"}
+    assert settings(kept, "reranker")["ray_actor_options"]["resources"] == {"visualindex-shard": 0.001}
 
 
 def test_the_number_of_shards_and_the_credentials_replace_both() -> None:
@@ -183,7 +208,9 @@ def test_the_proxy_waits_longer_than_the_service(search_ms: int, write_ms: int) 
 def test_every_field_is_read_by_an_application_or_left_out_on_purpose() -> None:
     """A new field must be put where its reader is, else it would do nothing on a cluster."""
     assert set(EncoderSpec.model_fields) - serve_config._ENCODER == {"replicas"}
-    assert set(IndexSpec.model_fields) - serve_config._SHARD == {"replicas", "metric"}
+    assert set(IndexSpec.model_fields) - serve_config._SHARD - serve_config._OF_GATEWAY["index"] == {
+        "replicas"
+    }
     assert set(Spec.model_fields) - set(serve_config._OF_GATEWAY) == {
         "profile",
         "ray",
@@ -195,6 +222,7 @@ def test_every_field_is_read_by_an_application_or_left_out_on_purpose() -> None:
     left_out = {
         "gateway": {"replicas"},
         "postgres": {"dsn", "dsn_secret_ref"},
+        "rerank": {"replicas", *(serve_config._RERANKER - {"mode"})},
         "access": {"keys_secret_ref"},
         "storage": set(),
         "limits": set(),

@@ -1,5 +1,6 @@
 """From `helm install` to the last picture deleted, in order, on a real cluster: each step stands on the ones before."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -14,9 +15,13 @@ import httpx
 import pytest
 from benchmarks.cluster import KubectlError, condition, is_whole, until
 from benchmarks.cluster_faults import FAULTS, HEADER, SHORT, Scene, line, strike
+from benchmarks.ledger import Ledger, verify
 from benchmarks.steady import searches, told
 from tests.e2e.conftest import ACCESS, CHART, INDEX, RELEASE, Story, example, long, values
 from tests.e2e.servers import Database, ObjectStore
+
+from visualindex.api.images import ImageRequest
+from visualindex.client import Client
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 PICTURES, SHORT_PICTURES = 820, 200
@@ -32,13 +37,21 @@ def search(story: Story, picture: bytes, key: str | None = None) -> httpx.Respon
 
 
 @contextmanager
-def under_load(story: Story, what: str, allowed: int = 0) -> Iterator[None]:
+def under_load(
+    story: Story, what: str, allowed: int = 0, *, writes_per_s: float = 0, ledger: Ledger | None = None
+) -> Iterator[None]:
     """Searches all the while, told and counted: at most `allowed` of them fail, those in flight where a pod was lost."""
-    with searches(story.cluster.url(INDEX), story.cluster.key(INDEX)) as outcomes:
+    cluster = story.cluster
+    with searches(
+        cluster.url(INDEX), cluster.key(INDEX), writes_per_s=writes_per_s, ledger=ledger
+    ) as outcomes:
         yield
     failed = sum(not one.ok for one in outcomes)
     late = sum(one.late for one in outcomes)
-    story.say(f"{what}: {len(outcomes)} searches, failed {told(outcomes)}, late {late}")
+    writes = sum(one.kind == "write" for one in outcomes)
+    story.say(
+        f"{what}: {len(outcomes) - writes} searches, {writes} writes, failed {told(outcomes)}, late {late}"
+    )
     assert failed <= allowed, told(outcomes)
 
 
@@ -92,7 +105,9 @@ def test_a_real_collection_is_ingested(story: Story) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     story.say(f"{count} pictures ingested: {time.monotonic() - began:.1f} s")
-    story.seen.update(items=items, count=count)
+    more = json.loads(lines[count])
+    more["path"] = str(folder / more["path"])
+    story.seen.update(items=items, count=count, more=more)
 
 
 def test_a_search_by_picture_finds_the_picture_itself_first(story: Story) -> None:
@@ -127,6 +142,88 @@ def test_ray_takes_no_orders_without_its_token(story: Story) -> None:
     assert condition(story.cluster.get("visualindex", INDEX) or {}, "Degraded").get("status") == "False"
 
 
+def plugin(story: Story, *arguments: str) -> str:
+    """What a command of the kubectl plugin prints."""
+    command = [str(Path(sys.executable).with_name("kubectl-visualindex")), *arguments]
+    command += ["-n", story.cluster.namespace]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def generation(story: Story) -> dict[str, str]:
+    """What the status says of the served generation."""
+    found: dict[str, str] = (story.cluster.get("visualindex", INDEX) or {})["status"].get("generation") or {}
+    return found
+
+
+def built(story: Story) -> str:
+    """The id of a generation that was built just now and is served."""
+    listed = json.loads(plugin(story, "generations", INDEX, "--build", "-o", "json"))
+    found = str(listed[0]["generation"])
+    until(lambda: generation(story).get("id") == found, f"the status tells generation {found}", 90)
+    return found
+
+
+def test_generations_are_built_activated_and_rolled_back_under_load(story: Story) -> None:
+    more = story.seen["more"]
+    with under_load(story, "two generations built and activated, one rolled back"):
+        began = time.monotonic()
+        first = built(story)
+        story.say(f"generation built, served and told: {time.monotonic() - began:.1f} s")
+        with Client(story.cluster.url(INDEX), api_key=story.cluster.key(INDEX)) as client:
+            request = ImageRequest(key=more["key"])
+            written = client.put_image(request, image=Path(more["path"]).read_bytes())
+        story.seen["count"] += 1
+        second = built(story)
+        assert second != first
+        said = plugin(story, "rollback", INDEX)
+        assert said.strip() == f"generation {first} is served"
+        until(lambda: generation(story).get("id") == first, "the status tells the first again", 90)
+    found = [hit["key"] for hit in search(story, Path(more["path"]).read_bytes()).json()["hits"]]
+    assert more["key"] in found, written
+    told_of_it = condition(story.cluster.get("visualindex", INDEX) or {}, "RecallMet")
+    assert (told_of_it["status"], told_of_it["reason"]) == ("True", "TargetMet")
+    assert generation(story)["recall"] in told_of_it["message"]
+    events = plugin(story, "events", INDEX)
+    assert "Activated" in events
+    assert "RolledBack" in events
+    story.say(f"status: generation {first}, recall@10 {told_of_it['message']}")
+
+
+def test_one_shard_becomes_two_under_searches_and_writes(story: Story) -> None:
+    served, ledger = generation(story)["id"], Ledger()
+    before = story.cluster.ready(INDEX, "worker")
+    with under_load(story, "one shard becomes two", writes_per_s=1, ledger=ledger):
+        story.cluster.patch("visualindex", INDEX, {"spec": {"index": {"shards": 2}}})
+        until(lambda: plan_of(story) == "NewCluster", "the plan is told", 30)
+        summary = (story.cluster.get("visualindex", INDEX) or {})["status"]["plan"]["summary"]
+        assert "loaded into 2 shards beside 1 shard" in " ".join(summary)
+        seconds = wait_until_whole(story, limit_s=600)
+        until(
+            lambda: not before.keys() & story.cluster.ready(INDEX, "worker").keys(),
+            "the old cluster ends",
+            180,
+        )
+    story.say(f"one shard became two: {seconds:.1f} s")
+    headers = {"Authorization": f"Bearer {story.cluster.key(INDEX)}"}
+    verdict = asyncio.run(verify(story.cluster.url(INDEX), ledger, headers=headers))
+    story.say(f"{ledger.acknowledged} writes acknowledged meanwhile, lost {len(verdict.lost)}")
+    assert (verdict.lost, verdict.half_there) == ([], [])
+    story.seen["count"] = Database(story.cluster).images()
+    until(lambda: finds_all(story), "the pictures are found and counted", 90)
+    assert generation(story)["id"] == served
+    for item in story.seen["items"][:: len(story.seen["items"]) // 10]:
+        hits = search(story, Path(item["path"]).read_bytes()).json()["hits"]
+        assert item["key"] in [hit["key"] for hit in hits if hit["score"] > 0.999]
+
+
+def plan_of(story: Story) -> str:
+    """The kind of the change that the status tells."""
+    found = (story.cluster.get("visualindex", INDEX) or {})["status"].get("plan") or {}
+    return str(found.get("change", ""))
+
+
 def test_replicas_are_added_beside_the_pods_that_are_there(story: Story) -> None:
     before = story.cluster.ready(INDEX, "worker") | story.cluster.ready(INDEX, "head")
     with under_load(story, "one replica of everything becomes two"):
@@ -142,6 +239,7 @@ def test_replicas_are_added_beside_the_pods_that_are_there(story: Story) -> None
 def test_applying_a_manifest_again_changes_nothing(story: Story) -> None:
     document = example()
     document["spec"]["profile"] = "standard"
+    document["spec"]["index"]["shards"] = 2
     document["spec"]["ray"]["workers"]["replicas"] = 2
     story.cluster.apply(document)
     wait_until_whole(story)

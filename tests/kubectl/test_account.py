@@ -53,12 +53,24 @@ def test_an_index_that_the_operator_never_saw_has_a_short_account() -> None:
 
 def test_the_overview_has_a_line_for_each_index() -> None:
     header, line = text(overview([recorded().index], NOW, with_namespace=False)).splitlines()
-    assert header.split() == ["name", "ready", "reason", "images", "cluster", "change", "age"]
+    assert header.split() == [
+        "name",
+        "ready",
+        "reason",
+        "images",
+        "generation",
+        "recall",
+        "cluster",
+        "change",
+        "age",
+    ]
     assert line.split() == [
         "fashion",
         "False",
         "NotAnswering",
         "1,234",
+        "g-12",
+        "0.987",
         "fashion",
         "NewCluster",
         "Waiting",

@@ -1,12 +1,20 @@
-"""A fake of what the operator asks beside the API server: a database with three images, a store, gateways."""
+"""A fake of what the operator asks beside the API server: a database with images and generations, a store, gateways."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 
-from visualindex.catalog.inspection import Inspection
+from visualindex.catalog.inspection import GenerationInspected, Inspection
 from visualindex.credentials import Credentials
 from visualindex.spec.models import StorageSpec
+
+GENERATIONS = (
+    GenerationInspected("b" * 16, "failed", {}, datetime(2026, 3, 2, tzinfo=UTC), "shard 0: no room"),
+    GenerationInspected(
+        "a" * 16, "active", {"recall": 0.9621, "target": 0.95, "met": True}, datetime(2026, 3, 1, tzinfo=UTC)
+    ),
+)
 
 
 @dataclass
@@ -19,7 +27,9 @@ class FakeProbes:
 
     async def database(self, dsn: str, index: str) -> Inspection | str:
         """A DSN with the word `down` leads to no database."""
-        return f"{index}: connection refused" if "down" in dsn else Inspection("f1", 1280, self.images)
+        if "down" in dsn:
+            return f"{index}: connection refused"
+        return Inspection("f1", 1280, self.images, GENERATIONS)
 
     async def store(self, storage: StorageSpec, credentials: Credentials) -> str | None:
         return None

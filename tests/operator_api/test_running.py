@@ -57,6 +57,20 @@ async def test_the_same_manifest_again_causes_no_write(
     assert await operator.counted(_WRITES) == writes
 
 
+async def test_the_status_tells_the_served_generation_its_recall_and_what_became_of_the_next(
+    settled: Namespace,
+) -> None:
+    status = (await settled.get("VisualIndex", "shop"))["status"]
+    assert status["generation"] == {
+        "id": "a" * 16,
+        "recall": "0.962",
+        "createdAt": "2026-03-01T00:00:00.000000Z",
+        "next": {"id": "b" * 16, "state": "failed", "recall": "", "problem": "shard 0: no room"},
+    }
+    (met,) = (one for one in status["conditions"] if one["type"] == "RecallMet")
+    assert (met["status"], met["reason"], met["message"]) == ("True", "TargetMet", "0.962 of 0.95 wanted")
+
+
 async def _looked(operator: OperatorProcess, times: float) -> bool:
     return await operator.counted(_LOOKS) >= times
 

@@ -1,10 +1,13 @@
 """Events: what changed is told once."""
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.planning.world import GONE, World
+from tests.planning.world import BEGINNING, GONE, World
 
+from visualindex.planning.observations import Generation
 from visualindex.spec.status import Condition, Plan, Status
 from visualindex_operator.announcing import announce
 
@@ -121,3 +124,47 @@ def test_long_messages_are_cut_to_what_an_event_holds() -> None:
     announce(lambda _, __, ___, message: found.append(message), {}, before, status, ["z" * 5000])
     assert len(found) == 3
     assert all(len(message) <= 1000 for message in found)
+
+
+OLD = Generation("a" * 16, "active", BEGINNING, recall=0.99, target=0.95)
+NEW = Generation("b" * 16, "active", BEGINNING + timedelta(days=1), recall=0.97, target=0.95)
+
+
+def with_generation(*generations: Generation) -> World:
+    """An index that is served, with generations."""
+    world = World().serving()
+    world.see(generations=generations)
+    world.look()
+    return world
+
+
+def test_another_generation_is_told_and_whether_it_is_an_older_one() -> None:
+    world = with_generation()
+    world.see(generations=(OLD,))
+    assert told(world) == [("Normal", "Activated")]
+    assert told(world) == []
+    world.see(generations=(NEW, replace(OLD, state="kept")))
+    assert told(world) == [("Normal", "Activated")]
+    world.see(generations=(replace(NEW, state="kept"), OLD))
+    assert told(world) == [("Normal", "RolledBack")]
+
+
+def test_a_generation_that_cannot_be_activated_is_a_warning() -> None:
+    world = with_generation(OLD)
+    world.see(generations=(replace(NEW, state="preparing"), OLD))
+    assert told(world) == []
+    world.see(generations=(replace(NEW, state="failed", problem="shard 0: no room"), OLD))
+    assert told(world) == [("Warning", "ActivationFailed")]
+    assert told(world) == []
+
+
+def test_a_served_generation_that_finds_too_little_is_a_warning() -> None:
+    world = with_generation(OLD)
+    world.see(generations=(replace(NEW, recall=0.9, met=False), replace(OLD, state="kept")))
+    assert told(world) == [("Warning", "RecallMissed"), ("Normal", "Activated")]
+
+
+def test_what_an_operator_sees_of_generations_for_the_first_time_is_no_event() -> None:
+    world = World().serving()
+    world.see(generations=(OLD,))
+    assert told(world) == []

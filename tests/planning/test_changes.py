@@ -150,7 +150,7 @@ def test_the_summary_names_every_field_with_both_values() -> None:
 def test_a_long_summary_says_how_much_more_there_is() -> None:
     found = change({}, {"limits": dict.fromkeys(LimitsSpec.model_fields, 1000), **_THIRTEEN})
     assert len(found.summary) == 20
-    assert found.summary[-1] == "and 5 more"  # a consequence and 23 fields, of which 19 lines are shown
+    assert found.summary[-1] == "and 6 more"  # two consequences and 23 fields, of which 19 lines are shown
 
 
 _THIRTEEN: dict[str, Any] = {
@@ -182,3 +182,41 @@ def test_a_plan_says_what_the_images_will_take() -> None:
     assert describe_creation(spec(), "shop").capacity[0] == "images: 1M of 256 dimensions"
     too_many = change({}, {"index": {"shards": 4}}, images=300_000_000)
     assert any(line.startswith("does not fit: index.shards: 4 would need") for line in too_many.capacity)
+
+
+def reshard(**ray: Any) -> Plan:
+    """One shard becomes three."""
+    return change({"ray": ray}, {"ray": ray, "index": {"shards": 3}})
+
+
+def test_resharding_loads_the_new_shards_beside_the_old_ones() -> None:
+    found = reshard()
+    assert found.change == "NewCluster"
+    assert found.summary == [
+        "a second cluster starts beside the first and takes over: no search fails",
+        "the images are loaded into 3 shards beside 1 shard, which are searched until those are ready",
+        "index.shards: 1 → 3",
+    ]
+    assert found.during == sum_of(found.before, found.after)
+
+
+def test_resharding_says_where_it_is_an_outage() -> None:
+    found = reshard(upgrade="Recreate")
+    assert found.change == "Recreate"
+    assert found.summary[:2] == [
+        "the cluster ends and starts again: searches fail for a minute or more",
+        "the images are loaded again into 3 shards",
+    ]
+
+
+def test_on_a_cluster_of_others_both_layouts_take_their_room_for_a_while() -> None:
+    found = reshard(**EXTERNAL)
+    assert found.change == "InPlace"
+    assert "the cluster needs room for both" in found.summary[2]
+    assert (found.before.replicas, found.during.replicas, found.after.replicas) == (4, 10, 8)
+
+
+def test_fewer_shards_are_a_reshard_too() -> None:
+    found = change({"index": {"shards": 3}}, {"index": {"shards": 1}})
+    assert found.change == "NewCluster"
+    assert "the images are loaded into 1 shard beside 3 shards" in found.summary[1]

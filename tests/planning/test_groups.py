@@ -175,3 +175,28 @@ def test_an_index_answers_before_the_cluster_has_settled() -> None:
     world.look()
     assert world.condition("Ready").status == "True"
     assert world.condition("Degraded").reason == "PartsMissing"
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "told"),
+    [
+        ("BlueGreen", "are loaded a second time and move with it"),
+        ("Recreate", "cannot be searched meanwhile either"),
+    ],
+)
+def test_who_reshards_says_what_that_does_to_the_others_of_the_cluster(upgrade: str, told: str) -> None:
+    world = World().serving("shop", ray={"upgrade": upgrade}).serving("side").serving("third")
+    world.edit("shop", ray={"upgrade": upgrade}, index={"shards": 2})
+    world.look()
+    plan = world.status("shop").plan
+    assert plan is not None
+    assert plan.summary[1] == f"side, third on the same cluster {told}"
+
+
+def test_who_changes_within_the_cluster_says_nothing_of_the_others() -> None:
+    world = World().serving("shop").serving("side")
+    world.edit("shop", limits={"search_limit": 50})
+    world.look()
+    plan = world.status("shop").plan
+    assert plan is not None
+    assert "same cluster" not in " ".join(plan.summary)

@@ -52,6 +52,7 @@ def test_every_condition_is_there_from_the_first_look_on() -> None:
         "Paused",
         "UpgradeBlocked",
         "ReindexRequired",
+        "RecallMet",
     }
 
 

@@ -5,15 +5,16 @@ from typing import Any
 import pytest
 from ray.serve._private.build_app import build_app
 
-from visualindex.serve_config import applications, serve_config
+from visualindex.serve_config import applications, serve_config, shards_beside
 from visualindex.spec import VisualIndex
-from visualindex_serving.app import build_gateway, build_index
+from visualindex_serving.app import build_gateway, build_index, build_shards
 
 from .conftest import spec_document
 
 BUILDERS = {
     "visualindex_serving.app:build_index": build_index,
     "visualindex_serving.app:build_gateway": build_gateway,
+    "visualindex_serving.app:build_shards": build_shards,
 }
 SPECS: list[dict[str, Any]] = [
     {},
@@ -33,6 +34,17 @@ def test_settings_name_every_deployment_and_no_other(spec: dict[str, Any]) -> No
     resource = VisualIndex.model_validate(spec_document(**spec))
     for application in applications(resource, route_prefix="/", environment={}, workers=2):
         assert set(built(application)) == {d["name"] for d in application["deployments"]}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_what_stands_beside_an_index_has_its_shards_and_nothing_else(spec: dict[str, Any]) -> None:
+    resource = VisualIndex.model_validate(spec_document(**spec))
+    beside = shards_beside(resource, environment={"A": "1"}, workers=1, roles=False)
+    (index, _) = applications(resource, route_prefix="/", environment={"A": "1"}, workers=1, roles=False)
+    shards = [one for one in index["deployments"] if one["name"].startswith("shard-")]
+    assert beside["deployments"] == shards
+    assert set(built(beside)) == {one["name"] for one in shards}
+    assert (beside["args"], beside["runtime_env"]) == (index["args"], index["runtime_env"])
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -4,14 +4,17 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.rerank.packed import write_packed
 from visualindex.rerank.patches import Packed
+from visualindex.rerank.segment_patches import SegmentPatches
 from visualindex_serving.rerank_messages import RerankQuery
-from visualindex_serving.rerank_source import Layered, SideTable
+from visualindex_serving.rerank_source import Folded, SideTable
 from visualindex_serving.reranker import MAX_QUEUED, Reranker
 
 FEATURES = "patches-a"
@@ -136,9 +139,37 @@ async def test_a_failed_reading_fails_its_searches_and_no_later_one() -> None:
     reranker.close()
 
 
-async def test_an_earlier_source_answers_before_a_later_one() -> None:
-    first, second = Table(2), Table(4)
-    layered = Layered(SideTable(first.read, 1 << 20), SideTable(second.read, 1 << 20))
-    found = await layered.of({uuid.UUID(int=n): 1 for n in range(5)}, FEATURES)
-    assert sorted(i.int for i in found) == [0, 1, 2, 3]
-    assert second.reads == [[2, 3, 4]]
+def segment(folder: Path, images: dict[int, tuple[int, int]]) -> SegmentPatches:
+    """A segment of images, number to version and seed of the patches; rows in no order."""
+    numbers = sorted(images, reverse=True)
+    ids = [uuid.UUID(int=n).bytes for n in numbers]
+    (folder / "ids.bin").write_bytes(b"".join(ids))
+    np.array([images[n][0] for n in numbers], "<i8").tofile(folder / "versions.bin")
+    np.array(sorted(range(len(ids)), key=lambda r: ids[r]), "<i4").tofile(folder / "by_id.bin")
+    write_packed(folder, (row(images[n][1]) for n in numbers), patches=6)
+    opened = SegmentPatches.open(folder)
+    assert opened is not None
+    return opened
+
+
+async def test_a_generation_answers_what_it_holds_and_the_side_table_what_is_newer(tmp_path: Path) -> None:
+    generation = segment(tmp_path, {0: (5, 100), 1: (5, 101), 7: (5, 107)})
+    table = Table(3)
+    source = Folded(lambda: [generation], SideTable(table.read, 1 << 20))
+    wanted = {
+        uuid.UUID(int=0): 5,
+        uuid.UUID(int=1): 6,
+        uuid.UUID(int=2): 6,
+        uuid.UUID(int=7): 6,
+        uuid.UUID(int=9): 1,
+    }
+    found = {image.int: patches for image, patches in (await source.of(wanted, FEATURES)).items()}
+    assert found == {0: row(100), 1: row(1), 2: row(2), 7: row(107)}
+    assert table.reads == [[1, 2, 7, 9]]
+
+
+def test_a_damaged_segment_is_named(tmp_path: Path) -> None:
+    segment(tmp_path, {0: (5, 100)})
+    (tmp_path / "by_id.bin").write_bytes(b"123")
+    with pytest.raises(ProblemError, match=r"by_id\.bin has 3 bytes"):
+        SegmentPatches.open(tmp_path)

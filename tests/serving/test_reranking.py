@@ -21,7 +21,7 @@ from .conftest import Served, put, spec_document
 from .pictures import picture
 
 COUNT = 14
-PATIENT = {"mode": "on", "candidates": 10, "budget_ms": 10_000}
+PATIENT = {"mode": "always", "candidates": 10, "budget_ms": 10_000}
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ async def test_a_forged_cursor_shows_nothing_that_a_search_would_not(reranked: S
 
 @pytest.mark.parametrize("fault", ["broken", "stalled"])
 async def test_without_an_answer_in_time_the_first_order_is_given(serve: Any, fault: str) -> None:
-    async with serve(spec_document(rerank={"mode": "on", "candidates": 10, "budget_ms": 50})) as served:
+    async with serve(spec_document(rerank={"mode": "always", "candidates": 10, "budget_ms": 50})) as served:
         written = await fill(served)
         plain = await ask(served, crop(3), rerank=False, limit=4, token=written[-1]["token"])
         setattr(served.rerankers["things"], fault, True)

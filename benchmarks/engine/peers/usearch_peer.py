@@ -43,7 +43,8 @@ class Engine:
         """One query on this thread."""
         if label is not None:
             return None
-        return self._index.search(query, k, threads=1).keys.astype(np.int64)
+        found: Numbers = self._index.search(query, k, threads=1).keys.astype(np.int64)
+        return found
 
     def insert(self, row: int, vector: Vectors, label: int) -> None:
         """Add one."""

@@ -38,7 +38,8 @@ class Base:
     def find(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The wanted row of each id (uint8 [m, 16]), int64 [m]; -1 where there is none."""
         rows = self.segment.find(ids)
-        rows[(rows >= 0) & ~self.alive[rows]] = -1
+        there = np.flatnonzero(rows >= 0)
+        rows[there[~self.alive[rows[there]]]] = -1
         return rows
 
     def without(self, rows: NDArray[np.int64]) -> Self:

@@ -140,6 +140,9 @@ class Generations:
                 return state
             other = "UPDATE generations SET state = 'ready' WHERE index_name = %s AND state = 'preparing'"
             await run(connection, other, index)
+            # What kept shards from loading it the last time must not end this time before it began.
+            stale = "UPDATE replicas SET problem = NULL WHERE index_name = %s AND strpos(problem, %s) > 0"
+            await run(connection, stale, index, f"{generation}: ")
             await _set(connection, index, generation, "preparing")
             return "preparing"
 

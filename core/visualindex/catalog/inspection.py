@@ -1,28 +1,54 @@
 """A look at one index from outside the service: does the database answer, and what does it hold of the index."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from visualindex.catalog.connections import Connection, one, problem_of, rows
+from visualindex.catalog.generations import State
 
+# While an index changes its number of shards, replicas of two layouts are there: each alone is the whole index.
 _INDEX = """SELECT fingerprint, dimension,
         EXISTS (SELECT FROM images WHERE index_name = i.index_name),
-        (SELECT sum(shard_rows)::bigint FROM (
-            SELECT max(row_count) AS shard_rows FROM replicas
-            WHERE index_name = i.index_name AND lease_until > now() AND NOT loading GROUP BY shard) AS live)
+        (SELECT max(layout_rows) FROM (
+            SELECT sum(shard_rows)::bigint AS layout_rows FROM (
+                SELECT shards, max(row_count) AS shard_rows FROM replicas
+                WHERE index_name = i.index_name AND lease_until > now() AND NOT loading GROUP BY shards, shard) AS live
+            GROUP BY shards) AS layouts)
     FROM indexes i WHERE index_name = %s"""
+# The manifest lists every file: of it, only what was measured is read.
+_GENERATIONS = """SELECT generation, state, coalesce((manifest -> 'recall') - 'shards', '{}'), created_at,
+        coalesce(problem, '')
+    FROM generations WHERE index_name = %s AND state NOT IN ('retired', 'gone') ORDER BY created_at DESC, generation"""
+
+
+@dataclass(frozen=True)
+class GenerationInspected:
+    """A generation that is there, with what was measured when it was built: `recall`, `target` and `met`."""
+
+    generation: str
+    state: State
+    recall: Mapping[str, Any]
+    created_at: datetime
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the database says of an index. `images` is None where there are some and no live replica has counted them."""
+    """What the database says of an index. `images` is None where there are some and no live replica has counted them.
+
+    `generations` are those that are there, the newest first.
+    """
 
     fingerprint: str = ""
     dimension: int = 0
     images: int | None = 0
+    generations: tuple[GenerationInspected, ...] = field(default=())
 
 
 async def inspect(dsn: str, index: str, *, timeout_s: float = 5.0) -> Inspection:
@@ -49,5 +75,8 @@ async def _inspect(connection: Connection, index: str) -> Inspection:
         return Inspection()
     fingerprint, dimension, any_images, counted = found[0]
     return Inspection(
-        fingerprint, dimension, (None if counted is None else int(counted)) if any_images else 0
+        fingerprint,
+        dimension,
+        (None if counted is None else int(counted)) if any_images else 0,
+        tuple(GenerationInspected(*row) for row in await rows(connection, _GENERATIONS, index)),
     )

@@ -103,6 +103,10 @@ class ReplicaLoad:
     fresh: int
     """Rows, of these, that no generation holds."""
     problem: str | None
+    recall: float | None
+    """Live recall of its part: share of the true hits that sampled searches found; None before the first sample."""
+    recall_samples: int
+    seen_at: datetime
 
 
 class Replicas:
@@ -125,6 +129,8 @@ class Replicas:
         generations: Collection[str] = (),
         fresh_rows: int = 0,
         problem: str | None = None,
+        recall: float | None = None,
+        recall_samples: int = 0,
     ) -> None:
         """Notes what the replica has applied and keeps its place in the log for `lease_s` seconds.
 
@@ -134,13 +140,14 @@ class Replicas:
         """
         query = """INSERT INTO replicas
                 (index_name, shard, replica, position, row_count, loading, address, shards, generations,
-                fresh_rows, problem, lease_until)
-            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, %s, %s::text[], %s, %s,
+                fresh_rows, problem, recall, recall_samples, lease_until)
+            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, %s, %s::text[], %s, %s, %s, %s,
                 clock_timestamp() + make_interval(secs => %s))
             ON CONFLICT (index_name, shard, replica) DO UPDATE SET position = excluded.position,
                 row_count = excluded.row_count, loading = excluded.loading, address = excluded.address,
                 shards = excluded.shards, generations = excluded.generations,
                 fresh_rows = excluded.fresh_rows, problem = excluded.problem,
+                recall = excluded.recall, recall_samples = excluded.recall_samples,
                 lease_until = excluded.lease_until, updated_at = now()"""
 
         async def work(transaction: Transaction) -> None:
@@ -162,6 +169,8 @@ class Replicas:
                 sorted(generations),
                 fresh_rows,
                 problem,
+                recall,
+                recall_samples,
                 lease_s,
             )
 
@@ -200,8 +209,10 @@ class Replicas:
 
     async def replica_loads(self, index: str) -> list[ReplicaLoad]:
         """What the loaded replicas with a live lease have loaded."""
-        query = """SELECT shard, shards, replica, generations, row_count, fresh_rows, problem FROM replicas
-            WHERE index_name = %s AND lease_until > now() AND NOT loading"""
+        query = """SELECT shard, shards, replica, generations, row_count, fresh_rows, problem, recall, recall_samples,
+                updated_at
+            FROM replicas WHERE index_name = %s AND lease_until > now() AND NOT loading
+            ORDER BY shards, shard, replica"""
 
         async def work(connection: Connection) -> list[ReplicaLoad]:
             found = await rows(connection, query, index)
@@ -212,11 +223,14 @@ class Replicas:
 
         return await self.connections.read(work)
 
-    async def is_indexed(self, index: str, image_id: UUID, shard: int) -> bool:
-        """Whether every live replica of `shard` has applied the image's last change; False if none is live."""
+    async def is_indexed(self, index: str, image_id: UUID, shard: int, shards: int | None = None) -> bool:
+        """Whether every live replica of `shard` has applied the image's last change; False if none is live.
+
+        With `shards` only replicas of that many shards count: while their number changes, others are there, too.
+        """
 
         async def work(connection: Connection) -> bool:
-            return await _is_indexed(connection, index, image_id, shard)
+            return await _is_indexed(connection, index, image_id, shard, shards)
 
         return await self.connections.read(work)
 
@@ -267,16 +281,19 @@ async def _positions(connection: Connection, index: str, shard: int | None) -> l
     ]
 
 
-async def _is_indexed(connection: Connection, index: str, image_id: UUID, shard: int) -> bool:
+async def _is_indexed(
+    connection: Connection, index: str, image_id: UUID, shard: int, shards: int | None
+) -> bool:
     query = """
         WITH live AS (
             SELECT position FROM replicas WHERE index_name = %s AND shard = %s AND lease_until > now() AND NOT loading
+                AND (shards IS NULL OR shards = coalesce(%s, shards))
         )
         SELECT EXISTS (SELECT FROM live) AND NOT EXISTS (
             SELECT FROM changes c WHERE c.index_name = %s AND c.image_id = %s
                 AND c.xid >= (SELECT min(pg_snapshot_xmin(position)) FROM live)
                 AND EXISTS (SELECT FROM live WHERE NOT pg_visible_in_snapshot(c.xid, live.position)))"""
-    row = await one(connection, query, index, shard, index, image_id)
+    row = await one(connection, query, index, shard, shards, index, image_id)
     return bool(row[0])
 
 

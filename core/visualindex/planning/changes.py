@@ -9,6 +9,7 @@ from typing import Any
 from visualindex.capacity.estimate import capacity
 from visualindex.capacity.formulas import Load
 from visualindex.capacity.telling import status_lines
+from visualindex.footprint import shard_replicas
 from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape
 from visualindex.spec import Spec
 from visualindex.spec.quantities import format_bytes, format_cpus, parse_bytes, parse_cpus
@@ -46,7 +47,9 @@ def describe_change(applied: Spec, wanted: Spec, images: int | None, name: str) 
         id=_identifier(applied, wanted),
         change=kind,
         state="Proceeding",
-        summary=_shortened([*_consequences(kind, wanted, images), *lines]),
+        summary=_shortened(
+            [*_consequences(kind, wanted, images), *_resharding(kind, applied, wanted), *lines]
+        ),
         before=footprints[0],
         during=footprints[1],
         after=footprints[2],
@@ -94,6 +97,10 @@ def _footprints(
         return before, before if kind == "Suspend" else after, after
     if kind == "NewCluster":
         return before, sum_of(before, after), after
+    if kind == "InPlace" and within_a_cluster(old[0], new[0]):
+        most = _combined(before, after, max)
+        both = most.replicas + min(shard_replicas(old[0]), shard_replicas(new[0]))
+        return before, most.model_copy(update={"replicas": both}), after
     return before, _combined(before, after, max), after
 
 
@@ -124,6 +131,28 @@ def _consequences(kind: ChangeKind, wanted: Spec, images: int | None) -> Iterato
         yield "everything that runs ends; data stays"
     if kind == "InPlace":
         yield _START_LATER if wanted.suspend else "within the running cluster"
+
+
+def _resharding(kind: ChangeKind, applied: Spec, wanted: Spec) -> Iterator[str]:
+    """What becomes of the shards where there are to be more or fewer of them. The files of generations are kept."""
+    old, new = applied.index.shards, wanted.index.shards
+    if old == new or wanted.suspend or kind in ("Suspend", "Resume"):
+        return
+    if kind == "Recreate":
+        yield f"the images are loaded again into {_shards(new)}"
+        return
+    yield f"the images are loaded into {_shards(new)} beside {_shards(old)}, which are searched until those are ready"
+    if within_a_cluster(applied, wanted):
+        yield "the cluster needs room for both; then gateways are replaced, and at last the shards of before"
+
+
+def within_a_cluster(applied: Spec, wanted: Spec) -> bool:
+    """Whether a change of the number of shards happens on one cluster: one that somebody else runs has no second one."""
+    return wanted.ray.mode == "External" and applied.index.shards != wanted.index.shards
+
+
+def _shards(count: int) -> str:
+    return "1 shard" if count == 1 else f"{count} shards"
 
 
 def _shape(spec: Spec, name: str) -> ClusterShape:

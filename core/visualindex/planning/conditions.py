@@ -50,6 +50,10 @@ class Reason(StrEnum):
     # ReindexRequired
     ENCODER_CHANGED = "EncoderChanged"
     SAME_ENCODER = "SameEncoder"
+    # RecallMet
+    TARGET_MET = "TargetMet"
+    TARGET_MISSED = "TargetMissed"
+    NO_GENERATION = "NoGeneration"
 
 
 def condition(type_: ConditionType, holds: bool | None, reason: str, message: str = "") -> Condition:
@@ -117,6 +121,28 @@ def _beyond_the_budget(plan: Plan, gpu_budget: int | None) -> str:
             f"an outage {approval}"
         )
     return f"this takes {plan.during.gpus} GPUs, ray.gpuBudget is {gpu_budget}: raise it, or approve that {approval}"
+
+
+def recall_met(observed: MemberObserved, old: Sequence[Condition]) -> Condition:
+    """The served generation finds as much as was asked for, as measured against exact search when it was built.
+
+    While the database does not tell, what it said last goes on to hold.
+    """
+    served = observed.generation
+    if observed.generations is None:
+        said = next((c for c in old if c.type == "RecallMet"), None)
+        return said or condition("RecallMet", None, Reason.NO_GENERATION, "the database has not told yet")
+    if served is None:
+        return condition("RecallMet", None, Reason.NO_GENERATION, _LIVE)
+    if served.met:
+        return condition("RecallMet", True, Reason.TARGET_MET, f"{served.figures} wanted")
+    remedy = (
+        "build another generation (kubectl visualindex generations NAME --build), or state a lower target"
+    )
+    return condition("RecallMet", False, Reason.TARGET_MISSED, f"{served.figures} wanted: {remedy}")
+
+
+_LIVE = "no generation was activated yet: shards index the images as they come, and nothing was measured"
 
 
 def not_applied(conditions: Sequence[Condition], why: str) -> list[Condition]:

@@ -1,6 +1,6 @@
 """What the planner is told of the world: values, gathered by whoever plans."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -78,6 +78,29 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """A generation that the database has. `recall` and `target` are shares of the exact hits; None: not measured."""
+
+    id: str
+    state: Literal["ready", "preparing", "active", "kept", "failed"]
+    created: datetime
+    recall: float | None = None
+    target: float | None = None
+    met: bool = True
+    problem: str = ""
+
+    @property
+    def measured(self) -> str:
+        """The recall as people read it; empty where none was measured."""
+        return "" if self.recall is None else f"{self.recall:.3f}"
+
+    @property
+    def figures(self) -> str:
+        """What was measured and what was asked for: `0.962 of 0.95`."""
+        return f"{self.measured or 'nothing measured'} of {0 if self.target is None else self.target:g}"
+
+
+@dataclass(frozen=True)
 class MemberObserved:
     """Everything about one index."""
 
@@ -85,6 +108,21 @@ class MemberObserved:
     serving: Serving = Serving()
     images: int | None = None
     encoder: EncoderStatus | None = None
+    generations: Sequence[Generation] | None = None
+    """Those that are there, the newest first; None while the database does not tell."""
+
+    @property
+    def generation(self) -> Generation | None:
+        """The one that is served."""
+        return next((one for one in self.generations or () if one.state == "active"), None)
+
+    @property
+    def next_generation(self) -> Generation | None:
+        """One that is being prepared; else the newest of those that came after the served one."""
+        found = [one for one in self.generations or () if one.state in ("ready", "preparing", "failed")]
+        served = self.generation
+        newer = [one for one in found if served is None or one.created > served.created]
+        return next((one for one in found if one.state == "preparing"), newer[0] if newer else None)
 
 
 @dataclass(frozen=True)

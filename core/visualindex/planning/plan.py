@@ -20,6 +20,7 @@ from visualindex.planning.changes import (
     with_encoder_of,
 )
 from visualindex.planning.conditions import Reason, condition
+from visualindex.planning.generations import generation_status
 from visualindex.planning.observations import Dependencies, GroupObserved, Member, MemberObserved
 from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape
 from visualindex.spec import Spec, VisualIndex
@@ -103,7 +104,8 @@ class _Decision:
 def plan(members: Sequence[Member], observed: GroupObserved, *, cluster: str, now: datetime) -> GroupPlan:
     """What may happen now to the `members` of the group whose cluster is called `cluster`."""
     alive = [m for m in sorted(members, key=lambda m: (m.created, m.name)) if not m.deleting]
-    decisions = [_decide(member, observed.members[member.name]) for member in alive]
+    decided = [_decide(member, observed.members[member.name]) for member in alive]
+    decisions = [_with_neighbours(one, decided) for one in decided]
     served = tuple(
         Served(d.member.name, d.serve, route_prefix(d.member.name, cluster), d.renewed)
         for d in decisions
@@ -247,6 +249,23 @@ def _told(change: Plan | None, gated: Plan | None, reindex: bool, may_proceed: b
     return gated if reindex else change
 
 
+def _with_neighbours(decision: _Decision, decisions: Sequence[_Decision]) -> _Decision:
+    """The decision with what its change does to the other indexes of the cluster: told where its pods are replaced."""
+    change = decision.change
+    others = [d.member.name for d in decisions if d is not decision and d.serve is not None]
+    if change is None or not others or change.change not in _OF_THE_WHOLE_CLUSTER:
+        return decision
+    line = _OF_THE_WHOLE_CLUSTER[change.change].format(others=", ".join(others))
+    first, *rest = change.summary
+    return replace(decision, change=change.model_copy(update={"summary": [first, line, *rest]}))
+
+
+_OF_THE_WHOLE_CLUSTER: dict[str, str] = {
+    "NewCluster": "{others} on the same cluster are loaded a second time and move with it",
+    "Recreate": "{others} on the same cluster cannot be searched meanwhile either",
+}
+
+
 def _pending(change: Plan, *lines: str) -> Plan:
     return change.model_copy(update={"state": "Pending", "summary": [*lines, *change.summary]})
 
@@ -291,7 +310,7 @@ def _status(
         images=old.images if seen.images is None else seen.images,
         endpoints=_endpoints(member.name, seen, observed, cluster) if spec is not None else None,
         encoder=seen.encoder or old.encoder,
-        generation=old.generation,
+        generation=generation_status(seen) or old.generation,
         cluster=cluster,
         postgres_connections=None if spec is None else postgres_connections(spec),
         plan=_plan_told(decision, old),
@@ -334,6 +353,7 @@ def _conditions(decision: _Decision, decisions: Sequence[_Decision]) -> list[Con
         _paused(member),
         conditions.upgrade_blocked(decision.gated, member.spec.ray.gpu_budget if member.spec else None),
         _reindex_required(decision),
+        conditions.recall_met(seen, member.status.conditions),
     ]
 
 

@@ -186,6 +186,13 @@ class IndexSpec(SpecModel):
         description="`auto`: when a shard holds more fresh rows than `flatBelow`, and a fifth of its rows are fresh, a new "
         "generation that takes them in is built and activated. `never`: generations are made on demand only.",
     )
+    live_recall_sample: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of searches that shards repeat exactly, at the lowest priority and one at a time, to tell the "
+        "recall that users get; 0 turns it off.",
+    )
     poll_interval_ms: int = Field(
         default=100,
         ge=10,
@@ -365,9 +372,9 @@ class CrossScorerSpec(SpecModel):
 class RerankSpec(SpecModel):
     """Reordering the first hits by local features. They take about 12.5 KB per image in the database and in generations."""
 
-    mode: Literal["off", "auto", "on"] = Field(
-        default="off",
-        description="`off` keeps no patches. `on` reranks every search that does not ask for the opposite. `auto` keeps "
+    mode: Literal["never", "auto", "always"] = Field(
+        default="never",
+        description="`never` keeps no patches. `always` reranks searches unless they say no. `auto` keeps "
         "patches, and reranks once a measurement on this index showed a gain that is sure. Images from before it was "
         "switched on have no patches until they are written again.",
     )
@@ -404,7 +411,7 @@ class RerankSpec(SpecModel):
     @property
     def kept(self) -> bool:
         """Whether patches are made and kept, and rerankers run."""
-        return self.mode != "off"
+        return self.mode != "never"
 
 
 class PodSpec(SpecModel):
@@ -476,7 +483,11 @@ class RedisSpec(SpecModel):
 class CacheSpec(SpecModel):
     """The volume of every Ray pod for weights and index files: it can be filled again from the object store."""
 
-    size: ByteSize = Field(default=10 * 1024**3, description="Most bytes on the volume of one pod.")
+    size: ByteSize = Field(
+        default=10 * 1024**3,
+        description="Most bytes on the volume of one pod. Generations take 60 % of it at most; the rest is for weights and "
+        "for generations that are being built.",
+    )
     storage_class: str | None = Field(
         default=None,
         description="StorageClass of a volume that lives as long as its pod; default: the node's own disk (emptyDir).",
@@ -735,7 +746,7 @@ class Spec(SpecModel):
         if self.rerank.kept and not shipped and self.rerank.projection is None:
             raise ValueError(
                 "rerank.projection is required for this encoder: fit one with `visualindex encoder fit-patches`, or set "
-                "rerank.mode: off"
+                "rerank.mode: never"
             )
         return self
 

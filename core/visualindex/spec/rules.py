@@ -45,11 +45,11 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
     ),
     "spec": (
         Rule(
-            "!has(self.rerank) || !has(self.rerank.mode) || self.rerank.mode == 'off' || has(self.rerank.projection) || "
+            "!has(self.rerank) || !has(self.rerank.mode) || self.rerank.mode == 'never' || has(self.rerank.projection) || "
             "!has(self.encoder) || !has(self.encoder.family) || "
             "(self.encoder.family == 'efficientnet-lite0' && !has(self.encoder.checkpoint))",
             "rerank.projection is required for this encoder: fit one with `visualindex encoder fit-patches`, or set "
-            "rerank.mode: off",
+            "rerank.mode: never",
             ".rerank.projection",
         ),
     ),

@@ -17,6 +17,7 @@ ConditionType = Literal[
     "Paused",
     "UpgradeBlocked",
     "ReindexRequired",
+    "RecallMet",
 ]
 ChangeKind = Literal["Create", "InPlace", "NewCluster", "Recreate", "Reindex", "Suspend", "Resume"]
 
@@ -99,11 +100,29 @@ class EncoderStatus(StatusModel):
     dimension: int = Field(default=0, description="Dimension of the vectors.")
 
 
+class NextGeneration(StatusModel):
+    """A snapshot newer than the served one."""
+
+    id: str = Field(default="", description="The generation.")
+    state: Literal["ready", "preparing", "failed"] = Field(
+        default="ready",
+        description="`ready` to be activated, `preparing`: shards load it, or `failed`: it could not be activated.",
+    )
+    recall: str = Field(default="", description="Measured recall@10 against exact search.")
+    problem: str = Field(default="", description="Why it could not be activated.")
+
+
 class GenerationStatus(StatusModel):
-    """The snapshot of the index that is being served."""
+    """The snapshot of the index that is being served; without an id shards index the images as they come."""
 
     id: str = Field(default="", description="The generation.")
     recall: str = Field(default="", description="Measured recall@10 against exact search.")
+    created_at: str | None = Field(
+        default=None, description="When it was built, RFC 3339.", json_schema_extra={"format": "date-time"}
+    )
+    next: NextGeneration | None = Field(
+        default=None, description="One that is to be served after it, or that was to be."
+    )
 
 
 class Status(StatusModel):

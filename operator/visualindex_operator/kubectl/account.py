@@ -86,6 +86,9 @@ def _serves(found: Surroundings) -> Iterator[RenderableType]:
     if status.generation and status.generation.id:
         recall = f", recall@10 {status.generation.recall}" if status.generation.recall else ""
         rows.append(("generation", f"{status.generation.id}{recall}"))
+    if status.generation and (following := status.generation.next):
+        problem = f": {following.problem}" if following.problem else ""
+        rows.append(("next", f"{following.id} is {following.state}{problem}"))
     if status.endpoints:
         rows += [("search", status.endpoints.search), ("dashboard", status.endpoints.dashboard)]
     if shown := [row for row in rows if row[1]]:

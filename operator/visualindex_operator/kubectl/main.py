@@ -5,10 +5,12 @@ import sys
 import typer
 
 from visualindex_operator.kubectl.events import events
+from visualindex_operator.kubectl.generations import generations
 from visualindex_operator.kubectl.ingest import ingest
 from visualindex_operator.kubectl.logs import logs
 from visualindex_operator.kubectl.plan import approve, plan
 from visualindex_operator.kubectl.port_forward import port_forward
+from visualindex_operator.kubectl.rollback import rollback
 from visualindex_operator.kubectl.search import search
 from visualindex_operator.kubectl.status import status
 
@@ -25,6 +27,8 @@ app.command()(plan)
 app.command()(approve)
 app.command()(search)
 app.command()(ingest)
+app.command()(generations)
+app.command()(rollback)
 app.command()(logs)
 app.command("port-forward")(port_forward)
 app.command()(events)

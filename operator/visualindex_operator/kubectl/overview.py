@@ -11,8 +11,8 @@ from visualindex_operator.kubectl.surroundings import cluster_of, status_of
 
 
 def overview(indexes: list[Object], now: datetime, *, with_namespace: bool) -> Table:
-    """Name, readiness, images, cluster, change and age of every index."""
-    columns = ("name", "ready", "reason", "images", "cluster", "change", "age")
+    """Name, readiness, images, generation, recall, cluster, change and age of every index."""
+    columns = ("name", "ready", "reason", "images", "generation", "recall", "cluster", "change", "age")
     table = Table(*(("namespace",) if with_namespace else ()), *columns, box=None, pad_edge=False)
     for index in indexes:
         namespace = (index["metadata"]["namespace"],) if with_namespace else ()
@@ -30,6 +30,8 @@ def _row(index: Object, now: datetime) -> tuple[str | Text, ...]:
         Text(state, {"True": "green", "False": "red"}.get(state, "yellow")),
         ready.reason if ready else "",
         "" if status.images is None else f"{status.images:,}",
+        status.generation.id if status.generation else "",
+        status.generation.recall if status.generation else "",
         Text(cluster_of(index)),
         f"{plan.change} {plan.state}" if plan else "",
         age(index["metadata"].get("creationTimestamp"), now),

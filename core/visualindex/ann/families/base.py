@@ -158,8 +158,9 @@ class Approximate(ABC):
         rows: NDArray[np.int64],
     ) -> None:
         """Scan for the queries that found too little: the index lost its way among rows that are not kept."""
-        short = np.flatnonzero(rows[:, -1] < 0)
-        if len(short):
+        lacking = rows[:, -1] < 0
+        if lacking.any():
+            short = np.flatnonzero(lacking)
             scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
 
     faiss_class: ClassVar[str]

@@ -1,0 +1,70 @@
+"""Finds the patches of an image in a segment by its id, without opening anything else of the segment."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.rerank.packed import PackedPatches
+
+_ID_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image's patches (`Packed.row_bytes`) and the version of the image that the segment holds."""
+
+    patches: bytes
+    version: int
+
+
+@dataclass(frozen=True)
+class SegmentPatches:
+    """A segment's patches by image: `ids` void16[n], `versions` int64[n], `by_id` int32[n] rows by ascending id."""
+
+    ids: npt.NDArray[np.void]
+    versions: npt.NDArray[np.int64]
+    by_id: npt.NDArray[np.int32]
+    packed: PackedPatches
+
+    @classmethod
+    def open(cls, directory: Path) -> "SegmentPatches | None":
+        """Map the files of a segment's directory; None where it has no patches.
+
+        Raises ProblemError UNAVAILABLE naming a file that is missing or whose size does not fit.
+        """
+        ids = _mapped(directory / "ids.bin", np.dtype(f"V{_ID_BYTES}"))
+        packed = PackedPatches.open(directory, len(ids))
+        if packed is None:
+            return None
+        versions = _mapped(directory / "versions.bin", np.dtype("<i8"), len(ids))
+        return cls(ids, versions, _mapped(directory / "by_id.bin", np.dtype("<i4"), len(ids)), packed)
+
+    def find(self, image_id: uuid.UUID) -> Found | None:
+        """The patches of an image; None where the segment has no such row, or none for it."""
+        wanted, low, high = image_id.bytes, 0, len(self.by_id)
+        while low < high:
+            middle = (low + high) // 2
+            row = int(self.by_id[middle])
+            here = self.ids[row].tobytes()
+            if here == wanted:
+                return self._at(row)
+            low, high = (middle + 1, high) if here < wanted else (low, middle)
+        return None
+
+    def _at(self, row: int) -> Found | None:
+        one = self.packed.of(np.array([row]))
+        return Found(one.row_bytes(0), int(self.versions[row])) if one.scales[0] > 0 else None
+
+
+def _mapped(path: Path, dtype: "np.dtype[Any]", rows: int | None = None) -> npt.NDArray[Any]:
+    size = path.stat().st_size if path.exists() else -1
+    if size < 0 or size % dtype.itemsize or (rows is not None and size != rows * dtype.itemsize):
+        found = "is missing" if size < 0 else f"has {size} bytes"
+        detail = f"{path} {found}, which does not fit its segment: fetch the generation again"
+        raise ProblemError(ProblemType.UNAVAILABLE, detail)
+    return np.memmap(path, dtype, "r") if size else np.empty(0, dtype)

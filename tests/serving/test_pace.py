@@ -1,0 +1,27 @@
+"""Which searches a shard answers at once, and which it hands to a thread."""
+
+from visualindex_serving.pace import Pace
+
+
+def paced(*milliseconds: float) -> Pace:
+    pace = Pace()
+    for took in milliseconds:
+        pace.took(took)
+    return pace
+
+
+def test_what_was_never_measured_goes_to_a_thread() -> None:
+    assert not Pace().quick
+
+
+def test_searches_that_keep_being_short_are_answered_at_once() -> None:
+    assert paced(*[0.3] * 20).quick
+
+
+def test_a_long_search_sends_the_next_ones_to_a_thread_until_they_are_short_again() -> None:
+    assert not paced(*[0.3] * 20, 50.0).quick
+    assert paced(*[0.3] * 20, 50.0, *[0.3] * 50).quick
+
+
+def test_searches_that_take_longer_than_the_way_to_a_thread_never_are() -> None:
+    assert not paced(*[1.5] * 1000).quick
