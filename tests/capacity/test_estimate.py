@@ -27,7 +27,9 @@ def test_objects_are_originals_thumbnails_and_every_kept_generation() -> None:
 
 
 def test_patches_are_counted_where_they_are_kept() -> None:
-    without, with_them = (capacity(spec(rerank={"mode": mode}), Load(1_000_000)) for mode in ("off", "auto"))
+    without, with_them = (
+        capacity(spec(rerank={"mode": mode}), Load(1_000_000)) for mode in ("never", "auto")
+    )
     assert without.generation.patches == 0
     assert with_them.generation.patches == PATCH_ROW_BYTES * 1_000_000
     assert with_them.postgres - without.postgres > PATCH_ROW_BYTES * 1_000_000

@@ -77,14 +77,13 @@ def disk_bytes(family: str, rows: int, dimension: int, parameters: Parameters) -
 def held_while_built(family: str, rows: int, dimension: int, parameters: Parameters) -> int:
     """Bytes of memory, mapped files not counted, of an index while it is built, and of the rows it learns from.
 
-    The index as it is searched, with the vectors of `hnsw-fp16`, and 4d bytes for each of the `sampled_rows`: three times
-    as many where centroids are subtracted from them.
+    The index as it is searched, with the vectors of `hnsw-fp16`, and 4d bytes for each of the `sampled_rows`, as often as
+    Faiss was seen to copy them: `_COPIES`.
     """
     if family == FLAT:
         return 0
     sampled = sampled_rows(family, rows, parameters)
-    copies = 3 if family in _LISTED else 1
-    return resident_bytes(family, rows, dimension, parameters) + 4 * dimension * sampled * copies
+    return resident_bytes(family, rows, dimension, parameters) + 4 * dimension * sampled * _COPIES[family]
 
 
 def sampled_rows(family: str, rows: int, parameters: Parameters) -> int:
@@ -126,6 +125,8 @@ _LISTED: dict[str, Callable[[int], int]] = {
     "rabitq": lambda dimension: 4 * dimension * dimension,
 }
 """Families with inverted lists, and the bytes of what they learn beside centroids: ranges, codebooks, a rotation."""
+_COPIES = {"hnsw-fp16": 0, "hnsw-sq8": 1, "ivf-sq8": 3, "ivf-pq": 3, "rabitq": 5}
+"""Copies of the sampled rows in single precision that learning from them takes at its height."""
 _FAST_SCAN = frozenset({"ivf-pq", "rabitq"})
 FAMILIES = tuple(_ROW)
 """All families, `flat` first, then by falling memory."""
