@@ -1,13 +1,14 @@
-"""The coefficients of `visualindex plan`, measured on this machine: what a row, a write, a build and a picture take.
+"""The coefficients of `visualindex plan`, measured on this machine: what a row, a write, a build and a picture takes.
 
     OMP_NUM_THREADS=1 nice python -m benchmarks.coefficients [--rows 20000] [--builds 5000 10000 20000] [--json FILE]
 
-Rows are synthetic: clustered vectors, and the metadata of a product (about 250 bytes of JSON) with five colours. Bytes are
+Rows are synthetic: clustered vectors, and the metadata of a product (about 230 bytes of JSON) with five colours. Bytes are
 counted, so that a busy machine changes nothing; times are CPU seconds of the process that works, which other work blurs by
 some ten percent, but for `read_rows_per_s`, which is wall-clock time. Each build runs in a process of its own, whose
-largest resident size is that of the build. The JSON that is printed at the end is what `visualindex plan --coefficients`
-takes, and what the defaults of `visualindex.capacity.coefficients` were pasted from. Two are not measured here, and stay:
-`gpu_images_per_s` and `torch_cpu_s`, for a machine without the GPU or the model.
+largest memory, mapped files not counted, is that of the build. The JSON that is printed at the end is what
+`visualindex plan --coefficients` takes, and what the defaults of `visualindex.capacity.coefficients` were pasted from.
+Three are not measured here, and stay: `gpu_images_per_s` and `torch_cpu_s`, for want of the GPU and the model, and
+`write_cpu_s`, which `make bench` measures.
 """
 
 import argparse
@@ -17,8 +18,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +32,12 @@ import psycopg
 from benchmarks.photographs import photograph
 from benchmarks.vectors import clustered
 from visualindex.ann import ShardIndex, Upserts, open_segment
+from visualindex.ann.families.building import Building
 from visualindex.ann.segment import ATTRIBUTES
 from visualindex.building.segments import build_segment
 from visualindex.building.spool import Spool
 from visualindex.capacity.coefficients import DEFAULTS
-from visualindex.capacity.sizes import FAMILIES, Parameters, disk_bytes, lists_of
+from visualindex.capacity.sizes import FAMILIES, Parameters, held_while_built, lists_of, sampled_rows
 from visualindex.catalog import Catalog, EmbeddedPostgres, ImageWrite, Rows, migrate
 from visualindex.colours import Colour
 from visualindex.encoders import load_encoder
@@ -47,6 +52,8 @@ from visualindex.spec.models import EncoderSpec, IndexSpec, StorageSpec
 DIMENSION = 512
 _INDEX, _FINGERPRINT, _PATCHES = "measured", "0123456789abcdef", "fedcba9876543210"
 _BATCH = 256
+_ROUNDS = 10
+"""Iterations of Faiss' k-means over the centroids of inverted lists."""
 _PATCHED = 512
 _MATERIALS = ("oak", "steel", "linen", "leather", "walnut", "cotton", "glass", "marble")
 _WORDS = (
@@ -127,41 +134,61 @@ def writes(made: Rows, patched: int) -> Iterator[ImageWrite]:
         )
 
 
-def database(count: int) -> dict[str, float]:
-    """Bytes per row of every table and per write of the logs, and rows read in a second."""
+@dataclass(frozen=True)
+class Stored:
+    """What rows took in a database."""
+
+    sizes: dict[str, float]
+    """Bytes of each table with its indexes, and of the indexes of `image_embeddings` as `embedding_indexes`."""
+    tuple_bytes: float
+    """Of a row of `image_embeddings` in its page."""
+    wal_bytes: float
+    read_rows_per_s: float
+    patch_bytes: float
+    """Of `image_patches`, per row."""
+
+
+def stored(count: int, dimension: int) -> Stored:
+    """Write rows into a database of our own, and look."""
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedPostgres(folder)
         server.start()
         try:
             asyncio.run(migrate(server.dsn))
-            return asyncio.run(_loaded(server.dsn, count))
+            return asyncio.run(_stored(server.dsn, count, dimension))
         finally:
             server.stop()
 
 
-async def _loaded(dsn: str, count: int) -> dict[str, float]:
+async def _stored(dsn: str, count: int, dimension: int) -> Stored:
     catalog = await Catalog.open(dsn, max_connections=2)
     try:
-        await catalog.ensure_index(_INDEX, _FINGERPRINT, DIMENSION)
-        made = rows(count, DIMENSION)
+        await catalog.ensure_index(_INDEX, _FINGERPRINT, dimension)
+        made = rows(count, dimension)
         before = _written(dsn)
         await _put(catalog, list(writes(made, 0)))
         wal = _written(dsn) - before
         sizes = _sizes(dsn)
         read = await _read(catalog)
-        await _put(catalog, list(writes(made.chosen(np.arange(_PATCHED)), _PATCHED)))
-        patches = _sizes(dsn)["image_patches"] / _PATCHED
+        patched = min(count, _PATCHED)
+        await _put(catalog, list(writes(made.chosen(np.arange(patched)), patched)))
+        patches = _sizes(dsn)["image_patches"] / patched
     finally:
         await catalog.close()
-    vector = 2 * DIMENSION
+    return Stored(sizes, _tuple_bytes(dsn), wal, read, patches)
+
+
+def database(count: int) -> dict[str, float]:
+    """Bytes per row of every table and per write of the logs, and rows read in a second."""
+    found, vector = stored(count, DIMENSION), 2 * DIMENSION
     return {
-        "image_row_bytes": sizes["images"] / count,
-        "embedding_row_bytes": _tuple_bytes(dsn) - vector,
-        "embedding_index_bytes": sizes["embedding_indexes"] / count,
-        "change_bytes": sizes["changes"] / count,
-        "patch_row_bytes": patches - PATCH_ROW_BYTES,
-        "wal_bytes": wal / count - vector,
-        "read_rows_per_s": read,
+        "image_row_bytes": found.sizes["images"] / count,
+        "embedding_row_bytes": found.tuple_bytes - vector,
+        "embedding_index_bytes": found.sizes["embedding_indexes"] / count,
+        "change_bytes": found.sizes["changes"] / count,
+        "patch_row_bytes": found.patch_bytes - PATCH_ROW_BYTES,
+        "wal_bytes": found.wal_bytes / count - vector,
+        "read_rows_per_s": found.read_rows_per_s,
     }
 
 
@@ -212,23 +239,23 @@ def _one(connection: psycopg.Connection[Any], query: str) -> float:
     return float(found[0])
 
 
-def fresh(count: int) -> dict[str, float]:
+def fresh(count: int, dimension: int = DIMENSION) -> dict[str, float]:
     """Bytes of a fresh row in memory, beside vector and links."""
     spec = IndexSpec()
-    index = ShardIndex(DIMENSION, flat_below=10 * count, hnsw=spec.hnsw, memory_limit=1 << 40)
+    index = ShardIndex(dimension, flat_below=10 * count, hnsw=spec.hnsw, memory_limit=1 << 40)
     for start in range(0, count, 5_000):
-        made = rows(min(5_000, count - start), DIMENSION, start)
+        made = rows(min(5_000, count - start), dimension, start)
         index.apply(Upserts(made.ids, made.vectors, made.attributes(), made.versions))
-    held = index.memory_bytes / count - 2 * DIMENSION
+    held = index.memory_bytes / count - 2 * dimension
     index.close()
     return {"fresh_row_bytes": held}
 
 
-def one_build(family: str, count: int, folder: Path) -> dict[str, float]:
+def one_build(family: str, count: int, folder: Path, dimension: int = DIMENSION) -> dict[str, float]:
     """Build one segment in this process: CPU seconds, largest resident bytes beyond the start, and bytes of the files."""
-    spool = Spool(folder, DIMENSION)
+    spool = Spool(folder, dimension)
     with spool:
-        made = rows(count, DIMENSION)
+        made = rows(count, dimension)
         spool.add(made)
     del made
     spooled = (folder / "attributes.spool").stat().st_size
@@ -237,31 +264,54 @@ def one_build(family: str, count: int, folder: Path) -> dict[str, float]:
     flat_below = count if family == "flat" else 0
     asked = {"hnsw-fp16": "hnsw"}.get(family, family)
     index = IndexSpec.model_validate({"family": asked, "flat_below": flat_below, "memory_per_shard": 1 << 40})
-    before, began = _largest_from_now(), time.process_time()
-    build_segment(spool, directory, index)
+    began = time.process_time()
+    with largest() as anonymous:
+        build_segment(spool, directory, index)
     cpu = time.process_time() - began
     spool.remove()
     files = {file.name: file.stat().st_size for file in directory.iterdir()}
     return {
         "cpu_s": cpu,
-        "peak_bytes": _largest() - before,
+        "learning_s": _learning_s(family, directory, dimension),
+        "peak_bytes": max(anonymous) - anonymous[0],
         "attributes": files[ATTRIBUTES],
         "disk": sum(files.values()),
-        "memory": open_segment(directory, DIMENSION).memory_bytes,
+        "memory": open_segment(directory, dimension).memory_bytes,
         "spool": spooled,
     }
 
 
-def _largest_from_now() -> int:
-    """Forget how large this process has been, and say how large it is."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _largest()
+def _learning_s(family: str, directory: Path, dimension: int) -> float:
+    """CPU seconds of learning ranges, codebooks and centroids from the vectors of a segment."""
+    if family == "flat":
+        return 0.0
+    codes = open_segment(directory, dimension).codes
+    began = time.process_time()
+    Building(family, codes, Parameters(), 1)
+    return time.process_time() - began
 
 
-def _largest() -> int:
-    """Largest resident bytes of this process since they were last forgotten."""
+@contextmanager
+def largest() -> Iterator[list[int]]:
+    """Bytes of this process's own memory meanwhile, every few milliseconds: mapped files are not in them."""
+    seen, over = [_anonymous()], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            seen.append(_anonymous())
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        looker.join()
+
+
+def _anonymous() -> int:
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
 
 
 def built(family: str, count: int) -> dict[str, float]:
@@ -269,35 +319,57 @@ def built(family: str, count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.coefficients", "--one", family, str(count), folder]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-        return measured
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{family}, {count:,} rows: {rounded(found)}", file=sys.stderr, flush=True)
+    return found
 
 
 def builds(sizes: Sequence[int]) -> dict[str, Any]:
     """The cost of building each family, fitted over the sizes, and what a row takes meanwhile."""
-    costs, rests, attributes, spool = {}, [], 0.0, 0.0
-    for family in FAMILIES:
-        points, peaks = [], []
-        for count in sizes:
-            found = built(family, count)
-            points.append((growth(family, count), found["cpu_s"] * 1000 / count))
-            peaks.append((count, found["peak_bytes"] - disk_bytes(family, count, DIMENSION, Parameters())))
-            attributes, spool = found["attributes"] / count, found["spool"] / count
-            print(
-                f"{family:9} {count:7,} rows: {found['cpu_s']:6.2f} CPU s, "
-                f"{found['peak_bytes'] / count:6.0f} B/row at most, "
-                f"{found['disk'] / count:6.0f} B/row on disk, {found['memory'] / count:6.0f} B/row hot",
-                file=sys.stderr,
-                flush=True,
-            )
-        costs[family] = _line(points)
-        rests.append(_line(peaks)["growing"])
+    every = {family: [built(family, count) for count in sizes] for family in FAMILIES}
+    last = every["flat"][-1]
     return {
-        "build": costs,
-        "build_row_bytes": max(rests),
-        "attribute_bytes": attributes,
-        "spool_bytes": spool,
+        "build": {family: cost(family, sizes, found) for family, found in every.items()},
+        "build_row_bytes": max(_rest(family, sizes, found) for family, found in every.items()),
+        "attribute_bytes": last["attributes"] / sizes[-1],
+        "spool_bytes": last["spool"] / sizes[-1],
     }
+
+
+def cost(family: str, sizes: Sequence[int], found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The fields of `capacity.coefficients.BuildCost`.
+
+    What a build takes whatever its size, such as the queries that tune it, is fitted and left out: it is nothing to a
+    segment of millions. Rows are compared with centroids once when they are added, and `_ROUNDS` times to learn those.
+    """
+    grown, thousands = [growth(family, count) for count in sizes], [count / 1000 for count in sizes]
+    learned = [one["learning_s"] for one in found]
+    added = [one["cpu_s"] - one["learning_s"] for one in found]
+    if family.startswith("hnsw"):
+        each = [size * rows for size, rows in zip(grown, thousands, strict=True)]
+        return {
+            "fixed": 0.0,
+            "growing": _slope(each, added),
+            "learning": _slope(thousands, learned),
+            "learning_growing": 0.0,
+        }
+    sampled = [sampled_rows(family, count, Parameters()) / 1000 for count in sizes]
+    learning_growing = _slope([size * rows for size, rows in zip(grown, sampled, strict=True)], learned)
+    growing = learning_growing / _ROUNDS
+    rest = [cpu - growing * size * rows for cpu, size, rows in zip(added, grown, thousands, strict=True)]
+    return {
+        "fixed": _slope(thousands, rest),
+        "growing": growing,
+        "learning": 0.0,
+        "learning_growing": learning_growing,
+    }
+
+
+def _rest(family: str, sizes: Sequence[int], found: Sequence[dict[str, float]]) -> float:
+    """Bytes of memory that a further row takes, beside what is known of the index."""
+    known = [held_while_built(family, count, DIMENSION, Parameters()) for count in sizes]
+    rest = [one["peak_bytes"] - bytes_ for one, bytes_ in zip(found, known, strict=True)]
+    return _slope(sizes, rest)
 
 
 def growth(family: str, count: int) -> float:
@@ -307,17 +379,12 @@ def growth(family: str, count: int) -> float:
     return float(np.log2(count)) if family.startswith("hnsw") else float(lists_of(count, Parameters()))
 
 
-def _line(points: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """Least squares with neither part negative."""
-    at, cost = np.array([x for x, _ in points]), np.array([y for _, y in points])
-    if not at.any():
-        return {"fixed": float(cost.mean()), "growing": 0.0}
-    growing, fixed = np.polyfit(at, cost, 1) if len(points) > 1 else (0.0, float(cost[0]))
-    if fixed < 0:
-        fixed, growing = 0.0, float((at @ cost) / (at @ at))
-    if growing < 0:
-        fixed, growing = float(cost.mean()), 0.0
-    return {"fixed": float(fixed), "growing": float(growing)}
+def _slope(at: Sequence[float], values: Sequence[float]) -> float:
+    """Least squares beside a constant; through zero where that would fall."""
+    x, y = np.array(at, float), np.array(values, float)
+    if np.ptp(x) > 0 and (slope := float(np.polyfit(x, y, 1)[0])) > 0:
+        return slope
+    return max(0.0, float((x @ y) / (x @ x))) if x.any() else 0.0
 
 
 def pictures(rounds: int) -> dict[str, float]:
@@ -365,11 +432,11 @@ def table(found: dict[str, Any]) -> str:
         if name != "build":
             lines.append(f"| {name} | {value:,.5g} | {default:,.5g} |")
             continue
-        for family, cost in value.items():
-            own = f"{cost['fixed']:.4g} + {cost['growing']:.4g} x"
-            lines.append(
-                f"| build, {family} | {own} | {default[family].fixed:.4g} + {default[family].growing:.4g} x |"
-            )
+        for family, parts in value.items():
+            for part, one in parts.items():
+                lines.append(
+                    f"| build, {family}, {part} | {one:.4g} | {getattr(default[family], part):.4g} |"
+                )
     return "\n".join(lines)
 
 

@@ -252,6 +252,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "attributes": True,
     "domains": True,
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
+    "ray": {"cache": {"size"}},
 }
 
 

@@ -1,70 +1,76 @@
 """The job that builds a generation of an index, and lets the shards load it when it is good enough."""
 
 import asyncio
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from visualindex import credentials
-from visualindex.ann.graph import Abandoned
-from visualindex.building import Built, build_generation
+from visualindex.building import Built, Kept, build_generation
 from visualindex.catalog import Catalog, JobRecord
-from visualindex.errors import ProblemError
+from visualindex.footprint import generation_cache
+from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
+from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import LEASE_S, Lease
-
-logger = logging.getLogger(__name__)
 
 BUILD = "build"
 """Kind of the job. Parameters: `activate`, whether the generation is to be served."""
 
 
-def main(document: dict[str, Any], job: JobRecord) -> None:
-    """Carry a claimed job out in this process, at the lowest priority: searches come first."""
+def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
+    """Carry a claimed job out in this process, at the lowest priority: searches come first.
+
+    `features` is the fingerprint of the patches that the index keeps, if it keeps any.
+    """
     os.nice(10)
-    asyncio.run(_main(VisualIndex.model_validate(document), job))
+    asyncio.run(_main(VisualIndex.model_validate(document), job, features))
 
 
-async def _main(resource: VisualIndex, job: JobRecord) -> None:
+async def _main(resource: VisualIndex, job: JobRecord, features: str | None) -> None:
     access = await credentials.from_environment()
     state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
     catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-build")
     store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
+    kept = None
+    if features is not None:
+        kept = Kept(features, NodeCache(state / "cache" / "generations", generation_cache(resource.spec)))
     try:
-        await carry_out(catalog, store, resource, job, state / "cache" / "building" / str(job.job_id))
+        scratch = state / "cache" / "building" / str(job.job_id)
+        await carry_out(catalog, store, resource, job, scratch, patches=kept)
     finally:
         await store.close()
         await catalog.close()
 
 
 async def carry_out(
-    catalog: Catalog, store: Any, resource: VisualIndex, job: JobRecord, scratch: Path
+    catalog: Catalog,
+    store: Any,
+    resource: VisualIndex,
+    job: JobRecord,
+    scratch: Path,
+    *,
+    patches: Kept | None = None,
 ) -> None:
     """Build, and note the end of the job, whatever it is."""
     lease = Lease(catalog, job.fence)
-    lease.start()
-    try:
+    async with ending(catalog, job, lease):
         built = await build_generation(
-            catalog, store, resource, scratch, say=lease.say, wanted=lease.held, fence=job.fence
+            catalog,
+            store,
+            resource,
+            scratch,
+            say=lease.say,
+            wanted=lease.held,
+            fence=job.fence,
+            patches=patches,
         )
         activating = bool(job.parameters.get("activate")) and built.met
         if activating:
             await catalog.prepare_generation(resource.name, built.generation)
         await lease.stop()
         await catalog.end_job(job.fence, result={**_result(built), "activating": activating})
-    except Abandoned:
-        logger.info("job %s ends: it was cancelled or taken over", job.job_id)
-    except ProblemError as problem:
-        await lease.stop()
-        await catalog.end_job(job.fence, problem=problem.detail)
-    except Exception as error:
-        await lease.stop()
-        await catalog.end_job(job.fence, problem=f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        await lease.stop()
 
 
 def _result(built: Built) -> dict[str, Any]:

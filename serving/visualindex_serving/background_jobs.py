@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 RunJob = Callable[[IndexService, JobRecord], Awaitable[None]]
 """Carries a claimed job out and returns when it has ended."""
 
-BUILD = "build"
-_MAIN = {BUILD: "visualindex_jobs.build"}
+BUILD, RERANK_TRIAL = "build", "rerank-trial"
+_MAIN = {BUILD: "visualindex_jobs.build", RERANK_TRIAL: "visualindex_jobs.rerank_trial"}
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
 _LEASE_S = 30.0
 _LOOK_S = 1.0
@@ -71,9 +71,15 @@ class BackgroundJobs:
 async def run_in_ray(index: IndexService, job: JobRecord) -> None:
     """Carry the job out in a Ray task, on any node with room for it."""
     document = index.resource.model_dump(mode="json", by_alias=True, exclude_none=True)
-    task: Any = ray.remote(num_cpus=SHARD_CPUS, max_retries=0)(_carry_out)
-    await task.options(name=f"{job.kind} {index.name}").remote(_MAIN[job.kind], document, job)
+    task: Any = ray.remote(num_cpus=SHARD_CPUS, num_gpus=_gpus(index, job), max_retries=0)(_carry_out)
+    named = task.options(name=f"{job.kind} {index.name}")
+    await named.remote(_MAIN[job.kind], document, job, index.reranking.features)
 
 
-def _carry_out(module: str, document: dict[str, Any], job: JobRecord) -> None:
-    importlib.import_module(module).main(document, job)
+def _gpus(index: IndexService, job: JobRecord) -> float:
+    """A measurement encodes, with the model that the index has and so where that runs."""
+    return index.resource.spec.encoder.num_gpus if job.kind == RERANK_TRIAL else 0.0
+
+
+def _carry_out(module: str, document: dict[str, Any], job: JobRecord, features: str | None) -> None:
+    importlib.import_module(module).main(document, job, features)

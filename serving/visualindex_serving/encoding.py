@@ -9,10 +9,10 @@ from ray.serve.exceptions import DeploymentUnavailableError
 
 from visualindex.encoders import Encoder, load_encoder
 from visualindex.encoders.batching import DeadlineBatcher
-from visualindex.encoders.checkpoint import local_file
+from visualindex.encoders.patch_packing import load_packing
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging import InputSpec
-from visualindex.rerank.patches import PatchProjection, load_patch_projection, shipped_projection
+from visualindex.rerank.patches import PatchProjection
 from visualindex.spec import EncoderSpec, VisualIndex
 from visualindex_serving.config import Runtime
 from visualindex_serving.cores import cores
@@ -82,26 +82,10 @@ def patch_projection(resource: VisualIndex, runtime: Runtime, backbone: str) -> 
 
     Blocks. Raises ProblemError INVALID_REQUEST where there is none that was fitted on this encoder.
     """
-    rerank = resource.spec.rerank
-    if not rerank.kept:
-        return None
-    if rerank.projection is None:
-        found = shipped_projection(backbone)
-    else:
-        from visualindex.objectstore.download import download
+    from visualindex.objectstore.download import download
 
-        fetch = partial(download, s3=resource.spec.storage.s3, credentials=runtime.credentials)
-        what = "rerank.projection"
-        found = load_patch_projection(
-            local_file(rerank.projection, cache_dir=runtime.cache_dir, fetch=fetch, what=what)
-        )
-    if found is None or found.encoder != backbone:
-        detail = (
-            "rerank.projection was not fitted on this encoder: fit one with `visualindex encoder fit-patches`, or set "
-            "rerank.mode: never"
-        )
-        raise ProblemError(ProblemType.INVALID_REQUEST, detail)
-    return found
+    fetch = partial(download, s3=resource.spec.storage.s3, credentials=runtime.credentials)
+    return load_packing(resource.spec.rerank, backbone, cache_dir=runtime.cache_dir, fetch=fetch)
 
 
 async def about_remote(handle: Any) -> AboutEncoder:

@@ -38,6 +38,9 @@ async def index_view(index: IndexService, *, curves: bool) -> IndexView:
         recall=None if record is None else _measured(record, curves),
         live_recall=_live(loads),
         replicas=[_replica(load) for load in loads],
+        rerank=index.reranking.view(
+            await asked("reading the index's state", index.catalog.rerank_profile(index.name))
+        ),
         domains=[
             DomainView(
                 name=domain.name,

@@ -10,15 +10,18 @@ import numpy as np
 
 from visualindex.catalog import Catalog
 from visualindex.encoders.checkpoint import local_file
-from visualindex.footprint import CONNECTIONS_PER_RERANKER
+from visualindex.footprint import CONNECTIONS_PER_RERANKER, generation_cache
+from visualindex.generations import NodeCache
+from visualindex.objectstore import ObjectStore, open_store
 from visualindex.rerank.cross_scorer import CrossScorer, load_cross_scorer
 from visualindex.rerank.geometry import Pixels
 from visualindex.rerank.patches import WIDTH
 from visualindex.spec import VisualIndex
 from visualindex_serving.config import Runtime, read_specs
+from visualindex_serving.generation_patches import GenerationPatches
 from visualindex_serving.patience import once_there
 from visualindex_serving.rerank_messages import RerankAnswer, RerankQuery
-from visualindex_serving.rerank_source import SideTable
+from visualindex_serving.rerank_source import Folded, Segments, SideTable
 from visualindex_serving.reranker import Reranker
 
 
@@ -30,6 +33,8 @@ class RerankReplica:
         self._starting = asyncio.Lock()
         self._catalog: Catalog | None = None
         self._reranker: Reranker | None = None
+        self._store: ObjectStore | None = None
+        self._generations: GenerationPatches | None = None
 
     async def check_health(self) -> None:
         """The first call opens the database and loads the user's scorer."""
@@ -57,21 +62,39 @@ class RerankReplica:
                 )
                 self._catalog = await once_there("the database", opening)
                 scorer = await asyncio.to_thread(open_scorer, self._resource, runtime)
-                self._reranker = make_reranker(self._resource, self._catalog, scorer)
+                self._generations = self._followed(runtime, self._catalog)
+                self._generations.start()
+                self._reranker = make_reranker(
+                    self._resource, self._catalog, scorer, self._generations.segments
+                )
             return self._reranker
+
+    def _followed(self, runtime: Runtime, catalog: Catalog) -> GenerationPatches:
+        spec = self._resource.spec
+        self._store = open_store(
+            spec.storage, default_folder=runtime.state_dir / "objects", credentials=runtime.credentials
+        )
+        cache = NodeCache(runtime.cache_dir / "generations", generation_cache(spec))
+        return GenerationPatches(catalog, self._store, cache, self._resource.name)
 
     async def __del__(self) -> None:
         """When Serve stops the replica in good order."""
         if self._reranker is not None:
             self._reranker.close()
+        if self._generations is not None:
+            await self._generations.close()
+        if self._store is not None:
+            await self._store.close()
         if self._catalog is not None:
             await self._catalog.close()
 
 
-def make_reranker(resource: VisualIndex, catalog: Catalog, scorer: CrossScorer | None) -> Reranker:
-    """A reranker that reads the side table of an index."""
+def make_reranker(
+    resource: VisualIndex, catalog: Catalog, scorer: CrossScorer | None, segments: Segments
+) -> Reranker:
+    """A reranker that reads the patches in `segments`, and those that are newer in the side table of an index."""
     spec = resource.spec.rerank
-    source = SideTable(partial(_read, catalog, resource.name), spec.memory)
+    source = Folded(segments, SideTable(partial(_read, catalog, resource.name), spec.memory))
     weight = spec.cross_scorer.weight if spec.cross_scorer is not None else 0.0
     return Reranker(source, scorer, scorer_weight=weight)
 

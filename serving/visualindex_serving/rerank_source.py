@@ -12,6 +12,9 @@ from visualindex.rerank.segment_patches import Found, SegmentPatches
 Read = Callable[[Sequence[uuid.UUID], str], Awaitable[Mapping[uuid.UUID, bytes]]]
 """Reads the packed patches of images that have some of that fingerprint."""
 
+Segments = Callable[[str], Sequence[SegmentPatches]]
+"""The segments that are searched now, of those whose patches have that fingerprint."""
+
 _ENTRY_BYTES = 300
 """What an entry takes of memory beside its patches."""
 
@@ -22,8 +25,8 @@ class PatchSource(Protocol):
     async def of(self, wanted: Mapping[uuid.UUID, int], features: str) -> Mapping[uuid.UUID, bytes]:
         """The patches, of that fingerprint, of those images that have some.
 
-        `wanted` maps an image to the version that a shard has of it, 0 for whatever is known: patches of an older one
-        are not given.
+        `wanted` maps an image to the version that a shard has of it: patches of an older one are not given. 0 stands for
+        the version that the catalog has now.
         """
 
 
@@ -56,12 +59,13 @@ class SideTable:
             read = await self._read(missing, features)
             for image_id in missing:
                 found[image_id] = _Held(wanted[image_id], read.get(image_id))
-                self._hold((image_id, features), found[image_id])
+                if wanted[image_id]:
+                    self._hold((image_id, features), found[image_id])
         return {image_id: held.patches for image_id, held in found.items() if held.patches is not None}
 
     def _known(self, image_id: uuid.UUID, version: int, features: str) -> _Held | None:
         held = self._held.get((image_id, features))
-        if held is None or held.version < version:
+        if held is None or not version or held.version < version:
             return None
         self._held.move_to_end((image_id, features))
         return held
@@ -78,29 +82,33 @@ class SideTable:
 class Folded:
     """Generations with the side table beside them: what is written since a generation was built is newer there.
 
-    `segments` gives the segments that are searched now. An image that only got other metadata since has nothing newer in
-    the side table, and its patches in the segment still hold.
+    An image that only got other metadata since has nothing newer in the side table, and its patches in the segment still
+    hold.
     """
 
-    def __init__(self, segments: Callable[[], Sequence[SegmentPatches]], fresh: PatchSource) -> None:
+    def __init__(self, segments: Segments, fresh: PatchSource) -> None:
         self._segments = segments
         self._fresh = fresh
 
     async def of(self, wanted: Mapping[uuid.UUID, int], features: str) -> Mapping[uuid.UUID, bytes]:
         """See `PatchSource.of`."""
-        held = await asyncio.to_thread(self._held, list(wanted))  # pages of the mapped files may be on disk
-        newer = {i: version for i, version in wanted.items() if i not in held or held[i].version < version}
+        segments = self._segments(features)
+        held: dict[uuid.UUID, Found] = {}
+        if segments:  # their pages may be on disk
+            held = await asyncio.to_thread(_held, segments, list(wanted))
+        newer = {i: v for i, v in wanted.items() if i not in held or not v or held[i].version < v}
         fresh = await self._fresh.of(newer, features) if newer else {}
         return {**{image_id: found.patches for image_id, found in held.items()}, **fresh}
 
-    def _held(self, images: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
-        held: dict[uuid.UUID, Found] = {}
-        for segment in self._segments():
-            for image_id in images:
-                found = segment.find(image_id)
-                if found is not None and (image_id not in held or held[image_id].version < found.version):
-                    held[image_id] = found
-        return held
+
+def _held(segments: Sequence[SegmentPatches], images: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
+    held: dict[uuid.UUID, Found] = {}
+    for segment in segments:
+        for image_id in images:
+            found = segment.find(image_id)
+            if found is not None and (image_id not in held or held[image_id].version < found.version):
+                held[image_id] = found
+    return held
 
 
 def _size(held: _Held) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from visualindex.api.images import RerankView
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.rerank.geometry import verified_first
 from visualindex.rerank.profile import Profile
@@ -99,6 +100,21 @@ class Reranking:
         """Whether this index keeps patches."""
         return self.features is not None
 
+    def view(self, document: Mapping[str, Any] | None) -> RerankView:
+        """What callers are told of reranking and of its measurement."""
+        profile = None if document is None else Profile.from_json(document)
+        if not self.kept or profile is None or profile.features != self.features:
+            return RerankView(mode=self._spec.mode, on=self._spec.mode == "always")
+        gain = profile.verdict.get("gain") or {}
+        return RerankView(
+            mode=self._spec.mode,
+            on=self._spec.mode == "always" or profile.on,
+            gain=gain.get("mean"),
+            lower_bound=gain.get("low"),
+            weight=profile.fusion.weights.get("maxsim"),
+            reason=profile.verdict.get("reason"),
+        )
+
     def packed(self, patches: bytes | None) -> Mapping[str, bytes]:
         """What a write keeps of a picture's patches."""
         return {} if self.features is None or patches is None else {self.features: patches}
@@ -137,8 +153,9 @@ class Reranking:
                 return page.cut(limit, "the query's image has no patches yet: write it again")
             if not answer.known:
                 return page.cut(limit, "no hit has patches yet: write the images again")
-            order, by = answer.order.tolist(), answer.scores.tolist()
-            return await self._copies_first(wish, likeness, page, order, by, limit, until)
+            if wish.exact:
+                return await self._copies_first(likeness, page, answer, limit, until)
+            return page.arranged(answer.order.tolist(), answer.scores.tolist(), limit, _coverage(answer))
         except Exception as exc:  # reranking is an improvement: no failure of it may be one of the search
             return page.cut(limit, self._failure(exc))
 
@@ -163,17 +180,14 @@ class Reranking:
 
     async def _copies_first(
         self,
-        wish: Wish,
         likeness: Likeness,
         page: Page,
-        order: list[int],
-        by: list[float],
+        answer: RerankAnswer,
         limit: int,
         deadline: float,
     ) -> Page:
         """Verified copies of the query before the others; what is past the deadline stays as it was reranked."""
-        if not wish.exact:
-            return page.arranged(order, by, limit, None)
+        order, by = answer.order.tolist(), answer.scores.tolist()
         first = order[:VERIFIED]
         try:
             async with asyncio.timeout(remaining(deadline)):
@@ -182,7 +196,7 @@ class Reranking:
             return page.arranged(order, by, limit, f"copies are not verified: {self._failure(exc)}")
         moved = [first[place] for place in verified_first(counts)]
         # `rerank_score` must fall along the page: a verified copy takes the score of the place it is moved to.
-        return page.arranged([*moved, *order[VERIFIED:]], by, limit, None)
+        return page.arranged([*moved, *order[VERIFIED:]], by, limit, _coverage(answer))
 
     async def _agreeing(
         self, likeness: Likeness, page: Page, places: list[int], deadline: float
@@ -234,6 +248,12 @@ class Reranking:
             return f"not ready within {self._spec.budget_ms} ms (spec.rerank.budgetMs)"
         logger.warning("a search is answered unreranked: %s: %s", type(exc).__name__, exc)
         return exc.type.value.title if isinstance(exc, ProblemError) else ProblemType.UNAVAILABLE.value.title
+
+
+def _coverage(answer: RerankAnswer) -> str | None:
+    """What is said where some candidates could not be compared: they stand by their first-stage score alone."""
+    count = len(answer.order)
+    return None if answer.known == count else f"{answer.known} of {count} candidates have patches"
 
 
 NO_RERANKING = Reranking(RerankSpec(), None, None, None, None)

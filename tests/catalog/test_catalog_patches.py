@@ -1,13 +1,16 @@
 """Packed patches come and go with the images they were made of."""
 
+import uuid
+
 import psycopg
 
 from visualindex.catalog import Catalog
 from visualindex.identity import content_digest
 
-from .scene import INDEX, image, number_id
+from .scene import FINGERPRINT, INDEX, image, number_id
 
 FEATURES = "patches-a"
+GENERATION = "0123456789abcdef"
 
 
 async def test_patches_are_written_with_their_image_and_read_back(catalog: Catalog) -> None:
@@ -44,11 +47,33 @@ async def test_content_that_the_release_before_replaced_has_no_patches(catalog: 
 
 async def test_folded_patches_go_unless_they_were_written_since(catalog: Catalog) -> None:
     await catalog.put_images(INDEX, [image(n, patches={FEATURES: b"p"}) for n in (1, 2)])
+    follower = catalog.follow(INDEX, FINGERPRINT, range(1024))
+    async for _ in follower.load():
+        pass
+    await catalog.propose_generation(INDEX, GENERATION, FINGERPRINT, {}, follower.position)
     records = await catalog.get_images(INDEX, [number_id(1), number_id(2)])
     folded = {image_id: record.version for image_id, record in records.items()}
     await catalog.put_images(INDEX, [image(2, content=b"new", patches={FEATURES: b"new"})])
-    assert await catalog.forget_patches(INDEX, folded, FEATURES) == 1
+    await catalog.prepare_generation(INDEX, GENERATION)
+    assert await catalog.forget_patches(INDEX, GENERATION, folded, FEATURES) == 0  # not the active one yet
+    await catalog.activate_generation(INDEX, GENERATION)
+    assert await catalog.forget_patches(INDEX, GENERATION, folded, FEATURES) == 1
     assert list(await catalog.get_patches(INDEX, list(folded), FEATURES)) == [number_id(2)]
+
+
+async def test_stored_patches_are_listed_in_steps_with_the_version_they_were_written_with(
+    catalog: Catalog,
+) -> None:
+    await catalog.put_images(INDEX, [image(n, patches={FEATURES: b"p"}) for n in range(1, 6)])
+    before = await catalog.get_images(INDEX, [number_id(n) for n in range(1, 6)])
+    await catalog.patch_image(INDEX, number_id(1), metadata={"colour": "red"})
+    seen: dict[uuid.UUID, int] = {}
+    after = None
+    while step := await catalog.stored_patches(INDEX, FEATURES, after, 2):
+        seen |= step
+        after = max(step, key=lambda image_id: image_id.bytes)
+    assert seen == {image_id: record.version for image_id, record in before.items()}
+    assert await catalog.stored_patches(INDEX, "patches-b", None, 2) == {}
 
 
 async def test_a_measurement_is_kept_with_its_index(catalog: Catalog) -> None:

@@ -91,6 +91,38 @@ def test_a_filter_as_text_reaches_the_service_as_it_is() -> None:
     assert service.received[0].request()["filter"] == 'category = "Chairs" and price < 100'
 
 
+@pytest.mark.parametrize(("option", "sent"), [("true", True), ("false", False), ("exact", "exact")])
+def test_reranking_can_be_asked_for(option: str, sent: bool | str) -> None:
+    with serving(answer) as service:
+        search(service.url, IMAGE_ID, "--rerank", option)
+        search(service.url, IMAGE_ID)
+        refused = search(service.url, IMAGE_ID, "--rerank", "perhaps")
+    asked, default = (received.request() for received in service.received)
+    assert asked["rerank"] == sent
+    assert "rerank" not in default
+    assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"reranked": True}, "from index shop; reranked"),
+        (
+            {"reranked": True, "rerank_reason": "1 of 2 candidates have patches"},
+            "from index shop; reranked (1 of 2 candidates have patches)",
+        ),
+        ({"rerank_reason": "not measured"}, "from index shop; not reranked: not measured"),
+    ],
+)
+def test_whether_hits_were_reranked_is_said(said: dict[str, Any], line: str) -> None:
+    def told(received: Received) -> Reply:
+        status, headers, body = answer(received)
+        return status, headers, json.dumps({**json.loads(body), **said}).encode()
+
+    with serving(told) as service:
+        assert line in search(service.url, IMAGE_ID).stdout
+
+
 def test_json_is_the_services_answer(picture: Path) -> None:
     with serving(answer) as service:
         result = search(service.url, str(picture), "--json")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from benchmarks.steady import searches, told
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from tests.catalog.scene import create_database
 from tests.serving.pictures import picture
 
@@ -79,6 +80,12 @@ class Operator:
                 await asyncio.sleep(_LOOK_S)
 
 
+@retry(
+    retry=retry_if_exception_type(httpx.TransportError),
+    stop=stop_after_delay(60),
+    wait=wait_fixed(0.5),
+    reraise=True,
+)
 def _put_port(ray: RealRay) -> None:
     """The owner of the cluster has chosen where Serve listens."""
     config = {"http_options": {"host": "127.0.0.1", "port": ray.serve_port}, "applications": []}

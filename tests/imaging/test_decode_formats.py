@@ -36,6 +36,16 @@ def test_a_plain_picture(kind: str) -> None:
     assert info.media_type == f"image/{kind.lower()}"
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_a_picture_that_nothing_is_asked_of_is_only_checked(kind: str) -> None:
+    """It must decode all the same: a damaged one is found out."""
+    data = encoded(quadrants(), kind)
+    decoded = decode(DecodeJob(data, None), BOUNDS)
+    assert (decoded.pixels, decoded.thumbnails, decoded.colours) == (None, {}, ())
+    with pytest.raises(ProblemError):
+        decode(DecodeJob(data[: len(data) // 2], None), BOUNDS)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "TIFF-LZW"])
 def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:

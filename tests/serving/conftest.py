@@ -15,17 +15,21 @@ import pytest_asyncio
 from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
+from visualindex.building import Kept
 from visualindex.catalog import Catalog, EmbeddedPostgres, JobRecord, migrate
 from visualindex.credentials import Credentials
 from visualindex.errors import TYPE_PREFIX
 from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import API_VERSION, KIND, VisualIndex
-from visualindex_jobs.build import carry_out
+from visualindex_jobs.build import carry_out as build
+from visualindex_jobs.rerank_trial import RERANK_TRIAL
+from visualindex_jobs.rerank_trial import carry_out as measure
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
 from visualindex_serving.generation_files import GenerationFiles
+from visualindex_serving.generation_patches import GenerationPatches
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.rerank_deployment import make_reranker, verified
@@ -110,7 +114,12 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
     async def run(index: IndexService, job: JobRecord) -> None:
         catalog = await Catalog.open(dsn, max_connections=2)
         try:
-            await carry_out(catalog, index.store, index.resource, job, state / "building")
+            features = index.reranking.features
+            kept = None if features is None else Kept(features, NodeCache(state / "generations", 1 << 30))
+            carry_out, folder = (
+                (measure, state / "cache") if job.kind == RERANK_TRIAL else (build, state / "building")
+            )
+            await carry_out(catalog, index.store, index.resource, job, folder, patches=kept)
         finally:
             await catalog.close()
 
@@ -120,11 +129,13 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
 class InProcessRerankers:
     """The rerankers of one index in this process, opened when first asked; they may be made slow or broken."""
 
-    def __init__(self, dsn: str, resource: VisualIndex, stack: AsyncExitStack) -> None:
+    def __init__(self, dsn: str, resource: VisualIndex, state: Path, stack: AsyncExitStack) -> None:
         self._dsn = dsn
+        self._state = state
         self._resource = resource
         self._stack = stack
         self._reranker: Reranker | None = None
+        self.generations: GenerationPatches | None = None
         self.broken = False
         self.stalled = False
 
@@ -142,7 +153,14 @@ class InProcessRerankers:
         if self._reranker is None:
             catalog = await Catalog.open(self._dsn, max_connections=2)
             self._stack.push_async_callback(catalog.close)
-            self._reranker = make_reranker(self._resource, catalog, None)
+            store = open_store(
+                self._resource.spec.storage, default_folder=self._state / "objects", credentials=NONE
+            )
+            self._stack.push_async_callback(store.close)
+            cache = NodeCache(self._state / "generations", 1 << 30)
+            self.generations = GenerationPatches(catalog, store, cache, self._resource.name)
+            self._stack.push_async_callback(self.generations.close)
+            self._reranker = make_reranker(self._resource, catalog, None, self.generations.segments)
             self._stack.callback(self._reranker.close)
         return self._reranker
 
@@ -186,7 +204,7 @@ async def serving(
         resources = [VisualIndex.model_validate(d) for d in documents]
         async with AsyncExitStack() as stack:
             shards = InProcess(dsn, resources, state, stack)
-            rerankers = {r.name: InProcessRerankers(dsn, r, stack) for r in resources}
+            rerankers = {r.name: InProcessRerankers(dsn, r, state, stack) for r in resources}
             app = create_app(
                 list(documents),
                 shards.connect,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -41,6 +42,7 @@ class Load:
         self.failures: list[str] = []
         self.searches = self.writes = 0
         self.generations: set[str] = set()
+        self.ended = False
 
     async def search(self, query: dict[str, Any]) -> dict[str, Any]:
         asked = {"query": {"image_id": self.some}, "include_self": True, "limit": 100, **query}
@@ -54,7 +56,7 @@ class Load:
         return found
 
     async def searching(self, query: dict[str, Any]) -> None:
-        while True:
+        while not self.ended:
             found = await self.search(query)
             if not found["generation"]:
                 continue
@@ -65,7 +67,9 @@ class Load:
     async def writing(self, seed: int) -> None:
         chance = random.Random(seed)
         own = [(await put(self.served, 1000 * seed + n))["image_id"] for n in range(4)]
-        for number in range(1, 1_000_000):
+        for number in itertools.count(1):
+            if self.ended:  # a write that was cut off would be neither there nor not there
+                return
             chosen = chance.choice(own)
             if len(own) > 2 and chance.random() < 0.1:
                 own.remove(chosen)
@@ -99,17 +103,15 @@ class Load:
 async def under(load: Load) -> AsyncIterator[None]:
     """Three searchers, each of its own kind, and two writers."""
     queries: list[dict[str, Any]] = [{}, {"sort": {"field": "metadata.revision"}}, {"facets": ["category"]}]
-    tasks = [asyncio.create_task(load.searching(query)) for query in queries]
-    tasks += [asyncio.create_task(load.writing(seed)) for seed in (1, 2)]
-    try:
-        yield
-    finally:
-        dead = [task for task in tasks if task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in dead:
-        task.result()
+    async with asyncio.TaskGroup() as tasks:
+        for query in queries:
+            tasks.create_task(load.searching(query))
+        for seed in (1, 2):
+            tasks.create_task(load.writing(seed))
+        try:
+            yield
+        finally:
+            load.ended = True
 
 
 def overhear(replica: ShardReplica, heard: dict[int, list[tuple[ShardQuery, str]]]) -> None:

@@ -146,7 +146,7 @@ def segment(folder: Path, images: dict[int, tuple[int, int]]) -> SegmentPatches:
     (folder / "ids.bin").write_bytes(b"".join(ids))
     np.array([images[n][0] for n in numbers], "<i8").tofile(folder / "versions.bin")
     np.array(sorted(range(len(ids)), key=lambda r: ids[r]), "<i4").tofile(folder / "by_id.bin")
-    write_packed(folder, (row(images[n][1]) for n in numbers), patches=6)
+    write_packed(folder, (row(images[n][1]) for n in numbers))
     opened = SegmentPatches.open(folder)
     assert opened is not None
     return opened
@@ -155,7 +155,9 @@ def segment(folder: Path, images: dict[int, tuple[int, int]]) -> SegmentPatches:
 async def test_a_generation_answers_what_it_holds_and_the_side_table_what_is_newer(tmp_path: Path) -> None:
     generation = segment(tmp_path, {0: (5, 100), 1: (5, 101), 7: (5, 107)})
     table = Table(3)
-    source = Folded(lambda: [generation], SideTable(table.read, 1 << 20))
+    source = Folded(
+        lambda features: [generation] if features == FEATURES else [], SideTable(table.read, 1 << 20)
+    )
     wanted = {
         uuid.UUID(int=0): 5,
         uuid.UUID(int=1): 6,

@@ -204,6 +204,23 @@ class DomainView(BaseModel):
     limit: int | None = Field(default=None, description="Most hits, where a search says none.")
 
 
+class RerankView(BaseModel):
+    """Whether an index reorders its first hits by local features, and what was measured of it."""
+
+    mode: Literal["never", "auto", "always"] = Field(description="`spec.rerank.mode`.")
+    on: bool = Field(description="Whether searches that leave it to the index are reranked.")
+    gain: float | None = Field(
+        default=None,
+        description="Measured on changed copies of own pictures: by how much more of them are found first. Null: not "
+        "measured for this encoder.",
+    )
+    lower_bound: float | None = Field(default=None, description="Lower end of the gain's 95 % interval.")
+    weight: float | None = Field(
+        default=None, description="Fitted weight of local features against the first stage's score."
+    )
+    reason: str | None = Field(default=None, description="The measurement in a sentence.")
+
+
 class IndexView(BaseModel):
     """One index and how it is doing."""
 
@@ -222,4 +239,7 @@ class IndexView(BaseModel):
         default=None, description="Recall of searches that users made; null without samples."
     )
     replicas: list[ReplicaView] = Field(description="Live replicas of all shards.")
+    rerank: RerankView | None = Field(
+        default=None, description="Reranking; null from a service of the release before."
+    )
     domains: list[DomainView] = Field(default_factory=list, description="Parts of it that searches can name.")

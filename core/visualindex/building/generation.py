@@ -14,8 +14,11 @@ from typing import Any, cast
 import orjson
 
 from visualindex import __version__
+from visualindex.building.affording import afford
+from visualindex.building.patches import PARAMETER, Kept, StoredPatches, write_patches
 from visualindex.building.segments import FLAT, SegmentBuilt, build_segment
 from visualindex.building.spool import Spool
+from visualindex.capacity.machine import room
 from visualindex.catalog import Catalog, Fence, Position, Rows
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations import FORMAT, Manifest, publish
@@ -51,8 +54,12 @@ async def build_generation(
     wanted: Callable[[], bool] = lambda: True,
     threads: int = 1,
     fence: Fence | None = None,
+    patches: Kept | None = None,
 ) -> Built:
     """Build a generation of everything the catalog has of an index now, in the folder `scratch`, which is emptied.
+
+    A build that would not fit a shard's memory, this machine's or its disk is refused before a row is read.
+    With `patches` it takes the local features along that the index keeps for reranking.
 
     Raises ProblemError: INDEX_NOT_FOUND, UNAVAILABLE or STORAGE_FULL; `visualindex.ann.graph.Abandoned` soon after
     `wanted` turns false. A build that breaks off leaves the index as it was, and so does one whose `fence` is no longer
@@ -63,8 +70,14 @@ async def build_generation(
         raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"there is no index {resource.name}: create it first")
     try:
         await asyncio.to_thread(_emptied, scratch)
+        images = await catalog.count_images(resource.name)
+        afford(resource.spec, record.dimension, images, await asyncio.to_thread(room, scratch))
         work = _Work(catalog, resource, record.fingerprint, record.dimension, scratch, say, wanted, threads)
         await work.segments()
+        if patches is not None:
+            name, of = resource.name, (record.fingerprint, record.dimension)
+            async with StoredPatches(catalog, store, name, *of, patches) as stored:
+                await work.patches(stored, patches.features)
         say("publishing", 0, 1)
         manifest = await publish(store, resource.name, work.manifest(), work.directories())
         assert work.watermark is not None  # noqa: S101 - there is at least one shard
@@ -117,12 +130,23 @@ class _Work:
         self._threads = threads
         self._shards = resource.spec.index.shards
         self._built: list[SegmentBuilt] = []
+        self._parameters: dict[str, Any] = {}
 
     async def segments(self) -> None:
         """Write the segments, one after another."""
         for shard in range(self._shards):
             self._say("building", shard, self._shards)
             self._built.append(await self._segment(shard))
+
+    async def patches(self, stored: StoredPatches, features: str) -> None:
+        """Write the patches beside the segments."""
+        known = 0
+        for buckets, _, directory in self.directories():
+            say = partial(self._say, f"gathering patches of {directory.name}")
+            known += await write_patches(
+                stored, directory, self._dimension, buckets, say=say, wanted=self._wanted
+            )
+        self._parameters[PARAMETER] = {"features": features, "images": known}
 
     async def _segment(self, shard: int) -> SegmentBuilt:
         directory = self._directory(shard)
@@ -179,7 +203,7 @@ class _Work:
             metric=index.metric,
             watermark=str(self.watermark),
             shards=(),
-            parameters={"families": families, "hnsw": index.hnsw.model_dump(mode="json")},
+            parameters={"families": families, "hnsw": index.hnsw.model_dump(mode="json"), **self._parameters},
             recall=recall_of(self._built),
             release=__version__,
             created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 from visualindex.capacity.choosing import shard_bytes
 from visualindex.capacity.coefficients import Coefficients
-from visualindex.capacity.sizes import FLAT, Parameters, disk_bytes, lists_of, row_bytes
+from visualindex.capacity.sizes import (
+    FLAT,
+    Parameters,
+    disk_bytes,
+    held_while_built,
+    lists_of,
+    row_bytes,
+    sampled_rows,
+)
 from visualindex.footprint import PATCH_ROW_BYTES, cpus_of, gpus_of
 from visualindex.identity import BUCKETS
 from visualindex.spec import Spec
@@ -95,18 +103,24 @@ def scratch_bytes(spec: Spec, generation: int, rows: int, measured: Coefficients
 
 
 def build_memory(spec: Spec, family: str, rows: int, measured: Coefficients) -> int:
-    """disk_bytes(family) + rows x build_row_bytes: vectors, index, and what is in between, for the largest shard."""
-    parameters = Parameters(spec.index.hnsw)
-    return disk_bytes(family, rows, spec.encoder.dimension, parameters) + math.ceil(
-        rows * measured.build_row_bytes
-    )
+    """held_while_built(family) + rows x build_row_bytes: index and sample, ids, attributes and orders of the largest shard.
+
+    Files that are mapped meanwhile are not counted: the kernel may drop their pages.
+    """
+    index = held_while_built(family, rows, spec.encoder.dimension, Parameters(spec.index.hnsw))
+    return index + math.ceil(rows * measured.build_row_bytes)
 
 
 def build_cpu_s(spec: Spec, family: str, rows: int, measured: Coefficients) -> float:
-    """rows / 1000 x (fixed + growing x size) x d / reference_dimension; size: log2(rows) of a graph, lists of the others."""
-    cost = measured.build[family]
-    scale = spec.encoder.dimension / measured.reference_dimension
-    return rows / 1000 * (cost.fixed + cost.growing * _size(spec, family, rows)) * scale
+    """(rows x (fixed + growing x size) + sampled x (learning + learning_growing x size)) / 1000 x d / reference_dimension.
+
+    size: log2(rows) of a graph, the number of lists of the other families; sampled: `capacity.sizes.sampled_rows`.
+    """
+    cost, size = measured.build[family], _size(spec, family, rows)
+    sampled = sampled_rows(family, rows, Parameters(spec.index.hnsw))
+    learned = sampled * (cost.learning + cost.learning_growing * size)
+    added = rows * (cost.fixed + cost.growing * size)
+    return (added + learned) / 1000 * spec.encoder.dimension / measured.reference_dimension
 
 
 def _size(spec: Spec, family: str, rows: int) -> float:

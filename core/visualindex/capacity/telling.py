@@ -62,7 +62,7 @@ def _generation(found: Capacity) -> Iterator[tuple[str, str]]:
 def _encoder(found: Capacity) -> str:
     gpu = f"{hours(found.encoder_gpu_s)} GPU-hours and " if found.encoder_gpu_s else ""
     what = "decoding and writing" if found.encoder_gpu_s else "decoding, encoding and writing"
-    where = f"{found.gpus:g} GPUs" if found.encoder_gpu_s else "the CPUs that it reserves"
+    where = "the CPUs and GPUs that it reserves" if found.encoder_gpu_s else "the CPUs that it reserves"
     return f"{gpu}{hours(found.encoder_cpu_s)} CPU-hours of {what}; {duration(found.ingest_s)} on {where}"
 
 

@@ -38,17 +38,34 @@ class Patches:
 
         return await self.connections.read(work)
 
-    async def forget_patches(self, index: str, folded: Mapping[UUID, int], fingerprint: str) -> int:
-        """Deletes patches that a generation holds now: those of `folded`, image to the version that it holds.
+    async def stored_patches(
+        self, index: str, fingerprint: str, after: UUID | None, limit: int
+    ) -> dict[UUID, int]:
+        """Image to the version that its patches here were written with: the first `limit` ids beyond `after`."""
+        query = """SELECT image_id, version FROM image_patches WHERE index_name = %s AND fingerprint = %s
+            AND (%s::uuid IS NULL OR image_id > %s::uuid) ORDER BY image_id LIMIT %s"""
 
-        An image that was given other patches since keeps them. Returns how many went.
+        async def work(connection: Connection) -> dict[UUID, int]:
+            return dict(await rows(connection, query, index, fingerprint, after, after, limit))
+
+        return await self.connections.read(work)
+
+    async def forget_patches(
+        self, index: str, generation: str, folded: Mapping[UUID, int], fingerprint: str
+    ) -> int:
+        """Deletes patches that `generation` holds: those of `folded`, image to the version that it holds.
+
+        An image that was given other patches since keeps them, and all do unless that generation is the active one.
+        Returns how many went.
         """
         query = """DELETE FROM image_patches p USING unnest(%s::uuid[], %s::int8[]) AS f (image_id, version)
-            WHERE p.index_name = %s AND p.image_id = f.image_id AND p.fingerprint = %s AND p.version <= f.version"""
+            WHERE p.index_name = %s AND p.image_id = f.image_id AND p.fingerprint = %s AND p.version <= f.version
+            AND EXISTS (SELECT FROM generations g WHERE g.index_name = p.index_name AND g.generation = %s
+                AND g.state = 'active')"""
 
         async def work(transaction: Transaction) -> int:
             columns = list(folded), list(folded.values())
-            return await run(transaction.connection, query, *columns, index, fingerprint)
+            return await run(transaction.connection, query, *columns, index, fingerprint, generation)
 
         return await self.connections.write(work)
 

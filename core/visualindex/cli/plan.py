@@ -97,8 +97,8 @@ def _tell(
         typer.secho(name, bold=True)
         for label, text in figures(one):
             typer.echo(f"  {label:<16}{text}")
-    for one in _pods(resources):
-        indexes, pods = ", ".join(one["indexes"]), one["footprint"]
+    for cluster in _pods(resources):
+        indexes, pods = ", ".join(cluster["indexes"]), cluster["footprint"]
         typer.secho(f"On Kubernetes: {indexes}", bold=True)
         typer.echo(
             f"  {pods['pods']} pods with {pods['cpus']} CPUs, {pods['memory']} of memory and {pods['gpus']} GPUs"

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 MOST_HITS = 10_000
 """What a request may ask for; an index may allow fewer."""
 
+
+class Rerank(StrEnum):
+    """What `--rerank` takes."""
+
+    AUTO = "auto"
+    TRUE = "true"
+    FALSE = "false"
+    EXACT = "exact"
+
+
+_RERANK: dict[Rerank, bool | str] = {Rerank.TRUE: True, Rerank.FALSE: False, Rerank.EXACT: "exact"}
 _ID_COLUMNS = 36
 _PIPE_COLUMNS = 10_000
 
@@ -48,6 +60,13 @@ def search(
     domain: Annotated[
         list[str] | None, typer.Option("--domain", help="Only items of this domain; may be repeated.")
     ] = None,
+    rerank: Annotated[
+        Rerank,
+        typer.Option(
+            help="Reorder the first hits by local features: as the index has it, where it can, never, or with copies of "
+            "the very picture first."
+        ),
+    ] = Rerank.AUTO,
     service: ServiceUrl = DEFAULT_SERVICE,
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")] = False,
@@ -58,7 +77,7 @@ def search(
     """Search an index with a picture, an address, or the id of an indexed image."""
     from visualindex.client import Client
 
-    request, image = _request(target, index, limit, _filter(where), domain)
+    request, image = _request(target, index, limit, _filter(where), domain, rerank)
     with Client(service, api_key=api_key) as client:
         answer = client.search(request, image=image)
         if as_json:
@@ -76,6 +95,7 @@ def _request(
     limit: int | None,
     where: dict[str, object] | str | None,
     domains: list[str] | None,
+    rerank: Rerank,
 ) -> "tuple[SearchRequest, bytes | None]":
     """What to send. Raises ProblemError for what no service would take, so that nothing is sent."""
     from pydantic import ValidationError
@@ -87,6 +107,8 @@ def _request(
         query, image = _query(target)
         named: dict[str, Any] = {"domain": domains} if domains else {"limit": 10}
         given = named if limit is None else {**named, "limit": limit}
+        if rerank is not Rerank.AUTO:  # a service of the release before knows no such field
+            given["rerank"] = _RERANK[rerank]
         return SearchRequest(index=index, query=query, filter=where, **given), image
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
@@ -181,4 +203,12 @@ def _table(answer: "SearchResponse", width: int) -> "Table":
 def _summary(answer: "SearchResponse") -> str:
     hits = "1 hit" if len(answer.hits) == 1 else f"{len(answer.hits)} hits"
     text = f"{hits} in {answer.took_ms:.0f} ms from index {answer.index}"
+    if answer.reranked:
+        text = f"{text}; reranked"
+    if answer.rerank_reason:
+        text = (
+            f"{text} ({answer.rerank_reason})"
+            if answer.reranked
+            else f"{text}; not reranked: {answer.rerank_reason}"
+        )
     return text if answer.complete else f"{text}; INCOMPLETE: a shard did not answer in time"

@@ -24,9 +24,12 @@ _TURNS = {
 
 
 def needed_scale(job: DecodeJob, info: ImageInfo) -> float:
-    """The smallest decoding scale (0 to 1) from which nothing the job asks for must be enlarged."""
+    """The smallest decoding scale (above 0, at most 1) from which nothing the job asks for must be enlarged.
+
+    A job that asks for nothing still has its picture decoded, to whatever size is cheapest.
+    """
     width, height = info.upright_size
-    edge = max((*job.thumbnails, EDGE if job.colours else 0), default=0)
+    edge = max((*job.thumbnails, EDGE if job.colours else 1))
     scale = edge / max(width, height)
     if job.input is not None:
         left, top, right, bottom = source_rect(width, height, job.box, job.input)

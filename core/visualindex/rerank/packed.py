@@ -7,6 +7,8 @@ segment's rows. A row without patches has the scale 0.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,27 +19,78 @@ from visualindex.rerank.patches import WIDTH, Packed, packed_row
 CODES_FILE = "patches.i8"
 SCALES_FILE = "patches.scale"
 FILES = (CODES_FILE, SCALES_FILE)
-_CHUNK = 1024
 
 
-def write_packed(directory: Path, rows: Iterable[bytes | None], patches: int, width: int = WIDTH) -> int:
-    """Write both files from `Packed.row_bytes` in row order (None: this row has none); returns the number of rows.
+def write_packed(directory: Path, rows: Iterable[bytes | None], width: int = WIDTH) -> int:
+    """Write both files from `Packed.row_bytes` in row order (None: this row has none); returns how many rows have some.
 
-    Streams: no more than one row is held. The same rows give the same bytes. Raises ValueError for a row of another
-    number of patches.
+    Raises as `PackedWriter.add`.
     """
-    count, nothing = 0, bytes(patches * width)
-    with (directory / CODES_FILE).open("wb") as codes, (directory / SCALES_FILE).open("wb") as scales:
-        for count, row in enumerate(rows, 1):
-            if row is None:
-                codes.write(nothing)
-                scales.write(bytes(2))
-                continue
-            if packed_row(row, width).codes.shape[1] != patches:
-                raise ValueError(f"row {count - 1} has {len(row)} bytes, not those of {patches} patches")
+    with PackedWriter(directory, width) as writer:
+        for row in rows:
+            writer.add(row)
+    return writer.known
+
+
+class PackedWriter:
+    """Writes both files row by row, holding no more than one; none are left where no row had patches.
+
+    The same rows give the same bytes.
+    """
+
+    def __init__(self, directory: Path, width: int = WIDTH) -> None:
+        self.known = 0
+        self._directory = directory
+        self._width = width
+        self._rows = 0
+        self._row_bytes = 0
+        self._files: tuple[BinaryIO, BinaryIO] | None = None
+
+    def __enter__(self) -> "PackedWriter":
+        codes, scales = (directory_file.open("wb") for directory_file in self._paths)
+        self._files = codes, scales
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._files is not None  # noqa: S101 - entered
+        if self.known:
+            self._reach(self._rows)
+        for file in self._files:
+            file.close()
+        if not self.known:
+            for path in self._paths:
+                path.unlink()
+
+    def add(self, row: bytes | None) -> None:
+        """The next row. Raises ValueError for one of another number of patches than those before it."""
+        assert self._files is not None  # noqa: S101 - entered
+        if row is not None:
+            size = packed_row(row, self._width).codes.size
+            if size != (self._row_bytes or size):
+                raise ValueError(
+                    f"row {self._rows} has {size} bytes of patches, those before it {self._row_bytes}"
+                )
+            self._row_bytes = size
+            self._reach(self._rows)
+            codes, scales = self._files
             scales.write(row[:2])
             codes.write(row[2:])
-    return count
+            self.known += 1
+        self._rows += 1
+
+    def _reach(self, rows: int) -> None:
+        """Fill up to so many rows with zeros: those without patches, however many there are by now."""
+        assert self._files is not None  # noqa: S101
+        for file, each in zip(self._files, (self._row_bytes, 2), strict=True):
+            if file.tell() < rows * each:
+                file.truncate(rows * each)
+                file.seek(rows * each)
+
+    @property
+    def _paths(self) -> tuple[Path, Path]:
+        return self._directory / CODES_FILE, self._directory / SCALES_FILE
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.rerank.packed import FILES as PATCH_FILES
 from visualindex.rerank.packed import PackedPatches
 
+IDS, VERSIONS, BY_ID = "ids.bin", "versions.bin", "by_id.bin"
+FILES = (IDS, VERSIONS, BY_ID, *PATCH_FILES)
+"""The files that are read here, of all that a segment has."""
 _ID_BYTES = 16
 
 
@@ -37,22 +41,27 @@ class SegmentPatches:
 
         Raises ProblemError UNAVAILABLE naming a file that is missing or whose size does not fit.
         """
-        ids = _mapped(directory / "ids.bin", np.dtype(f"V{_ID_BYTES}"))
+        ids = _mapped(directory / IDS, np.dtype(f"V{_ID_BYTES}"))
         packed = PackedPatches.open(directory, len(ids))
         if packed is None:
             return None
-        versions = _mapped(directory / "versions.bin", np.dtype("<i8"), len(ids))
-        return cls(ids, versions, _mapped(directory / "by_id.bin", np.dtype("<i4"), len(ids)), packed)
+        versions = _mapped(directory / VERSIONS, np.dtype("<i8"), len(ids))
+        return cls(ids, versions, _mapped(directory / BY_ID, np.dtype("<i4"), len(ids)), packed)
 
     def find(self, image_id: uuid.UUID) -> Found | None:
         """The patches of an image; None where the segment has no such row, or none for it."""
+        row = self.row(image_id)
+        return None if row is None else self._at(row)
+
+    def row(self, image_id: uuid.UUID) -> int | None:
+        """The row of an image, if it has one."""
         wanted, low, high = image_id.bytes, 0, len(self.by_id)
         while low < high:
             middle = (low + high) // 2
             row = int(self.by_id[middle])
             here = self.ids[row].tobytes()
             if here == wanted:
-                return self._at(row)
+                return row
             low, high = (middle + 1, high) if here < wanted else (low, middle)
         return None
 

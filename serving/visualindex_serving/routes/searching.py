@@ -36,6 +36,9 @@ _FORM = {
     "limit": {"type": "string", "description": "As in the JSON request."},
     "filter": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
     "box": {"type": "string", "description": "As `query.box`, JSON-encoded."},
+    "facets": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
+    "group_by": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
+    "sort": {"type": "string", "description": "As in the JSON request, JSON-encoded."},
 }
 _SEARCH_BODY = openapi.body(
     {
