@@ -213,7 +213,10 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
 
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
     """What a gateway reads of a resource."""
-    return _document(resource, _OF_GATEWAY)
+    if not resource.spec.rerank.kept:
+        return _document(resource, _OF_GATEWAY)
+    cache = {"ray": {"cache": {"size"}}}  # builds, which gateways have done, fetch patches of earlier generations
+    return _document(resource, {**_OF_GATEWAY, **cache})
 
 
 _ENCODER = {
@@ -252,7 +255,6 @@ _OF_GATEWAY: dict[str, Any] = {
     "attributes": True,
     "domains": True,
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
-    "ray": {"cache": {"size"}},
 }
 
 
