@@ -215,7 +215,9 @@ def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
     """What a gateway reads of a resource."""
     if not resource.spec.rerank.kept:
         return _document(resource, _OF_GATEWAY)
-    cache = {"ray": {"cache": {"size"}}}  # builds, which gateways have done, fetch patches of earlier generations
+    cache = {
+        "ray": {"cache": {"size"}}
+    }  # builds, which gateways have done, fetch patches of earlier generations
     return _document(resource, {**_OF_GATEWAY, **cache})
 
 
