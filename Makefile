@@ -47,7 +47,7 @@ bench: $(VENV)/.develops ## Measure the service beside the bare pipeline (ARGS=-
 	$(BIN)/python -m benchmarks.service $(ARGS)
 
 .PHONY: bench-engine
-bench-engine: $(VENV)/.develops ## Measure the index engine beside its peers (ARGS="--full", --grow, --profile, --help)
+bench-engine: $(VENV)/.develops ## Measure the index engine beside its peers (ARGS="--full", --grow, --profile, --coefficients, --help)
 	$(BIN)/python -m benchmarks.engine $(ARGS)
 .PHONY: bench-rerank
 bench-rerank: $(VENV)/.develops ## Measure what reranking gains on two collections (ARGS=--short)

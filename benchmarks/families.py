@@ -27,7 +27,7 @@ from benchmarks.vectors import clustered, intrinsic_dimension
 from visualindex.ann import codes as half
 from visualindex.ann.families import Parameters, build_and_tune, held_out, open_ann, resident_bytes
 from visualindex.ann.families.ladders import ladder
-from visualindex.ann.families.sizes import FAMILIES, disk_bytes
+from visualindex.capacity.sizes import FAMILIES, disk_bytes
 
 K = 10
 Search = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

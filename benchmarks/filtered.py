@@ -97,7 +97,7 @@ def measured(index: ShardIndex, dimension: int, heading: np.ndarray, queries: in
                 looked = index.look(query[None], Ask(K, tree))
                 times.append(time.perf_counter() - start)
                 start = time.perf_counter()
-                truth = np.sort(vectors[passing] @ query if share < 1 else vectors @ query)[-K:]
+                truth = np.sort(vectors[passing] @ query)[-K:]
                 exact_times.append(time.perf_counter() - start)
                 scores = looked.hits.scores[0, : int(looked.hits.counts[0])]
                 found.append(np.count_nonzero(scores >= truth[0] - 1e-5) / min(K, len(passing)))

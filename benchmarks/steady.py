@@ -24,7 +24,7 @@ def searches(
 
     Writes go on beside them where `writes_per_s` says so; what is acknowledged is noted in the `ledger`.
     """
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     traffic = Traffic(
         url, ledger or Ledger(), 1, searches_per_s=per_s, writes_per_s=writes_per_s, headers=headers
     )

@@ -1,6 +1,6 @@
 """The index engine beside its peers, in one table: `make bench-engine`.
 
-    python -m benchmarks.engine [--full] [--data clustered real] [--only faiss_alone …] [--grow] [--profile]
+    python -m benchmarks.engine [--full] [--data clustered real] [--only faiss_alone …] [--grow] [--profile] [--coefficients]
 
 Short by default: 20,000 clustered vectors of 512 numbers and 5,000 real embeddings. `--full` takes 200,000 and 50,000, and
 an hour or two of a quiet machine. Every engine runs alone, after the others, in a process of its own; peers in an
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import coefficients
 from benchmarks.engine import environment, grow, profile
 from benchmarks.engine.embeddings import embedded
 from benchmarks.engine.table import table
@@ -102,6 +103,11 @@ def _arguments() -> argparse.Namespace:
         "--profile", action="store_true", help="the service's searches by process and function, instead"
     )
     parser.add_argument(
+        "--coefficients",
+        action="store_true",
+        help="the figures that `visualindex plan` computes with, instead",
+    )
+    parser.add_argument(
         "--cache", type=Path, default=Path("build/bench-engine"), help="folder of the data sets"
     )
     parser.add_argument("--json", type=Path, help="file to write all rows to")
@@ -113,6 +119,11 @@ def main() -> None:
     end_on_signals()
     asked = _arguments()
     seconds = asked.seconds or (10.0 if asked.full else 2.0)
+    if asked.coefficients:
+        coefficients.run(
+            20_000, [10_000, 20_000, 40_000] if asked.full else [5_000, 10_000, 20_000], asked.json
+        )
+        return
     if asked.grow:
         grow.run(asked.full, seconds)
         return

@@ -1,14 +1,15 @@
 """The HTTP client: what a program in Python, and the command line, use to talk to a VisualIndex service.
 
-Calls are described once as values; `Client` sends them blocking and `AsyncClient` on an event loop. Every call is safe
-to repeat (writes carry an idempotency key), so both repeat on 503 and on broken connections, a bounded number of times.
+Calls are described once as values; `Client` sends them blocking and `AsyncClient` on an event loop. Nearly every call is
+safe to repeat (writes carry an idempotency key), so both repeat on 503 and on broken connections, a bounded number of
+times; what is not says so.
 """
 
 import email.utils
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -39,6 +40,7 @@ from visualindex.api.search import SearchRequest, SearchResponse
 from visualindex.errors import TYPE_PREFIX, ProblemError, ProblemType
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+_BEYOND_WAIT_S = 30.0
 LONGEST_WAIT_S = 30.0
 """Longest pause before a repeat, whatever `Retry-After` asks for."""
 
@@ -79,6 +81,9 @@ class Call(Generic[T]):
     body: BaseModel | None = None
     image: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+    """Its own limit where that is longer than the client's."""
+    repeatable: bool = True
 
     def content(self) -> dict[str, Any]:
         """The body as arguments of httpx: JSON, or a form with the picture beside it."""
@@ -137,35 +142,66 @@ def list_indexes_call() -> Call[list[IndexView]]:
     return Call("GET", "/api/indexes", TypeAdapter(list[IndexView]).validate_json)
 
 
+def get_index_call(name: str) -> Call[IndexView]:
+    """GET /api/indexes/{name}."""
+    return Call("GET", _index_path(name), _reader(IndexView))
+
+
 def list_generations_call(index: str) -> Call[list[GenerationView]]:
     """GET /api/indexes/{name}/generations."""
-    return Call("GET", _of(index, "generations"), TypeAdapter(list[GenerationView]).validate_json)
+    reader = TypeAdapter(list[GenerationView]).validate_json
+    return Call("GET", _index_path(index, "generations"), reader)
+
+
+def get_generation_call(index: str, generation: str) -> Call[GenerationView]:
+    """GET /api/indexes/{name}/generations/{generation}."""
+    return Call("GET", _index_path(index, "generations", generation), _reader(GenerationView))
 
 
 def build_generation_call(index: str, activate: bool) -> Call[JobView]:
-    """POST /api/indexes/{name}/generations."""
+    """POST /api/indexes/{name}/generations; a repeat hears of the build that is under way."""
     body = BuildRequest(activate=activate)
-    return Call("POST", _of(index, "generations"), _reader(JobView), body=body)
+    return Call("POST", _index_path(index, "generations"), _reader(JobView), body=body)
+
+
+def activate_generation_call(index: str, generation: str, wait_s: float) -> Call[GenerationView]:
+    """POST /api/indexes/{name}/generations/{generation}/activate."""
+    path = _index_path(index, "generations", generation, "activate")
+    return _activating(path, wait_s)
+
+
+def roll_back_call(index: str, wait_s: float) -> Call[GenerationView]:
+    """POST /api/indexes/{name}/rollback. Repeated after it was done it would roll forward again: it is sent once."""
+    return replace(_activating(_index_path(index, "rollback"), wait_s), repeatable=False)
+
+
+def _activating(path: str, wait_s: float) -> Call[GenerationView]:
+    body = ActivateRequest(wait_s=wait_s)
+    return Call("POST", path, _reader(GenerationView), body=body, timeout_s=wait_s + _BEYOND_WAIT_S)
+
+
+def discard_generation_call(index: str, generation: str) -> Call[None]:
+    """DELETE /api/indexes/{name}/generations/{generation}."""
+    return Call("DELETE", _index_path(index, "generations", generation), lambda _: None)
+
+
+def list_jobs_call(index: str) -> Call[list[JobView]]:
+    """GET /api/indexes/{name}/jobs."""
+    return Call("GET", _index_path(index, "jobs"), TypeAdapter(list[JobView]).validate_json)
 
 
 def get_job_call(index: str, job_id: uuid.UUID) -> Call[JobView]:
     """GET /api/indexes/{name}/jobs/{job_id}."""
-    return Call("GET", _of(index, f"jobs/{job_id}"), _reader(JobView))
+    return Call("GET", _index_path(index, "jobs", str(job_id)), _reader(JobView))
 
 
-def activate_call(index: str, generation: str, wait_s: float) -> Call[GenerationView]:
-    """POST /api/indexes/{name}/generations/{generation}/activate."""
-    path = _of(index, f"generations/{quote(generation, safe='')}/activate")
-    return Call("POST", path, _reader(GenerationView), body=ActivateRequest(wait_s=wait_s))
+def cancel_job_call(index: str, job_id: uuid.UUID) -> Call[JobView]:
+    """POST /api/indexes/{name}/jobs/{job_id}/cancel; sent once, for a job that was cancelled cannot be again."""
+    return Call("POST", _index_path(index, "jobs", str(job_id), "cancel"), _reader(JobView), repeatable=False)
 
 
-def roll_back_call(index: str, wait_s: float) -> Call[GenerationView]:
-    """POST /api/indexes/{name}/rollback."""
-    return Call("POST", _of(index, "rollback"), _reader(GenerationView), body=ActivateRequest(wait_s=wait_s))
-
-
-def _of(index: str, what: str) -> str:
-    return f"/api/indexes/{quote(index, safe='')}/{what}"
+def _index_path(*parts: str) -> str:
+    return "/".join(["/api/indexes", *(quote(part, safe="") for part in parts)])
 
 
 def file_call(url: str, path: str) -> Call[bytes]:
@@ -234,25 +270,45 @@ class Client:
         """The indexes that the key allows."""
         return self._send(list_indexes_call())
 
+    def get_index(self, name: str) -> IndexView:
+        """One index, with the recall curves of the generation it serves."""
+        return self._send(get_index_call(name))
+
     def list_generations(self, index: str) -> list[GenerationView]:
-        """The generations of an index, the newest first."""
+        """The generations that are there, the newest first."""
         return self._send(list_generations_call(index))
 
+    def get_generation(self, index: str, generation: str) -> GenerationView:
+        """One generation, with the recall curve of each shard."""
+        return self._send(get_generation_call(index, generation))
+
     def build_generation(self, index: str, *, activate: bool = False) -> JobView:
-        """Have a generation built in the background, and activated if its recall meets the target."""
+        """Build a generation in the background, or hear of the one that is being built."""
         return self._send(build_generation_call(index, activate))
 
-    def get_job(self, index: str, job_id: uuid.UUID) -> JobView:
-        """How far background work is."""
-        return self._send(get_job_call(index, job_id))
-
-    def activate(self, index: str, generation: str, *, wait_s: float = 30.0) -> GenerationView:
-        """Have a generation served, waiting at most `wait_s` seconds for the shards to load it."""
-        return self._send(activate_call(index, generation, wait_s))
+    def activate_generation(self, index: str, generation: str, *, wait_s: float = 30.0) -> GenerationView:
+        """Activate it; its state is `active`, or `preparing` when the shards took longer than `wait_s`."""
+        return self._send(activate_generation_call(index, generation, wait_s))
 
     def roll_back(self, index: str, *, wait_s: float = 30.0) -> GenerationView:
-        """Have the generation served again that was before. A repeat goes back and forth: use a client of one attempt."""
+        """Activate the generation that was active before."""
         return self._send(roll_back_call(index, wait_s))
+
+    def discard_generation(self, index: str, generation: str) -> None:
+        """Discard a generation that is not active."""
+        self._send(discard_generation_call(index, generation))
+
+    def list_jobs(self, index: str) -> list[JobView]:
+        """The latest background jobs, the newest first."""
+        return self._send(list_jobs_call(index))
+
+    def get_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """One background job."""
+        return self._send(get_job_call(index, job_id))
+
+    def cancel_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """Cancel a job that has not ended."""
+        return self._send(cancel_job_call(index, job_id))
 
     def file(self, path: str) -> bytes:
         """The bytes behind a path of a response, such as a thumbnail."""
@@ -272,12 +328,17 @@ class Client:
 
     def _send(self, call: Call[T]) -> T:
         def once() -> T:
-            return _answer(
-                call, self._http.request(call.method, call.path, params=call.params, **call.content())
+            response = self._http.request(
+                call.method,
+                call.path,
+                params=call.params,
+                timeout=_limit(call, self._http.timeout),
+                **call.content(),
             )
+            return _answer(call, response)
 
         try:
-            answer: T = _retrying(Retrying, self._attempts)(once)
+            answer: T = _retrying(Retrying, self._attempts if call.repeatable else 1)(once)
         except httpx.HTTPError as error:
             raise _unreachable(self.url, error) from error
         return answer
@@ -341,25 +402,47 @@ class AsyncClient:
         """The indexes that the key allows."""
         return await self._send(list_indexes_call())
 
+    async def get_index(self, name: str) -> IndexView:
+        """One index, with the recall curves of the generation it serves."""
+        return await self._send(get_index_call(name))
+
     async def list_generations(self, index: str) -> list[GenerationView]:
-        """The generations of an index, the newest first."""
+        """The generations that are there, the newest first."""
         return await self._send(list_generations_call(index))
 
+    async def get_generation(self, index: str, generation: str) -> GenerationView:
+        """One generation, with the recall curve of each shard."""
+        return await self._send(get_generation_call(index, generation))
+
     async def build_generation(self, index: str, *, activate: bool = False) -> JobView:
-        """Have a generation built in the background, and activated if its recall meets the target."""
+        """Build a generation in the background, or hear of the one that is being built."""
         return await self._send(build_generation_call(index, activate))
 
-    async def get_job(self, index: str, job_id: uuid.UUID) -> JobView:
-        """How far background work is."""
-        return await self._send(get_job_call(index, job_id))
-
-    async def activate(self, index: str, generation: str, *, wait_s: float = 30.0) -> GenerationView:
-        """Have a generation served, waiting at most `wait_s` seconds for the shards to load it."""
-        return await self._send(activate_call(index, generation, wait_s))
+    async def activate_generation(
+        self, index: str, generation: str, *, wait_s: float = 30.0
+    ) -> GenerationView:
+        """Activate it; its state is `active`, or `preparing` when the shards took longer than `wait_s`."""
+        return await self._send(activate_generation_call(index, generation, wait_s))
 
     async def roll_back(self, index: str, *, wait_s: float = 30.0) -> GenerationView:
-        """Have the generation served again that was before. A repeat goes back and forth: use a client of one attempt."""
+        """Activate the generation that was active before."""
         return await self._send(roll_back_call(index, wait_s))
+
+    async def discard_generation(self, index: str, generation: str) -> None:
+        """Discard a generation that is not active."""
+        await self._send(discard_generation_call(index, generation))
+
+    async def list_jobs(self, index: str) -> list[JobView]:
+        """The latest background jobs, the newest first."""
+        return await self._send(list_jobs_call(index))
+
+    async def get_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """One background job."""
+        return await self._send(get_job_call(index, job_id))
+
+    async def cancel_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """Cancel a job that has not ended."""
+        return await self._send(cancel_job_call(index, job_id))
 
     async def file(self, path: str) -> bytes:
         """The bytes behind a path of a response, such as a thumbnail."""
@@ -379,14 +462,28 @@ class AsyncClient:
 
     async def _send(self, call: Call[T]) -> T:
         async def once() -> T:
-            response = await self._http.request(call.method, call.path, params=call.params, **call.content())
+            response = await self._http.request(
+                call.method,
+                call.path,
+                params=call.params,
+                timeout=_limit(call, self._http.timeout),
+                **call.content(),
+            )
             return _answer(call, response)
 
         try:
-            answer: T = await _retrying(AsyncRetrying, self._attempts)(once)
+            answer: T = await _retrying(AsyncRetrying, self._attempts if call.repeatable else 1)(once)
         except httpx.HTTPError as error:
             raise _unreachable(self.url, error) from error
         return answer
+
+
+def _limit(call: Call[Any], usual: httpx.Timeout) -> httpx.Timeout:
+    """The longer of the client's limit and the call's own."""
+    if call.timeout_s is None or usual.read is None or usual.read >= call.timeout_s:
+        return usual
+    limits = {**usual.as_dict(), "read": call.timeout_s}
+    return httpx.Timeout(**limits)
 
 
 def _reader(model: type[T]) -> Callable[[bytes], T]:

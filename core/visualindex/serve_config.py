@@ -195,7 +195,7 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     """What shards and, where it is a deployment, the encoder read of a resource."""
     encoder = resource.spec.encoder
     fields: dict[str, Any] = {
-        "index": _SHARD,
+        "index": _SHARD | {"live_recall_sample"},
         "encoder": {"dimension"} if encoder.in_gateway else _ENCODER,
         "storage": {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}},
         "ray": {"cache": {"size"}},

@@ -28,15 +28,15 @@ _NO_METADATA: dict[str, Any] = {
 
 def in_scope(
     scope: Scope, page: Page, records: Mapping[uuid.UUID, ImageRecord]
-) -> Iterable[tuple[uuid.UUID, float, float | None]]:
+) -> Iterable[tuple[uuid.UUID, float, float | None, ImageRecord | None]]:
     """The hits of a page that reach the least score of a domain they are in: one without a record must reach all.
 
-    Each with its score, and what it was reranked by.
+    Each with its score, what it was reranked by, and its record.
     """
     for image_id, score, by in zip_longest(page.ids, page.scores, page.reranked):
         record = records.get(image_id)
         if score >= scope.sure_above or (record is not None and scope.keeps(attributes_of(record), score)):
-            yield image_id, score, by
+            yield image_id, score, by, record
 
 
 def hit_of(
@@ -96,9 +96,10 @@ def explained(merged: Merged, timings: Timings) -> dict[str, Any]:
     }
 
 
-def facets_of(merged: Merged) -> dict[str, list[dict[str, Any]]]:
-    """How many matching images have each value, of every field that was asked for."""
+def facets_of(merged: Merged, names: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """How many matching images have each value, under the names by which the request asked for the fields."""
+    counts = merged.whole.facets
     return {
-        name: [{"value": shown(value), "count": count} for value, count in counts]
-        for name, counts in merged.whole.facets.items()
+        name: [{"value": shown(value), "count": count} for value, count in counts[field]]
+        for name, field in names.items()
     }

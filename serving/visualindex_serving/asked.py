@@ -2,7 +2,8 @@
 
 import re
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -24,7 +25,7 @@ from visualindex_serving.cursors import Cursor, decode_cursor, unusable
 from visualindex_serving.domains import NO_SCOPE, Scope, scope_of, with_defaults
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import Float32, Group, Sort
-from visualindex_serving.ordering import grouping, sorting
+from visualindex_serving.ordering import counted, grouping, sorting
 from visualindex_serving.originals import check_image_bytes
 from visualindex_serving.problems import invalid
 from visualindex_serving.query_vector import query_vector
@@ -49,6 +50,8 @@ class Asked:
     sort: Sort | None = None
     scope: Scope = NO_SCOPE
     likeness: Likeness = NO_LIKENESS
+    facets: Mapping[str, str] = field(default_factory=dict)
+    """The field to count for each name that the request gives it."""
 
     @property
     def depth(self) -> int:
@@ -86,11 +89,13 @@ async def ask(
     exclude = (query.image_id,) if query.image_id is not None and not request.include_self else ()
     spec = service.resource.spec
     scope = scope_of(request.domains, spec, own_scores=request.min_score is None)
-    filter_ = _checked_filter(request.filter, schema_of(spec.attributes), within=scope.filter)
+    schema = schema_of(spec.attributes)
+    filter_ = _checked_filter(request.filter, schema, within=scope.filter)
+    group, sort = grouping(request.group_by, schema), sorting(request.sort, schema)
+    facets = counted(request.facets, schema)
     vector, likeness = await query_vector(service, request, upload, grant, deadline, timings)
     least = scope.min_score if request.min_score is None else request.min_score
-    group, sort = grouping(request.group_by), sorting(request.sort)
-    return Asked(vector, filter_, exclude, least, None, group, sort, scope, likeness)
+    return Asked(vector, filter_, exclude, least, None, group, sort, scope, likeness, facets)
 
 
 def _continue(service: IndexService, request: SearchRequest, upload: bytes | None) -> Asked:

@@ -23,7 +23,9 @@ NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 FORM = "multipart/form-data"
 _JSON_BYTES = 16 * 1024 * 1024
 _LINE = re.compile(rb"\S[^\n]*")
-_JSON_FIELDS = frozenset({"filter", "query", "box", "metadata", "vector", "images", "events"})
+_JSON_FIELDS = frozenset(
+    {"filter", "query", "box", "metadata", "vector", "images", "events", "facets", "group_by", "sort"}
+)
 
 
 @dataclass(frozen=True)

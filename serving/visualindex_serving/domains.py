@@ -70,16 +70,10 @@ def with_defaults(request: SearchRequest, spec: Spec) -> SearchRequest:
     if limits and "limit" not in given:
         update["limit"] = max(limits)
     if "facets" not in given:
-        update["facets"] = _facets(domains, spec)
+        update["facets"] = list(dict.fromkeys(name for one in domains for name in one.attributes))[:16]
     if not domains or not update:
         return request
     return request.model_copy(update=update)
-
-
-def _facets(domains: Sequence[DomainSpec], spec: Spec) -> list[str]:
-    declared = {attribute.name: attribute.field for attribute in spec.attributes}
-    names = (name for domain in domains for name in domain.attributes)
-    return list(dict.fromkeys(declared.get(name, name) for name in names))[:16]
 
 
 def _filter(domain: DomainSpec, spec: Spec) -> Filter:

@@ -55,6 +55,11 @@ class Merged:
         return next(report.answer.generation for report in self.reports if report.answer is not None)
 
     @property
+    def age_s(self) -> float:
+        """How long ago the shard that is furthest behind looked into the change log."""
+        return max(report.answer.age_s for report in self.reports if report.answer is not None)
+
+    @property
     def missing(self) -> list[int]:
         """The shards that did not answer."""
         return [report.shard for report in self.reports if report.answer is None]

@@ -56,6 +56,7 @@ from visualindex_serving.rerank_link import RemoteRerankers, StoredPictures
 from visualindex_serving.reranking import Rerankers, Reranking
 from visualindex_serving.routes import (
     batches,
+    feedback,
     generations,
     health,
     images,
@@ -147,7 +148,7 @@ def create_app(
         redoc_url=None,
     )
     problems.install(app)
-    for module in (searching, batches, images, thumbnails, internal, generations, health, metrics):
+    for module in (searching, feedback, batches, images, thumbnails, internal, generations, health, metrics):
         app.include_router(module.router)
     openapi.install(app, _BODIES)
     pages.install(app)

@@ -1,5 +1,6 @@
 """What travels between gateway, encoder and shards: arrays and numbers, never lists of objects."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,7 +60,8 @@ class ShardAnswer:
     """A shard's hits: `ids` uint8[q, k, 16], `scores` float32[q, k], `counts` int64[q] valid entries per query, and
     `versions` int64[q, k] of the images as the shard has them.
 
-    `behind_s` is set instead of hits when the shard could not catch up in time: the age of its position.
+    `age_s` is how long ago the shard looked into the change log. `behind_s` is set instead of hits when the shard could
+    not catch up in time: the age of its position.
     `replica` names who answered, as in the index's list of replicas, and `generation` what was searched. `matches` are
     the images that pass the filter, `keys` the value that grouped or sorted each hit, `facets` how many images have
     each value.
@@ -72,6 +74,7 @@ class ShardAnswer:
     rows: int
     cpu_ms: float
     behind_s: float | None = None
+    age_s: float = math.inf
     replica: str = ""
     generation: str = ""
     matches: int = 0

@@ -53,5 +53,10 @@ class ShardMetrics:
             [10, 25, 50, 75, 100, 150, 200, 250, 350, 500, 750, 1000, 2000, 5000],
             tag_keys=keys,
         )
-        for metric in (self.rows, self.memory, self.full, self.lag, self.freshness):
+        self.live_recall = Gauge(
+            "visualindex_shard_live_recall",
+            "Share of the true hits that sampled searches of the active generation found; -1 without samples.",
+            tag_keys=keys,
+        )
+        for metric in (self.rows, self.memory, self.full, self.lag, self.freshness, self.live_recall):
             metric.set_default_tags(tags)

@@ -4,6 +4,7 @@ A browser reaches loopback for any page it shows. Its `Origin` tells a page of a
 not loopback's tells a name that was pointed here (DNS rebinding). Whoever sends a key needs neither to be trusted.
 """
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -61,6 +62,7 @@ def _foreign(headers: Headers, host: str | None, method: str) -> bool:
     return method not in _READING and headers.get("sec-fetch-site") == "cross-site"
 
 
+@lru_cache(maxsize=1024)
 def _name(host: str) -> str | None:
     """The host name without its port, None when there is none to be read."""
     try:

@@ -3,6 +3,7 @@
 A shard tells which version of an image it found, so a record that is as new as that shows what the shard has seen.
 """
 
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,6 +18,9 @@ Read = Callable[[Sequence[uuid.UUID]], Awaitable[Mapping[uuid.UUID, ImageRecord]
 """Reads the records of images from the catalog; images that are not there are left out."""
 
 _BYTES = 32 * 1024 * 1024
+_KEPT_S = 600.0
+"""A database that was restored from a backup counts versions again: what was read before it is forgotten by then."""
+
 _FRESH_S = 30.0
 """A shard that cannot follow the log must not keep deleted images and old metadata on show for longer."""
 
@@ -26,26 +30,39 @@ _OBJECTS_PER_JSON = 8
 
 
 class Records:
-    """The records of one index that were last needed, at most 32 MiB of them and none for longer than 30 seconds."""
+    """The records of one index that were last needed, at most 32 MiB of them and none for longer than ten minutes."""
 
     def __init__(self, read: Read, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._read = read
+        self._clock = clock
         self._held: TTLCache[uuid.UUID, _Held] = TTLCache(
-            _BYTES, _FRESH_S, timer=clock, getsizeof=lambda held: held.bytes
+            _BYTES, _KEPT_S, timer=clock, getsizeof=lambda held: held.bytes
         )
 
-    def known(self, ids: Sequence[uuid.UUID], versions: Sequence[int]) -> dict[uuid.UUID, ImageRecord]:
-        """The records that are remembered, at least as new as the versions."""
+    def known(
+        self, ids: Sequence[uuid.UUID], versions: Sequence[int], age_s: float = 0.0
+    ) -> dict[uuid.UUID, ImageRecord]:
+        """The records that are remembered, at least as new as the versions.
+
+        `age_s` is how long ago the shards looked into the change log. While they follow it, their versions tell what is
+        out of date and their hits what was deleted; else a record is good for 30 seconds.
+        """
+        read_since = -math.inf if age_s <= _FRESH_S else self._clock() - _FRESH_S
         records = {}
         for image_id, version in zip(ids, versions, strict=True):
-            held = self._held.get(image_id)
-            if held is not None and held.record.version >= version:
+            try:
+                held = self._held[image_id]
+            except KeyError:
+                continue
+            if held.record.version >= version and held.read_at >= read_since:
                 records[image_id] = held.record
         return records
 
-    async def of(self, ids: Sequence[uuid.UUID], versions: Sequence[int]) -> dict[uuid.UUID, ImageRecord]:
-        """The records, at least as new as the versions; an image that was deleted meanwhile may be missing."""
-        records = self.known(ids, versions)
+    async def of(
+        self, ids: Sequence[uuid.UUID], versions: Sequence[int], age_s: float = math.inf
+    ) -> dict[uuid.UUID, ImageRecord]:
+        """The records, as `known` has them or read; an image that was deleted meanwhile may be missing."""
+        records = self.known(ids, versions, age_s)
         missing = [image_id for image_id in ids if image_id not in records]
         if missing:
             read = await self._read(missing)
@@ -55,7 +72,7 @@ class Records:
 
     def _hold(self, read: Mapping[uuid.UUID, ImageRecord]) -> None:
         for image_id, record in read.items():
-            held = _Held(record, _size(record))
+            held = _Held(record, _size(record), self._clock())
             if held.bytes <= _BYTES // 100:
                 self._held[image_id] = held
 
@@ -64,6 +81,7 @@ class Records:
 class _Held:
     record: ImageRecord
     bytes: int
+    read_at: float
 
 
 def _size(record: ImageRecord) -> int:

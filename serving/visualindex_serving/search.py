@@ -52,9 +52,9 @@ async def search(
     deadline = deadline_in(min(request.timeout_ms or limits.search_timeout_ms, limits.search_timeout_ms))
     request = checked(service, request, upload)
     timings = Timings()
-    asked = await within(
-        deadline, "preparing the query", ask(service, request, upload, grant, deadline, timings)
-    )
+    asking = ask(service, request, upload, grant, deadline, timings)
+    waits = request.query.vector is None and request.cursor is None
+    asked = await (within(deadline, "preparing the query", asking) if waits else asking)
     wish = await _wish(service, request, asked)
     most = max(request.limit, wish.candidates)
     effective = effective_filter(asked.filter, grant)
@@ -62,12 +62,13 @@ async def search(
     if request.require_complete and not merged.complete:
         raise _incomplete(merged)
     page = await _reranked(service, wish, asked, found, request.limit, deadline, timings)
-    records, degraded = await _metadata(service, page, grant, deadline, timings)
-    records = {i: record for i, record in records.items() if visible(grant.filter, record)}
+    records, degraded = await _metadata(service, page, merged.age_s, grant, deadline, timings)
+    if grant.filter is not None:
+        records = {i: record for i, record in records.items() if visible(grant.filter, record)}
     hits = [
         hit
-        for i, s, by in in_scope(asked.scope, page, records)
-        for hit in hit_of(service, i, s, by, records.get(i), base, whole=not degraded)
+        for image_id, score, by, record in in_scope(asked.scope, page, records)
+        for hit in hit_of(service, image_id, score, by, record, base, whole=not degraded)
     ]
     answer = {
         "query_id": uuid.uuid4(),
@@ -80,7 +81,7 @@ async def search(
         "generation": merged.generation,
         "fingerprint": service.fingerprint,
         "missing_shards": merged.missing,
-        "facets": facets_of(merged) if request.facets else None,
+        "facets": facets_of(merged, asked.facets) if asked.facets else None,
         "next_cursor": next_cursor(service, asked, page),
         "took_ms": round((time.perf_counter() - start) * 1000, 2),
         "explain": explained(merged, timings) if request.explain else None,
@@ -159,7 +160,7 @@ async def _shards(
             wait_s=remaining(until) * _CATCH_UP_SHARE,
             generation=service.generations.of(service.name),
             min_score=asked.min_score if asked.sort is not None else None,
-            facets=tuple(request.facets) if asked.after is None else (),
+            facets=tuple(set(asked.facets.values())),
             group=asked.group,
             sort=asked.sort,
             explain=request.explain,
@@ -182,7 +183,7 @@ async def _reranked(
 
 
 async def _metadata(
-    service: IndexService, page: Page, grant: Grant, deadline: float, timings: Timings
+    service: IndexService, page: Page, age_s: float, grant: Grant, deadline: float, timings: Timings
 ) -> tuple[Mapping[uuid.UUID, ImageRecord], list[str]]:
     """The hits' records; those that are remembered, with a note, when the database does not answer in time.
 
@@ -192,11 +193,14 @@ async def _metadata(
     try:
         if not page.ids:
             return {}, []
-        until = time.time() + remaining(deadline) * _METADATA_SHARE
         if grant.filter is None:
-            reading = service.records.of(page.ids, page.versions)
+            known = service.records.known(page.ids, page.versions, age_s)
+            if len(known) == len(page.ids):
+                return known, []
+            reading = service.records.of(page.ids, page.versions, age_s)
         else:
             reading = service.catalog.get_images(service.name, page.ids)
+        until = time.time() + remaining(deadline) * _METADATA_SHARE
         return await within(until, "metadata", reading), []
     except ProblemError as exc:
         logger.warning("hits are answered without the metadata that is not remembered: %s", exc)

@@ -21,6 +21,7 @@ from visualindex.spec import VisualIndex
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
+from visualindex_serving.live_recall import LiveRecall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
 from visualindex_serving.shard_view import LIVE, ShardView
@@ -33,6 +34,7 @@ _LOOK_S = 0.5
 _SEARCH_THREADS = 2
 _RENEW_S = 10.0
 _LOAD_AGAIN_S = 5.0
+_FEW_HITS = 100
 _LINGER_S = 5.0
 """A gateway may ask for a generation a moment after it was retired."""
 
@@ -71,6 +73,7 @@ class ShardReplica:
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
         self._metrics = ShardMetrics(resource.name, shard, self._name)
+        self._live_recall = LiveRecall(spec.index.live_recall_sample)
         self._leased_at = -math.inf
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -103,6 +106,7 @@ class ShardReplica:
                 self._files.close(name)
         for threads in (self._threads, self._writer):
             threads.shutdown(wait=False)
+        self._live_recall.close()
 
     @property
     def name(self) -> str:
@@ -270,6 +274,8 @@ class ShardReplica:
             self._metrics.memory.set(sum(one.index.memory_bytes for one in self._views.values()))
             self._metrics.lag.set((time.time() - view.polled_at) * 1000)
             self._metrics.full.set(float(self.full))
+            recall, _ = self._live_recall.figures(view.generation)
+            self._metrics.live_recall.set(-1.0 if recall is None else recall)
             await self._lease()
 
     def _any(self) -> ShardView:
@@ -279,6 +285,7 @@ class ShardReplica:
         """Renew the lease, so that the log is not trimmed past this replica; True when it could be renewed."""
         view = self._opening if loading else self._views.get(self._active) or self._any()
         assert view is not None  # noqa: S101 - it loads one, or has loaded one
+        recall, samples = self._live_recall.figures(view.generation)
         with contextlib.suppress(RuntimeError):  # the load has not taken its position yet
             try:
                 await self._catalog.heartbeat(
@@ -294,6 +301,8 @@ class ShardReplica:
                     generations=self._views.keys(),
                     fresh_rows=view.index.fresh,
                     problem="\n".join(f"{name}: {why}" for name, why in self._problems.items()) or None,
+                    recall=recall,
+                    recall_samples=samples,
                 )
             except (ProblemError, LogTrimmed) as exc:
                 logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)
@@ -312,6 +321,8 @@ class ShardReplica:
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting in shard {self._shard}")
+        if view.pace.quick and _is_plain(query):
+            return self._search(view, query)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, view, query)
 
     def _asked_for(self, generation: str) -> ShardView:
@@ -322,9 +333,13 @@ class ShardReplica:
         return view
 
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
-        start = time.thread_time()
+        start, began = time.thread_time(), time.perf_counter()
         index = view.index
-        looked = index.look(query.vectors, _ask(query))
+        snapshot, ask = index.snapshot(), _ask(query)
+        looked = snapshot.look(query.vectors, ask)
+        self._live_recall.offer(view.generation, snapshot, query.vectors, ask, looked)
+        if _is_plain(query):
+            view.pace.took((time.perf_counter() - began) * 1000)
         hits = looked.hits
         return ShardAnswer(
             hits.ids,
@@ -333,6 +348,7 @@ class ShardReplica:
             hits.versions,
             len(index),
             (time.thread_time() - start) * 1000,
+            age_s=time.time() - view.polled_at,
             replica=self._name,
             generation=view.generation,
             matches=looked.matches,
@@ -368,6 +384,12 @@ class ShardReplica:
 
 def _active(records: Sequence[GenerationRecord]) -> GenerationRecord | None:
     return next((record for record in records if record.state == "active"), None)
+
+
+def _is_plain(query: ShardQuery) -> bool:
+    """Whether it is of the kind whose pace is measured: one vector, few hits, no counts and no other order."""
+    beside = query.filter or query.facets or query.group or query.sort
+    return len(query.vectors) == 1 and query.k <= _FEW_HITS and not beside
 
 
 def _ask(query: ShardQuery) -> Ask:

@@ -5,6 +5,7 @@ Time travels as what is left of it, so that the clocks of two nodes need not agr
 
 import hashlib
 import hmac
+import math
 import time
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
@@ -109,6 +110,7 @@ def answer_frame(number: int, answer: ShardAnswer) -> bytes:
         "rows": answer.rows,
         "cpu_ms": answer.cpu_ms,
         "behind_s": answer.behind_s,
+        "age_s": answer.age_s,
         "replica": answer.replica,
         "generation": answer.generation,
         "matches": answer.matches,
@@ -152,6 +154,7 @@ def read_answer(head: Head, body: bytes) -> ShardAnswer | ProblemError:
         rows=head["rows"],
         cpu_ms=head["cpu_ms"],
         behind_s=head["behind_s"],
+        age_s=math.inf if head.get("age_s") is None else head["age_s"],
         replica=head["replica"],
         generation=head.get("generation", ""),
         matches=head.get("matches", 0),

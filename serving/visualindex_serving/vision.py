@@ -1,6 +1,7 @@
 """From image bytes to a vector: decode in a worker process, encode here or in the encoder deployment."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def normalised(vector: list[float]) -> Float32:
     """A caller's vector as L2-normalised float32[d]. Raises ValueError for a zero or non-finite one."""
     array = np.asarray(vector, dtype=np.float64)
     with np.errstate(over="ignore"):
-        norm = float(np.linalg.norm(array))
-    if not np.isfinite(norm) or norm == 0:
+        norm = math.sqrt(np.dot(array, array))
+    if not math.isfinite(norm) or norm == 0:
         raise ValueError("the vector must be finite and not zero")
     return (array / norm).astype(np.float32)

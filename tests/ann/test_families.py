@@ -11,8 +11,8 @@ from benchmarks.vectors import clustered
 from visualindex.ann import codes as half
 from visualindex.ann.families import Ann, Effort, Parameters, build_ann, disk_bytes, open_ann
 from visualindex.ann.families.base import Approximate, Wanted
-from visualindex.ann.families.sizes import FAMILIES, ann_bytes
 from visualindex.ann.graph import Abandoned
+from visualindex.capacity.sizes import FAMILIES, ann_bytes
 from visualindex.spec.models import HnswSpec
 
 ROWS, DIMENSION = 5000, 32

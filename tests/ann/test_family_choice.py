@@ -15,7 +15,7 @@ from visualindex.ann.families import (
     shard_bytes,
 )
 from visualindex.ann.families.gpu import masked
-from visualindex.ann.families.sizes import FAMILIES
+from visualindex.capacity.sizes import FAMILIES
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.spec.models import HnswSpec, IndexSpec
 

@@ -11,7 +11,7 @@ from benchmarks.vectors import clustered
 
 from visualindex.ann import codes as half
 from visualindex.ann.families import Effort, Parameters, build_ann, open_ann
-from visualindex.ann.families.sizes import FAMILIES
+from visualindex.capacity.sizes import FAMILIES
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.spec.models import HnswSpec
 

@@ -46,14 +46,6 @@ def test_memory_is_judged_by_what_the_service_needs(gib: int, level: str) -> Non
     assert checks.check_memory(gib * GIB).level == level
 
 
-def test_a_container_limit_counts_as_the_memory(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text(f"{GIB}\n")
-    (tmp_path / "memory.current").write_text(f"{GIB // 4}\n")
-    assert checks.available_memory(tmp_path) == GIB - GIB // 4
-    (tmp_path / "memory.max").write_text("max\n")
-    assert checks.available_memory(tmp_path) > GIB // 4
-
-
 def test_absent_shared_memory_is_a_warning(tmp_path: Path) -> None:
     assert checks.check_shared_memory(tmp_path / "shm").level == "warn"
 

@@ -102,7 +102,7 @@ def test_generations_are_asked_for_where_the_contract_says() -> None:
         assert [found.generation for found in client.list_generations("shop")] == [one]
         assert client.build_generation("shop", activate=True).job_id == IMAGE_ID
         assert client.get_job("shop", IMAGE_ID).state == "queued"
-        assert client.activate("shop", one, wait_s=5).state == "active"
+        assert client.activate_generation("shop", one, wait_s=5).state == "active"
         assert client.roll_back("shop").state == "active"
     assert [(sent.method, sent.path) for sent in service.received] == [
         ("GET", "/api/indexes/shop/generations"),

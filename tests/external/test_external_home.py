@@ -39,6 +39,7 @@ class Group:
         checks = DependencyChecks(self.kube, probes, lambda: float(next(hours)))
         self.home = ExternalHome(probes, checks)
         self.externals: dict[str, dict[str, Any]] = {}
+        self.shards = 1
 
     def add(self, name: str, **otherwise: Any) -> None:
         """An index that names the cluster, but for what is said otherwise."""
@@ -52,7 +53,7 @@ class Group:
 
     def spec(self, name: str) -> Spec:
         ray = {"mode": "External", "external": self.externals[name]}
-        return Spec.model_validate({"ray": ray})
+        return Spec.model_validate({"ray": ray, "index": {"shards": self.shards}})
 
     async def look(self) -> Standing:
         members = [
@@ -140,6 +141,41 @@ async def test_what_is_as_wanted_is_read_once_a_look(group: Group) -> None:
     group.cluster.calls.clear()
     await group.serve("chairs", fresh={"chairs": OLD})
     assert group.cluster.calls == ["GET"]
+
+
+async def test_another_number_of_shards_arrives_step_by_step_and_is_told_meanwhile(group: Group) -> None:
+    await group.serve("chairs", fresh={"chairs": OLD})
+    group.shards = 2
+    names = []
+    for _ in range(6):
+        standing = await group.serve("chairs", fresh={"chairs": OLD})
+        names.append(sorted(group.cluster.declared()))
+        if "shards-chairs-2" in names[-1][-1] and len(names) > 1:
+            assert not standing.serving["chairs"].settled
+            assert "shards-chairs-2 holds the shards" in standing.serving["chairs"].missing
+    both = ["gateway-chairs", "index-chairs"]
+    assert names == [[*both, "shards-chairs-2"]] * 3 + [both] * 3
+    assert (await group.look()).serving["chairs"].settled
+
+
+async def test_a_name_that_is_taken_stops_a_reshard_and_nothing_else(group: Group) -> None:
+    await group.serve("chairs", fresh={"chairs": OLD})
+    others = [foreign("shards-chairs-2", route="/theirs"), *group.cluster.declared().values()]
+    group.cluster.put({"applications": others})
+    group.cluster.settle()
+    group.shards = 2
+    await group.serve("chairs", fresh={"chairs": OLD})
+    assert "shards-chairs-2 is taken" in group.home.refusal("shop", "chairs")
+    assert _generations(group.cluster) == [1, 1]
+
+
+async def test_an_index_that_ends_while_it_reshards_leaves_nothing_behind(group: Group) -> None:
+    await group.serve("chairs", fresh={"chairs": OLD})
+    group.shards = 2
+    await group.serve("chairs", fresh={"chairs": OLD})
+    assert "shards-chairs-2" in group.cluster.declared()
+    await group.do(StopServing())
+    assert group.cluster.declared() == {}
 
 
 async def test_a_refusal_is_told_until_the_cluster_takes_what_it_refused(group: Group) -> None:

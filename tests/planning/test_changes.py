@@ -211,3 +211,12 @@ def test_fewer_shards_are_a_reshard_too() -> None:
     found = change({"index": {"shards": 3}}, {"index": {"shards": 1}})
     assert found.change == "NewCluster"
     assert "the images are loaded into 1 shard beside 3 shards" in found.summary[1]
+
+
+def test_a_plan_says_what_the_images_will_take() -> None:
+    plan = change({}, {"index": {"shards": 4}}, images=3_000_000)
+    assert plan.capacity[0] == "images: 3M of 256 dimensions"
+    assert plan.capacity[1].startswith("shards: 4 ")
+    assert describe_creation(spec(), "shop").capacity[0] == "images: 1M of 256 dimensions"
+    too_many = change({}, {"index": {"shards": 4}}, images=300_000_000)
+    assert any(line.startswith("does not fit: index.shards: 4 would need") for line in too_many.capacity)

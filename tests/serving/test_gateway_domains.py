@@ -123,7 +123,7 @@ async def test_a_domain_gives_a_limit_and_facets_where_the_search_says_none(shop
     assert len(await keys(shop, domain="furniture")) == 1
     assert len(await keys(shop, domain="furniture", limit=5)) == 2
     answer = (await search(shop, domain="clothes")).json()
-    counts = {one["value"]: one["count"] for one in answer["facets"]["metadata.shop"]}
+    counts = {one["value"]: one["count"] for one in answer["facets"]["shop"]}
     assert counts == {"a": 1, "b": 1}
 
 

@@ -1,23 +1,29 @@
 """Generations seen from outside: built, activated under writes, rolled back, and never in the way of a search."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from visualindex.building import Built, build_generation
 from visualindex.catalog import Catalog
+from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
 
 from .conftest import NONE, Served, put, spec_document
+from .pictures import picture
 
 
-async def build(served: Served, tmp_path: Path, **spec: Any) -> Built:
+async def build(served: Served, tmp_path: Path, phases: list[str] | None = None, **spec: Any) -> Built:
     resource = VisualIndex.model_validate(spec_document(**spec))
+    said = (lambda phase, *_: phases.append(phase)) if phases is not None else (lambda *_: None)
     catalog = await Catalog.open(served.dsn, max_connections=2)
     store = open_store(resource.spec.storage, default_folder=served.state / "objects", credentials=NONE)
     try:
-        return await build_generation(catalog, store, resource, tmp_path / "scratch")
+        return await build_generation(catalog, store, resource, tmp_path / "scratch", say=said)
     finally:
         await store.close()
         await catalog.close()
@@ -72,6 +78,19 @@ async def test_a_generation_is_built_activated_and_rolled_back_and_every_write_s
     assert ids(found) == {one["image_id"] for one in [*written, late, latest]} - {written[1]["image_id"]}
 
 
+async def test_a_shard_that_would_not_fit_is_refused_before_a_row_is_read(
+    served: Served, tmp_path: Path
+) -> None:
+    for seed in range(4):
+        await put(served, seed)
+    phases: list[str] = []
+    with pytest.raises(ProblemError, match="4 images of 256 dimensions need") as refused:
+        await build(served, tmp_path, phases, index={"memoryPerShard": 2000})
+    assert refused.value.type is ProblemType.STORAGE_FULL
+    assert phases == []
+    assert not (tmp_path / "scratch").exists()
+
+
 async def finished(served: Served, job: dict[str, Any], within_s: float = 60) -> dict[str, Any]:
     """The job once it has ended."""
     async with asyncio.timeout(within_s):
@@ -106,6 +125,20 @@ async def test_a_second_build_waits_for_nobody_and_is_the_first(served: Served) 
     await finished(served, first)
 
 
+async def test_facets_groups_and_order_can_be_fields_of_a_form(served: Served) -> None:
+    await put(served, 0, category="Chairs")
+    form = {"facets": '["category"]', "group_by": '{"field": "category"}'}
+    image = ("q.jpg", picture(0))
+    answer = await served.client.post(
+        "/api/search", files={"image": image}, data={**form, "consistency": "strong"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["facets"] == {"category": [{"value": "Chairs", "count": 1}]}
+    sort = {"sort": '{"field": "category", "order": "desc"}'}
+    answer = await served.client.post("/api/search", files={"image": image}, data=sort)
+    assert answer.status_code == 200, answer.text
+
+
 async def test_what_does_not_exist_or_is_in_use_is_refused(served: Served, tmp_path: Path) -> None:
     await put(served, 0)
     generations = "/api/indexes/things/generations"
@@ -129,3 +162,49 @@ async def test_the_spec_can_pin_a_generation(serve: Any, tmp_path: Path) -> None
         )
         assert refused.status_code == 409
         assert pinned in refused.json()["detail"]
+
+
+async def told(served: Served, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What the API says of the index, once it says that: replicas tell it every few seconds."""
+    async with asyncio.timeout(60):
+        while True:
+            view = (await served.client.get("/api/indexes/things")).json()
+            if what(view):
+                return view
+            await asyncio.sleep(0.1)
+
+
+async def test_an_index_tells_its_generation_its_recall_and_what_each_replica_has(
+    served: Served, tmp_path: Path
+) -> None:
+    written = [await put(served, seed) for seed in range(4)]
+    await search(served, written[0])
+    view = (await served.client.get("/api/indexes/things")).json()
+    assert (view["generation"], view["recall"], view["live_recall"], view["shards"]) == (
+        "live",
+        None,
+        None,
+        1,
+    )
+
+    built = await build(served, tmp_path)
+    await activate(served, built.generation)
+    await search(served, await put(served, 5), consistency="strong")
+    view = await told(served, lambda view: view["replicas"][0]["fresh"] == 1)
+    assert (view["generation"], view["families"]) == (built.generation, ["flat"])
+    assert (view["recall"]["recall"], view["recall"]["met"]) == (1.0, True)
+    assert [curve["family"] for curve in view["recall"]["curves"]] == ["flat"]
+    (replica,) = view["replicas"]
+    assert (replica["rows"], replica["shards"]) == (5, 1)
+    assert built.generation in replica["generations"]
+    (listed,) = (await served.client.get("/api/indexes")).json()
+    assert (listed["generation"], listed["recall"]["curves"]) == (built.generation, [])
+
+
+async def test_searches_that_were_sampled_tell_the_live_recall(serve: Any) -> None:
+    async with serve(spec_document(index={"liveRecallSample": 1})) as served:
+        written = await put(served, 0)
+        await search(served, written)
+        view = await told(served, lambda view: view["live_recall"] is not None)
+        assert view["live_recall"]["recall"] == 1.0
+        assert view["replicas"][0]["live_recall_samples"] == view["live_recall"]["samples"]

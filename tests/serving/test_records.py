@@ -55,17 +55,36 @@ async def test_a_deleted_image_is_missing_and_asked_for_again() -> None:
     assert A in await records.of([A], [5])
 
 
-async def test_nothing_is_known_for_longer_than_half_a_minute() -> None:
+async def test_while_the_shards_follow_the_log_versions_alone_tell_what_is_old() -> None:
+    now = 0.0
+    catalog = Catalog(record(A, 5))
+    records = Records(catalog.read, clock=lambda: now)
+    await records.of([A], [5], age_s=0.2)
+    now = 300.0
+    assert A in await records.of([A], [5], age_s=0.2)
+    assert len(catalog.asked) == 1
+
+
+async def test_of_shards_that_cannot_follow_the_log_nothing_is_known_for_longer_than_half_a_minute() -> None:
     now = 0.0
     catalog = Catalog(record(A, 5))
     records = Records(catalog.read, clock=lambda: now)
     await records.of([A], [5])
     now = 29.0
-    await records.of([A], [5])
+    await records.of([A], [5], age_s=60.0)
     now = 31.0
     del catalog.rows[A]
-    assert await records.of([A], [5]) == {}
+    assert await records.of([A], [5], age_s=60.0) == {}
     assert len(catalog.asked) == 2
+
+
+async def test_nothing_is_known_for_longer_than_ten_minutes() -> None:
+    now = 0.0
+    catalog = Catalog(record(A, 5))
+    records = Records(catalog.read, clock=lambda: now)
+    await records.of([A], [5], age_s=0.2)
+    now = 601.0
+    assert records.known([A], [5]) == {}
 
 
 async def test_large_metadata_crowds_nothing_out() -> None:

@@ -6,6 +6,7 @@ from visualindex.ann.changes import Applied, Deletes, Upserts
 from visualindex.ann.hits import Hits, merge_hits
 from visualindex.ann.segment import Segment, open_segment, write_segment
 from visualindex.ann.shard import ShardIndex
+from visualindex.ann.snapshot import Snapshot
 
 __all__ = [
     "Applied",
@@ -17,6 +18,7 @@ __all__ = [
     "Looked",
     "Segment",
     "ShardIndex",
+    "Snapshot",
     "Sorting",
     "Upserts",
     "merge_hits",

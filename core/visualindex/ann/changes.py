@@ -65,9 +65,10 @@ def normalised(vectors: NDArray[np.floating[Any]], dimension: int, what: str) ->
             f"{what} must be [n, {dimension}], got {list(vectors.shape)}: use this index's encoder"
         )
     floats = np.ascontiguousarray(vectors, np.float32)
-    lengths = np.linalg.norm(floats, axis=1, keepdims=True)
-    if not np.all(np.isfinite(lengths) & (lengths > 0)):
-        bad = int(np.argmin(np.isfinite(lengths) & (lengths > 0)))
+    lengths = np.sqrt(np.vecdot(floats, floats))[:, None]
+    directed = np.isfinite(lengths) & (lengths > 0)
+    if not directed.all():
+        bad = int(np.argmin(directed))
         raise _invalid(
             f"{what}[{bad}] has no direction (length {float(lengths[bad, 0])}): encode the image again"
         )

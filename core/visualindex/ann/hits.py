@@ -30,6 +30,19 @@ class Hits:
             np.zeros((queries, k), np.int64),
         )
 
+    @staticmethod
+    def of_one(
+        ids: NDArray[np.uint8], scores: NDArray[np.float32], versions: NDArray[np.int64], k: int
+    ) -> "Hits":
+        """The answer to one query: at most `k` hits in their order, filled up to `k`."""
+        count = len(scores)
+        if count == k:
+            return Hits(ids[None], scores[None], np.array([count], np.int64), versions[None])
+        hits = Hits.none(1, k)
+        hits.ids[0, :count], hits.scores[0, :count], hits.versions[0, :count] = ids, scores, versions
+        hits.counts[0] = count
+        return hits
+
 
 def merge_hits(parts: Sequence[Hits], k: int) -> Hits:
     """The best `k` of the answers of several shards to the same queries, whatever the order of `parts`.
@@ -65,8 +78,7 @@ def rank(
     k: int,
 ) -> Hits:
     """Order candidates into `Hits`: candidate i answers query `asked[i]` with `ids[i]` (uint8 [n, 16]) at `scores[i]`."""
-    words = np.ascontiguousarray(ids).view(">u8").astype(np.uint64)
-    high, low = words[:, 0], words[:, 1]
+    high, low = _words(ids)
     order = np.lexsort((low, high, -scores, asked))
     order = order[_first_of_each(asked[order], high[order], low[order])]
     asked, ids, scores, versions = asked[order], ids[order], scores[order], versions[order]
@@ -79,6 +91,18 @@ def rank(
     hits.versions[asked[kept], place[kept]] = versions[kept]
     hits.counts[:] = np.minimum(np.diff(starts), k)
     return hits
+
+
+def best(ids: NDArray[np.uint8], scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The places of one query's best `k` candidates in the order of hits; no two of them are the same image."""
+    high, low = _words(ids)
+    return np.lexsort((low, high, -scores))[:k]
+
+
+def _words(ids: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The halves of ids, uint8 [n, 16], as numbers that sort like them."""
+    words = np.ascontiguousarray(ids).view(">u8").astype(np.uint64)
+    return words[:, 0], words[:, 1]
 
 
 def _first_of_each(

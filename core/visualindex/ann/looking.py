@@ -10,7 +10,7 @@ from visualindex.ann import codes as half
 from visualindex.ann.asking import MAX_FACET_VALUES, Ask, Grouping, Looked, Sorting
 from visualindex.ann.attribute_columns import Attributes
 from visualindex.ann.attributes import Key
-from visualindex.ann.hits import Hits, rank
+from visualindex.ann.hits import Hits, best, rank
 from visualindex.ann.planning import Passing, Way
 from visualindex.ann.searching import Candidates, PartPlan, Settings, search_state, selected
 from visualindex.ann.state import State
@@ -43,10 +43,10 @@ def _ranked(
 ) -> tuple[Hits, NDArray[np.int64]]:
     """The hits, and the candidate that each is, int64 [q, k]."""
     ids, versions = _identities(state, candidates)
-    wanted = _not_excluded(ids, ask.exclude)
-    if ask.min_score is not None:
-        wanted &= candidates.score >= np.float32(ask.min_score)
-    at = np.flatnonzero(wanted)
+    at = _wanted(ids, candidates, ask)
+    if queries == 1:
+        chosen = at[best(ids[at], candidates.score[at], k)]
+        return Hits.of_one(ids[chosen], candidates.score[chosen], versions[chosen], k), chosen[None]
     hits = rank(candidates.asked[at], ids[at], candidates.score[at], at, queries, k)
     chosen = hits.versions
     if not len(versions):
@@ -55,12 +55,26 @@ def _ranked(
     return replace(hits, versions=np.where(filled, versions[chosen], 0)), chosen
 
 
+def _wanted(ids: NDArray[np.uint8], candidates: Candidates, ask: Ask) -> NDArray[np.int64]:
+    """The places of the candidates that may be hits."""
+    if not ask.exclude and ask.min_score is None:
+        return np.arange(len(ids))
+    wanted = _not_excluded(ids, ask.exclude)
+    if ask.min_score is not None:
+        wanted &= candidates.score >= np.float32(ask.min_score)
+    return np.flatnonzero(wanted)
+
+
 def _identities(state: State, candidates: Candidates) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Ids uint8 [n, 16] and versions int64 [n] of the candidates."""
+    sources = [(base.segment.ids, base.segment.versions) for base in state.bases]
+    sources.append((state.ids, state.versions))
+    if (only := candidates.only_part) is not None:
+        part_ids, part_versions = sources[only]
+        return part_ids[candidates.row], part_versions[candidates.row]
     ids = np.empty((len(candidates.row), 16), np.uint8)
     versions = np.empty(len(candidates.row), np.int64)
-    sources = [(base.segment.ids, base.segment.versions) for base in state.bases]
-    for part, (part_ids, part_versions) in enumerate([*sources, (state.ids, state.versions)]):
+    for part, (part_ids, part_versions) in enumerate(sources):
         here = candidates.part == part
         rows = candidates.row[here]
         ids[here], versions[here] = part_ids[rows], part_versions[rows]

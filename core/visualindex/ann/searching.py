@@ -18,6 +18,8 @@ from visualindex.filters import Filter
 Scored = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 """The query each candidate answers, its row and its score."""
 
+_NOTHING: Scored = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
 
 @dataclass(frozen=True)
 class PartPlan:
@@ -45,6 +47,13 @@ class Candidates:
     plans: tuple[PartPlan, ...]
 
     @property
+    def only_part(self) -> int | None:
+        """The part that all candidates are of, if they are of one."""
+        if len(self.part) and (self.part == self.part[0]).all():
+            return int(self.part[0])
+        return None
+
+    @property
     def matches(self) -> int:
         """Rows that pass the filter, of all parts."""
         return sum(plan.matches for plan in self.plans)
@@ -58,6 +67,8 @@ class Settings:
     """Rows that pass a filter up to which they are scored one by one."""
     ef_search: int
     """Candidate list of the graph over fresh rows."""
+    exact: bool = False
+    """Whether indexes are left aside: every row that passes is scored."""
 
 
 def selected(state: State, tree: Filter | None) -> tuple[Passing, ...]:
@@ -80,18 +91,28 @@ def search_state(
             passed,
             base.segment.rows,
             k,
-            indexed=base.segment.ann is not None,
+            indexed=base.segment.ann is not None and not settings.exact,
             exact_up_to=0,  # a segment's index knows itself when scanning is cheaper
         )
         scored.append(_in_base(base, queries, k, passed, chosen))
         plans.append(_plan(f"base {number}", chosen, base.segment.rows, passed))
-    chosen = way(found[-1], state.rows, k, indexed=state.graph is not None, exact_up_to=settings.exact_up_to)
+    indexed = state.graph is not None and not settings.exact
+    chosen = way(found[-1], state.rows, k, indexed=indexed, exact_up_to=settings.exact_up_to)
     scored.append(_in_fresh(state, queries, k, found[-1], chosen, settings))
     plans.append(_plan("fresh", chosen, state.rows, found[-1]))
-    part = np.repeat(np.arange(len(scored)), [len(rows) for _, rows, _ in scored])
-    asked, rows, scores = (np.concatenate(column) for column in zip(*scored, strict=True))
+    part = np.arange(len(scored)).repeat([len(rows) for _, rows, _ in scored])
+    asked, rows, scores = _joined(scored)
     # Half precision lengthens a vector by up to 1e-4: a cosine above one would only puzzle.
     return Candidates(asked, part, rows, np.minimum(scores, np.float32(1)), tuple(plans))
+
+
+def _joined(scored: Sequence[Scored]) -> Scored:
+    """All candidates one after another."""
+    some = [one for one in scored if len(one[1])]
+    if len(some) <= 1:
+        return some[0] if some else _NOTHING
+    asked, rows, scores = (np.concatenate(column) for column in zip(*some, strict=True))
+    return asked, rows, scores
 
 
 def _plan(part: str, chosen: Way, rows: int, passed: Passing) -> PartPlan:
@@ -107,16 +128,13 @@ def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, 
         if found is not None:
             return found
     mask = None if chosen is Way.INDEX else passed.mask
-    scores, rows = segment.ann.search(queries, k, mask, segment.ann.effort or Effort())
-    asked, places = np.nonzero(rows >= 0)
-    return asked, rows[asked, places], scores[asked, places]
+    return _listed(*segment.ann.search(queries, k, mask, segment.ann.effort or Effort()))
 
 
 def _post_filtered(ann: Ann, queries: NDArray[np.float32], k: int, passed: Passing) -> Scored | None:
     """Hits of the whole index without those that do not pass; None where too few of a query's are left."""
     assert passed.mask is not None  # noqa: S101 - some rows do not pass, and they are many
-    width = min(2 * k, ann.rows)
-    scores, rows = ann.search(queries, width, None, ann.effort or Effort())
+    scores, rows = ann.search(queries, min(2 * k, ann.rows), None, ann.effort or Effort())
     passing = (rows >= 0) & passed.mask[rows]
     if (np.count_nonzero(passing, axis=1) < min(k, passed.count)).any():
         return None
@@ -127,65 +145,79 @@ def _post_filtered(ann: Ann, queries: NDArray[np.float32], k: int, passed: Passi
 def _in_fresh(
     state: State, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way, settings: Settings
 ) -> Scored:
+    if not passed.count:
+        return _NOTHING
     keep = _mask(passed, state.rows)
-    parts = [_scan(state.tail_codes, queries, k, keep[state.base :], state.base)]
+    parts = [_scan(state.tail_codes, queries, k, None if keep is None else keep[state.base :], state.base)]
     if state.graph:
-        first = keep[: state.base]
+        first = None if keep is None else keep[: state.base]
         if chosen in (Way.INDEX, Way.POST_FILTERED, Way.FILTERED_INDEX):
             parts.append(_by_graph(state.graph, queries, k, first, settings.ef_search))
         else:
             parts.append(_scan(state.graph.codes, queries, k, first, 0))
-    asked, rows, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return asked, rows, scores
+    return _joined(parts)
 
 
-def _mask(passed: Passing, rows: int) -> Mask:
-    if passed.mask is not None:
-        return passed.mask
+def _listed(scores: NDArray[np.float32], rows: NDArray[np.int64], first: int = 0) -> Scored:
+    """What was found for each query, float32 and int64 [q, k], as candidates; rows count from `first`."""
+    if len(rows) == 1:
+        found = rows[0] >= 0
+        count = int(np.count_nonzero(found))  # what was not found comes last
+        return np.zeros(count, np.int64), rows[0, :count] + first, scores[0, :count]
+    asked, places = np.nonzero(rows >= 0)
+    return asked, rows[asked, places] + first, scores[asked, places]
+
+
+def _mask(passed: Passing, rows: int) -> Mask | None:
+    """The rows that pass, bool [rows]; None for all."""
     if passed.rows is None:
-        return np.ones(rows, np.bool_)
+        return passed.mask
     mask = np.zeros(rows, np.bool_)
     mask[passed.rows] = True
     return mask
 
 
-def _by_graph(graph: Graph, queries: NDArray[np.float32], k: int, keep: Mask, ef_search: int) -> Scored:
-    matching = int(np.count_nonzero(keep))
+def _by_graph(
+    graph: Graph, queries: NDArray[np.float32], k: int, keep: Mask | None, ef_search: int
+) -> Scored:
+    matching = _kept(keep, graph.rows)
     if matching <= 4 * k:
         return _scan(graph.codes, queries, k, keep, 0)
-    scores, rows = graph.search(queries, k, None if matching == len(keep) else keep, ef_search)
-    short = np.flatnonzero((rows < 0).any(axis=1))
-    asked, places = np.nonzero(rows >= 0)
-    found = asked, rows[asked, places], scores[asked, places]
+    scores, rows = graph.search(queries, k, None if matching == graph.rows else keep, ef_search)
+    found, short = _listed(scores, rows), np.flatnonzero(rows[:, -1] < 0)
     if not len(short):
         return found
     # The graph lost its way among rows that do not match: the answer must still be whole.
     again, exact_rows, exact_scores = _scan(graph.codes, queries[short], k, keep, 0)
+    asked, listed, exact = found
     kept = ~np.isin(asked, short)
     return (
         np.concatenate([asked[kept], short[again]]),
-        np.concatenate([found[1][kept], exact_rows]),
-        np.concatenate([found[2][kept], exact_scores]),
+        np.concatenate([listed[kept], exact_rows]),
+        np.concatenate([exact[kept], exact_scores]),
     )
 
 
 def _exact(codes: Codes, queries: NDArray[np.float32], k: int, passed: Passing) -> Scored:
     if passed.rows is None:
         return _scan(codes, queries, k, _mask(passed, len(codes)), 0)
-    asked, places, scores = _scan(codes[passed.rows], queries, k, np.ones(passed.count, np.bool_), 0)
+    asked, places, scores = _scan(codes[passed.rows], queries, k, None, 0)
     return asked, passed.rows[places], scores
 
 
-def _scan(codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask, first: int) -> Scored:
+def _kept(keep: Mask | None, rows: int) -> int:
+    return rows if keep is None else int(np.count_nonzero(keep))
+
+
+def _scan(codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask | None, first: int) -> Scored:
     """The best `k` kept rows and all that tie with the last of them, so that every replica cuts ties alike."""
-    matching = int(np.count_nonzero(keep))
+    matching = _kept(keep, len(codes))
     if not matching or not k or not len(queries):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    selected, width = (None if matching == len(keep) else keep), min(k + 1, matching)
+        return _NOTHING
+    selected, width = (None if matching == len(codes) else keep), min(k + 1, matching)
     while True:
         scores, rows = half.scan(codes, queries, width, selected)
         if width == matching or not (scores[:, k - 1] == scores[:, width - 1]).any():
             break
         width = min(width * 4, matching)
-    asked, places = np.nonzero(rows >= 0)
-    return asked, rows[asked, places] + first, scores[asked, places]
+    return _listed(scores, rows, first)

@@ -23,9 +23,8 @@ from visualindex.ann.changes import (
 )
 from visualindex.ann.graph import Abandoned, link_bytes
 from visualindex.ann.hits import Hits
-from visualindex.ann.looking import look
 from visualindex.ann.maintenance import Plan, Work, prepared
-from visualindex.ann.searching import Settings
+from visualindex.ann.snapshot import Snapshot
 from visualindex.ann.state import (
     ROW_OBJECT_BYTES,
     State,
@@ -274,10 +273,16 @@ class ShardIndex:
         """
         return self.look(queries, Ask(k, filter, tuple(exclude))).hits
 
-    def look(self, queries: NDArray[np.floating[Any]], ask: Ask) -> Looked:
-        """As `search`, with everything one can ask; of grouping and sorting one query at a time."""
-        wanted = normalised(queries, self.dimension, "queries")
-        return look(self._state, wanted, ask, Settings(self._plan.flat_below, self._plan.hnsw.ef_search))
+    def look(self, queries: NDArray[np.floating[Any]], ask: Ask, *, exact: bool = False) -> Looked:
+        """As `search`, with everything one can ask; of grouping and sorting one query at a time.
+
+        `exact` leaves the indexes aside and scores every row that passes the filter.
+        """
+        return self.snapshot().look(queries, ask, exact=exact)
+
+    def snapshot(self) -> Snapshot:
+        """What is published now, to be searched more than once: writes that come later are not in it."""
+        return Snapshot(self._state, self.dimension, self._plan.flat_below, self._plan.hnsw.ef_search)
 
     def maintain(self, threads: int = 1) -> None:
         """Do all maintenance that is due now, such as the first graph after a load, and return when it is done.

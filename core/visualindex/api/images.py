@@ -162,6 +162,36 @@ class ReplicaView(BaseModel):
     replica: str = Field(description="Replica name.")
     rows: int = Field(description="Live rows it serves.")
     seen_at: dt.datetime = Field(description="Its last heartbeat.")
+    shards: int | None = Field(
+        default=None, description="The number of shards it belongs to; while that changes, there are two."
+    )
+    generations: list[str] = Field(default_factory=list, description="Generations it can answer for.")
+    fresh: int = Field(default=0, description="Rows, of those it serves, that no generation holds.")
+    live_recall: float | None = Field(
+        default=None,
+        description="Share of the true first ten hits of its rows that sampled searches found; null without samples.",
+    )
+    live_recall_samples: int = Field(default=0, description="How many samples: the latest, at most 1,000.")
+
+
+class RecallView(BaseModel):
+    """The recall of a generation, measured when it was built."""
+
+    recall: float = Field(description="Share of the true ten nearest that held-out queries found.")
+    target: float = Field(description="What `spec.index.targetRecall` asked for.")
+    met: bool = Field(description="Whether every shard reaches it.")
+    curves: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="For each shard it was built for what was measured: recall and latency by effort, and the effort "
+        "chosen; not in lists of indexes.",
+    )
+
+
+class LiveRecallView(BaseModel):
+    """The recall of searches that users made, over all replicas."""
+
+    recall: float = Field(description="Mean share of the true first ten hits that sampled searches found.")
+    samples: int = Field(description="How many samples.")
 
 
 class DomainView(BaseModel):
@@ -199,6 +229,15 @@ class IndexView(BaseModel):
     fingerprint: str = Field(description="Encoder fingerprint.")
     dimension: int = Field(description="Vector dimension.")
     images: int = Field(description="Images stored.")
+    shards: int = Field(default=1, description="Shards that searches ask.")
+    generation: str = Field(default="live", description="The generation it serves; `live` without any.")
+    families: list[str] = Field(default_factory=list, description="Index families of that generation.")
+    recall: RecallView | None = Field(
+        default=None, description="Measured recall of that generation; null without any."
+    )
+    live_recall: LiveRecallView | None = Field(
+        default=None, description="Recall of searches that users made; null without samples."
+    )
     replicas: list[ReplicaView] = Field(description="Live replicas of all shards.")
     rerank: RerankView | None = Field(
         default=None, description="Reranking; null from a service of the release before."

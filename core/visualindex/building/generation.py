@@ -14,9 +14,11 @@ from typing import Any, cast
 import orjson
 
 from visualindex import __version__
+from visualindex.building.affording import afford
 from visualindex.building.patches import PARAMETER, Kept, StoredPatches, write_patches
 from visualindex.building.segments import FLAT, SegmentBuilt, build_segment
 from visualindex.building.spool import Spool
+from visualindex.capacity.machine import room
 from visualindex.catalog import Catalog, Fence, Position, Rows
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations import FORMAT, Manifest, publish
@@ -56,6 +58,7 @@ async def build_generation(
 ) -> Built:
     """Build a generation of everything the catalog has of an index now, in the folder `scratch`, which is emptied.
 
+    A build that would not fit a shard's memory, this machine's or its disk is refused before a row is read.
     With `patches` it takes the local features along that the index keeps for reranking.
 
     Raises ProblemError: INDEX_NOT_FOUND, UNAVAILABLE or STORAGE_FULL; `visualindex.ann.graph.Abandoned` soon after
@@ -67,6 +70,8 @@ async def build_generation(
         raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"there is no index {resource.name}: create it first")
     try:
         await asyncio.to_thread(_emptied, scratch)
+        images = await catalog.count_images(resource.name)
+        afford(resource.spec, record.dimension, images, await asyncio.to_thread(room, scratch))
         work = _Work(catalog, resource, record.fingerprint, record.dimension, scratch, say, wanted, threads)
         await work.segments()
         if patches is not None:

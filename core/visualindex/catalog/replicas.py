@@ -103,6 +103,10 @@ class ReplicaLoad:
     fresh: int
     """Rows, of these, that no generation holds."""
     problem: str | None
+    recall: float | None
+    """Live recall of its part: share of the true hits that sampled searches found; None before the first sample."""
+    recall_samples: int
+    seen_at: datetime
 
 
 class Replicas:
@@ -125,6 +129,8 @@ class Replicas:
         generations: Collection[str] = (),
         fresh_rows: int = 0,
         problem: str | None = None,
+        recall: float | None = None,
+        recall_samples: int = 0,
     ) -> None:
         """Notes what the replica has applied and keeps its place in the log for `lease_s` seconds.
 
@@ -134,13 +140,14 @@ class Replicas:
         """
         query = """INSERT INTO replicas
                 (index_name, shard, replica, position, row_count, loading, address, shards, generations,
-                fresh_rows, problem, lease_until)
-            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, %s, %s::text[], %s, %s,
+                fresh_rows, problem, recall, recall_samples, lease_until)
+            VALUES (%s, %s, %s, %s::text::pg_snapshot, %s, %s, %s, %s, %s::text[], %s, %s, %s, %s,
                 clock_timestamp() + make_interval(secs => %s))
             ON CONFLICT (index_name, shard, replica) DO UPDATE SET position = excluded.position,
                 row_count = excluded.row_count, loading = excluded.loading, address = excluded.address,
                 shards = excluded.shards, generations = excluded.generations,
                 fresh_rows = excluded.fresh_rows, problem = excluded.problem,
+                recall = excluded.recall, recall_samples = excluded.recall_samples,
                 lease_until = excluded.lease_until, updated_at = now()"""
 
         async def work(transaction: Transaction) -> None:
@@ -162,6 +169,8 @@ class Replicas:
                 sorted(generations),
                 fresh_rows,
                 problem,
+                recall,
+                recall_samples,
                 lease_s,
             )
 
@@ -200,8 +209,10 @@ class Replicas:
 
     async def replica_loads(self, index: str) -> list[ReplicaLoad]:
         """What the loaded replicas with a live lease have loaded."""
-        query = """SELECT shard, shards, replica, generations, row_count, fresh_rows, problem FROM replicas
-            WHERE index_name = %s AND lease_until > now() AND NOT loading"""
+        query = """SELECT shard, shards, replica, generations, row_count, fresh_rows, problem, recall, recall_samples,
+                updated_at
+            FROM replicas WHERE index_name = %s AND lease_until > now() AND NOT loading
+            ORDER BY shards, shard, replica"""
 
         async def work(connection: Connection) -> list[ReplicaLoad]:
             found = await rows(connection, query, index)

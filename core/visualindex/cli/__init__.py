@@ -15,8 +15,10 @@ from visualindex.cli.database import database
 from visualindex.cli.demo import demo
 from visualindex.cli.doctor import doctor
 from visualindex.cli.encoder import encoder
+from visualindex.cli.indexes import indexes
 from visualindex.cli.ingest import ingest
 from visualindex.cli.keys import keys
+from visualindex.cli.plan import plan
 from visualindex.cli.search import search
 from visualindex.cli.up import down, status, up
 from visualindex.cli.validate import validate
@@ -54,7 +56,9 @@ app.command()(status)
 app.command()(ingest)
 app.command()(search)
 app.command()(validate)
+app.command()(plan)
 app.command()(doctor)
+app.add_typer(indexes, name="index")
 app.add_typer(keys, name="keys")
 app.add_typer(database, name="database")
 app.add_typer(encoder, name="encoder")

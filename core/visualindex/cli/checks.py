@@ -17,6 +17,7 @@ from typing import Literal
 
 import psutil
 
+from visualindex.capacity.machine import available_memory
 from visualindex.local.state import STATE_VARIABLE, StateDir
 from visualindex.local.stopping import supervisor_of
 
@@ -123,17 +124,6 @@ def _import_failure(module: str) -> str:
     if result.returncode < 0:
         return f"signal {-result.returncode}"
     return result.stderr.strip().splitlines()[-1] if result.returncode else ""
-
-
-def available_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes this process may still take: of the machine, or of its container where that is less."""
-    free = psutil.virtual_memory().available
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, max(0, int(limit) - used))
 
 
 def check_memory(available: int) -> Check:

@@ -6,6 +6,9 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from visualindex.capacity.estimate import capacity
+from visualindex.capacity.formulas import Load
+from visualindex.capacity.telling import status_lines
 from visualindex.footprint import shard_replicas
 from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape
 from visualindex.spec import Spec
@@ -14,6 +17,7 @@ from visualindex.spec.status import ChangeKind, Footprint, Plan
 
 _ENCODER_IDENTITY = ("family", "model", "checkpoint", "dimension", "projection")
 _MOST_LINES = 20
+_IMAGES_TO_COME = 1_000_000
 _START_LATER = "nothing starts while spec.suspend is true"
 
 
@@ -49,6 +53,7 @@ def describe_change(applied: Spec, wanted: Spec, images: int | None, name: str) 
         before=footprints[0],
         during=footprints[1],
         after=footprints[2],
+        capacity=_capacity(wanted, images),
     )
 
 
@@ -62,7 +67,12 @@ def describe_creation(wanted: Spec, name: str) -> Plan:
         summary=[_START_LATER if wanted.suspend else "the service starts for the first time"],
         during=after,
         after=after,
+        capacity=_capacity(wanted, None),
     )
+
+
+def _capacity(wanted: Spec, images: int | None) -> list[str]:
+    return status_lines(capacity(wanted, Load(images or _IMAGES_TO_COME)))
 
 
 def _kind(

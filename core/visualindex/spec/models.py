@@ -186,6 +186,13 @@ class IndexSpec(SpecModel):
         description="`auto`: when a shard holds more fresh rows than `flatBelow`, and a fifth of its rows are fresh, a new "
         "generation that takes them in is built and activated. `never`: generations are made on demand only.",
     )
+    live_recall_sample: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of searches that shards repeat exactly, at the lowest priority and one at a time, to tell the "
+        "recall that users get; 0 turns it off.",
+    )
     poll_interval_ms: int = Field(
         default=100,
         ge=10,

@@ -75,6 +75,11 @@ class Plan(StatusModel):
     before: Footprint = Field(default=Footprint(), description="What the index takes now.")
     during: Footprint = Field(default=Footprint(), description="What it takes at most while it changes.")
     after: Footprint = Field(default=Footprint(), description="What it will take.")
+    capacity: list[str] = Field(
+        default=[],
+        description="What its images take then, or a million while it has none: shards, memory, disk, objects, build, "
+        "encoder and Postgres, one line each, as `visualindex plan` says it; and what does not fit.",
+    )
 
 
 class Endpoints(StatusModel):

@@ -49,7 +49,7 @@ def generations(
         if build:
             _build(client, name)
         if activate:
-            typer.echo(served(client.activate(name, activate)), err=True)
+            typer.echo(served(client.activate_generation(name, activate)), err=True)
         show_all(client.list_generations(name), output)
 
 

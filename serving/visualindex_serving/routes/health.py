@@ -8,12 +8,13 @@ import numpy as np
 from fastapi import APIRouter, Path, Request, Response
 
 from visualindex.api.health import Health, Readiness
-from visualindex.api.images import DomainView, IndexView, ReplicaView
+from visualindex.api.images import IndexView
 from visualindex.api.search import IndexName
 from visualindex.errors import ProblemError
 from visualindex_serving import openapi
-from visualindex_serving.deadlines import deadline_in, within
+from visualindex_serving.deadlines import deadline_in
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.index_state import index_view
 from visualindex_serving.messages import ShardQuery
 from visualindex_serving.service import Service, service_of
 
@@ -70,43 +71,13 @@ async def _probe(index: IndexService) -> str | None:
 async def list_indexes(request: Request) -> list[IndexView]:
     """The indexes the caller may use."""
     caller = await service_of(request).caller(request, "search")
-    return [await _view(index) for index in caller.indexes()]
+    return [await index_view(index, curves=False) for index in caller.indexes()]
 
 
 @router.get("/api/indexes/{name}", responses=openapi.problem_responses())
 async def get_index(
     request: Request, name: Annotated[IndexName, Path(description="The index.")]
 ) -> IndexView:
-    """One index: its encoder, its size and its replicas."""
+    """One index: its encoder, its size, the generation it serves with its recall, and its replicas."""
     index, _ = (await service_of(request).caller(request, "search")).index(name)
-    return await _view(index)
-
-
-async def _view(index: IndexService) -> IndexView:
-    deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
-    encoder = index.resource.spec.encoder
-    asking = index.catalog.replica_positions(index.name)
-    positions = await within(deadline, "reading the index's replicas", asking)
-    profile = await within(deadline, "reading the index's state", index.catalog.rerank_profile(index.name))
-    return IndexView(
-        name=index.name,
-        encoder=encoder.family if encoder.model is None else f"{encoder.family}/{encoder.model}",
-        fingerprint=index.fingerprint,
-        dimension=index.dimension,
-        images=await within(deadline, "counting images", index.catalog.count_images(index.name)),
-        replicas=[
-            ReplicaView(shard=p.shard, replica=p.replica, rows=p.rows, seen_at=p.updated_at)
-            for p in positions
-        ],
-        rerank=index.reranking.view(profile),
-        domains=[
-            DomainView(
-                name=domain.name,
-                filter=domain.filter,
-                attributes=list(domain.attributes),
-                min_score=domain.min_score,
-                limit=domain.limit,
-            )
-            for domain in index.resource.spec.domains
-        ],
-    )
+    return await index_view(index, curves=True)

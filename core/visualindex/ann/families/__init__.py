@@ -6,8 +6,6 @@ from visualindex.ann.codes import Codes
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Ann, Effort, Parameters
 from visualindex.ann.families.building import CLASSES, adopted, build_ann
-from visualindex.ann.families.choosing import choose_family, shard_bytes
-from visualindex.ann.families.sizes import disk_bytes, resident_bytes
 from visualindex.ann.families.tuning import (
     Measured,
     RecallReport,
@@ -15,6 +13,8 @@ from visualindex.ann.families.tuning import (
     held_out,
     held_out_last,
 )
+from visualindex.capacity.choosing import choose_family, shard_bytes
+from visualindex.capacity.sizes import disk_bytes, resident_bytes
 
 __all__ = [
     "Ann",

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families.rescoring import padded, rescored
-from visualindex.spec.models import HnswSpec
+from visualindex.capacity.sizes import Parameters as Parameters
 
 TUNED_HITS = 10
 """Hits for which efforts are tuned."""
@@ -34,17 +34,6 @@ class Effort:
     """Inverted lists that are read."""
     rescore: int = 1
     """Candidates per hit that are scored exactly; a graph over the exact vectors needs no more than one."""
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """How an index is built."""
-
-    hnsw: HnswSpec = field(default_factory=HnswSpec)
-    lists: int | None = None
-    """Inverted lists; None takes a number that suits the rows."""
-    seed: int = 1234
-    """Of the clustering and of random rotations."""
 
 
 class Ann(Protocol):
@@ -169,8 +158,9 @@ class Approximate(ABC):
         rows: NDArray[np.int64],
     ) -> None:
         """Scan for the queries that found too little: the index lost its way among rows that are not kept."""
-        short = np.flatnonzero(rows[:, -1] < 0)
-        if len(short):
+        lacking = rows[:, -1] < 0
+        if lacking.any():
+            short = np.flatnonzero(lacking)
             scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
 
     faiss_class: ClassVar[str]

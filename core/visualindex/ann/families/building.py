@@ -18,17 +18,13 @@ from visualindex.ann.families import graphs, lists
 from visualindex.ann.families.base import Approximate, Effort, Parameters
 from visualindex.ann.families.graphs import HnswFp16, HnswSq8
 from visualindex.ann.families.lists import IvfPq, IvfSq8, RaBitQ
-from visualindex.ann.families.sizes import lists_of
 from visualindex.ann.graph import CHUNK, Abandoned
+from visualindex.capacity.sizes import SAMPLE, SAMPLE_PER_LIST, lists_of
 
 _GRAPHS: dict[str, type[Approximate]] = {kind.family: kind for kind in (HnswFp16, HnswSq8)}
 _LISTS: dict[str, type[Approximate]] = {kind.family: kind for kind in (IvfSq8, IvfPq, RaBitQ)}
 CLASSES = {family: kind.faiss_class for family, kind in (_GRAPHS | _LISTS).items()}
 """What Faiss calls the index of each family."""
-_SAMPLE = 65_536
-"""Most rows from which the ranges and codebooks of compressed codes are learned."""
-_SAMPLE_PER_LIST = 50
-"""Rows from which each centroid is learned."""
 _LEAST_SAMPLE = 16
 """Fewest rows that codebooks of 4 bits can be learned from; fewer are repeated."""
 
@@ -50,8 +46,8 @@ class Building:
         else:
             self._index, self._storage = graphs.untrained(family, dimension, parameters)
         if not self._index.is_trained:
-            most = _SAMPLE_PER_LIST * lists_of(len(codes), parameters) if family in _LISTS else 0
-            self._index.train(sample(codes, max(_SAMPLE, most)))
+            most = SAMPLE_PER_LIST * lists_of(len(codes), parameters) if family in _LISTS else 0
+            self._index.train(sample(codes, max(SAMPLE, most)))
 
     def grow(self, rows: int, wanted: Callable[[], bool]) -> None:
         """Add the rows up to the `rows`-th. Raises `Abandoned` soon after `wanted` turns false."""

@@ -12,7 +12,7 @@ from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
-from visualindex.ann.families.sizes import ann_bytes
+from visualindex.capacity.sizes import ann_bytes
 
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
 

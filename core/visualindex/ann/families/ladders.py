@@ -1,7 +1,7 @@
 """The efforts that tuning tries, from the cheapest to the dearest by the bytes a search reads."""
 
 from visualindex.ann.families.base import TUNED_HITS, Effort, Parameters
-from visualindex.ann.families.sizes import lists_of, row_bytes
+from visualindex.capacity.sizes import lists_of, row_bytes
 
 _EF = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _NPROBE = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)

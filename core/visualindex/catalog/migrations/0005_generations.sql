@@ -15,4 +15,6 @@ ALTER TABLE replicas
     ADD COLUMN shards int,
     ADD COLUMN generations text[] NOT NULL DEFAULT '{}',
     ADD COLUMN fresh_rows bigint NOT NULL DEFAULT 0,
+    ADD COLUMN recall double precision,
+    ADD COLUMN recall_samples int NOT NULL DEFAULT 0,
     ADD COLUMN problem text;

@@ -1,7 +1,6 @@
 """Which family an index gets: the fastest that fits the memory a shard may use."""
 
-from visualindex.ann.families.base import Parameters
-from visualindex.ann.families.sizes import FAMILIES, FLAT, resident_bytes
+from visualindex.capacity.sizes import FAMILIES, FLAT, Parameters, resident_bytes
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.spec.models import IndexSpec
 
@@ -9,8 +8,8 @@ SEGMENT_ROW_BYTES = 40
 """Bytes of a row beside vector and index: id, version, bucket, its place in the order of ids, whether it is alive."""
 SHARE = 0.75
 """Share of `memoryPerShard` that a built index may take; the rest is for attributes, fresh rows and searches under way."""
-_OF_SPEC = {"hnsw": "hnsw-fp16"}
-_TO_SPEC = {family: name for name, family in _OF_SPEC.items()}
+OF_SPEC = {"hnsw": "hnsw-fp16"}
+TO_SPEC = {family: name for name, family in OF_SPEC.items()}
 
 
 def choose_family(index: IndexSpec, rows: int, dimension: int) -> str:
@@ -38,7 +37,7 @@ def _asked(index: IndexSpec, rows: int) -> tuple[str, ...]:
     flat = rows <= index.flat_below or index.family == FLAT
     if index.family == "auto":
         return FAMILIES if flat else FAMILIES[1:]
-    return (FLAT,) if flat else (_OF_SPEC.get(index.family, index.family),)
+    return (FLAT,) if flat else (OF_SPEC.get(index.family, index.family),)
 
 
 def _does_not_fit(index: IndexSpec, family: str, rows: int, dimension: int) -> ProblemError:
@@ -46,7 +45,7 @@ def _does_not_fit(index: IndexSpec, family: str, rows: int, dimension: int) -> P
     memory = -(-int(needed / SHARE) // _MIB) + 1
     shards = index.shards * -(-needed // int(index.memory_per_shard * SHARE))
     smaller = [
-        _TO_SPEC.get(other, other)
+        TO_SPEC.get(other, other)
         for other in FAMILIES[1:]
         if shard_bytes(index, other, rows, dimension) <= index.memory_per_shard * SHARE
     ]
@@ -55,7 +54,7 @@ def _does_not_fit(index: IndexSpec, family: str, rows: int, dimension: int) -> P
         remedies.append(f"set index.family to {smaller[0]} (or auto)")
     detail = (
         f"{rows} images of {dimension} dimensions need {needed} bytes of a shard's memory as "
-        f"{_TO_SPEC.get(family, family)}, and index.memoryPerShard allows {int(index.memory_per_shard * SHARE)} for it "
+        f"{TO_SPEC.get(family, family)}, and index.memoryPerShard allows {int(index.memory_per_shard * SHARE)} for it "
         f"({SHARE:.0%} of {index.memory_per_shard}): {', or '.join(remedies)}"
     )
     return ProblemError(ProblemType.STORAGE_FULL, detail)

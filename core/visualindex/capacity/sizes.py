@@ -22,14 +22,30 @@ On disk lie the vectors, 2d, and the index, whose file is as large as it is in m
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from visualindex.ann.families.base import Parameters
+from visualindex.spec.models import HnswSpec
 
 FLAT = "flat"
 ROWS_PER_CENTROID = 39
 """Fewest rows from which a centroid is learned."""
+SAMPLE = 65_536
+"""Most rows from which the ranges and codebooks of compressed codes are learned."""
+SAMPLE_PER_LIST = 50
+"""Rows from which each centroid is learned."""
 _HOT_VECTORS = frozenset({FLAT, "hnsw-fp16"})
 _BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How an index is built."""
+
+    hnsw: HnswSpec = field(default_factory=HnswSpec)
+    lists: int | None = None
+    """Inverted lists; None takes a number that suits the rows."""
+    seed: int = 1234
+    """Of the clustering and of random rotations."""
 
 
 def ann_bytes(family: str, rows: int, dimension: int, parameters: Parameters) -> int:
@@ -56,6 +72,27 @@ def resident_bytes(family: str, rows: int, dimension: int, parameters: Parameter
 def disk_bytes(family: str, rows: int, dimension: int, parameters: Parameters) -> int:
     """Bytes of the files: the vectors in half precision, and the index."""
     return 2 * dimension * rows + ann_bytes(family, rows, dimension, parameters)
+
+
+def held_while_built(family: str, rows: int, dimension: int, parameters: Parameters) -> int:
+    """Bytes of memory, mapped files not counted, of an index while it is built, and of the rows it learns from.
+
+    The index as it is searched, with the vectors of `hnsw-fp16`, and 4d bytes for each of the `sampled_rows`: three times
+    as many where centroids are subtracted from them.
+    """
+    if family == FLAT:
+        return 0
+    sampled = sampled_rows(family, rows, parameters)
+    copies = 3 if family in _LISTED else 1
+    return resident_bytes(family, rows, dimension, parameters) + 4 * dimension * sampled * copies
+
+
+def sampled_rows(family: str, rows: int, parameters: Parameters) -> int:
+    """Rows that ranges, codebooks and centroids are learned from: 65,536 at most, or 50 for each list where that is more."""
+    if family in (FLAT, "hnsw-fp16"):
+        return 0
+    listed = SAMPLE_PER_LIST * lists_of(rows, parameters) if family in _LISTED else 0
+    return min(rows, max(SAMPLE, listed))
 
 
 def lists_of(rows: int, parameters: Parameters) -> int:

@@ -1,0 +1,143 @@
+"""What `visualindex index` prints for people: plain text, one line a thing, the same in a terminal and in a pipe."""
+
+from collections.abc import Iterable, Sequence
+
+from visualindex.api.generations import GenerationView, JobView
+from visualindex.api.images import IndexView, ReplicaView
+from visualindex.cli.recall_plot import Curve, in_characters, read_curve
+
+
+def overview(views: Sequence[IndexView]) -> str:
+    """A line for each index."""
+    head = ("index", "images", "generation", "shards", "replicas", "recall", "encoder")
+    return _table(
+        head,
+        [
+            (
+                view.name,
+                str(view.images),
+                view.generation,
+                str(view.shards),
+                str(len(view.replicas)),
+                "" if view.recall is None else f"{view.recall.recall:.3f}",
+                view.encoder,
+            )
+            for view in views
+        ],
+    )
+
+
+def page(view: IndexView) -> str:
+    """Everything about one index, with its recall curves drawn."""
+    facts = [
+        ("index", view.name),
+        ("encoder", f"{view.encoder}, {view.dimension} dimensions"),
+        ("images", str(view.images)),
+        ("generation", view.generation if view.generation != "live" else "live: none was activated yet"),
+        ("families", ", ".join(view.families) or "none: the rows of the catalog are served"),
+        ("recall", _recall(view)),
+        ("live recall", _live(view)),
+    ]
+    lines = [f"{name:<12} {text}" for name, text in facts]
+    lines += ["", *_replica_table(view.replicas).splitlines()]
+    curves = [] if view.recall is None else view.recall.curves
+    for number, document in enumerate(curves):
+        lines += ["", *_curve(number, read_curve(document))]
+    return "\n".join(lines)
+
+
+def _recall(view: IndexView) -> str:
+    if view.recall is None:
+        return "not measured: `visualindex index build` measures it"
+    verdict = "met" if view.recall.met else "MISSED"
+    return f"{view.recall.recall:.3f} measured, {view.recall.target:g} wanted: {verdict}"
+
+
+def _live(view: IndexView) -> str:
+    if view.live_recall is None:
+        return "no search was sampled yet"
+    return f"{view.live_recall.recall:.3f} in {view.live_recall.samples} sampled searches"
+
+
+def _replica_table(replicas: Sequence[ReplicaView]) -> str:
+    head = ("shard", "replica", "rows", "fresh", "live recall", "loaded")
+    return _table(
+        head,
+        [
+            (
+                f"{one.shard} of {one.shards}" if one.shards else str(one.shard),
+                one.replica,
+                str(one.rows),
+                str(one.fresh),
+                "" if one.live_recall is None else f"{one.live_recall:.3f} ({one.live_recall_samples})",
+                ", ".join(one.generations),
+            )
+            for one in replicas
+        ],
+    )
+
+
+def _curve(number: int, curve: Curve) -> list[str]:
+    head = f"segment {number}: {curve.family}"
+    drawn = in_characters(curve)
+    if not drawn:
+        return [f"{head}, every row is scanned: recall is 1"]
+    measured = f"{curve.queries} held-out queries; an exact search takes {curve.exact_latency_ms:.2f} ms"
+    return [f"{head}, {measured}", *drawn]
+
+
+def generation_table(views: Sequence[GenerationView]) -> str:
+    """A line for each generation, and why the failed ones are."""
+    if not views:
+        return "no generation was built yet: `visualindex index build` makes one"
+    head = ("generation", "state", "images", "shards", "MiB", "families", "recall", "created")
+    table = _table(
+        head,
+        [
+            (
+                view.generation,
+                view.state,
+                str(view.images),
+                str(view.shards),
+                f"{view.bytes / 2**20:.1f}",
+                ", ".join(view.families),
+                f"{view.recall['recall']:.3f}" if "recall" in view.recall else "",
+                f"{view.created_at:%Y-%m-%d %H:%M:%S}",
+            )
+            for view in views
+        ],
+    )
+    problems = [f"{view.generation}: {view.problem}" for view in views if view.problem]
+    return "\n".join([table, *problems])
+
+
+def job_table(views: Sequence[JobView]) -> str:
+    """A line for each job."""
+    if not views:
+        return "no job was asked for yet"
+    return "\n".join(job_line(view) for view in views)
+
+
+def job_line(job: JobView) -> str:
+    """One job: what it is, where it stands, and what came of it."""
+    return f"{job.job_id}  {job.kind:<6} {job.state:<9} {_outcome(job)}".rstrip()
+
+
+def _outcome(job: JobView) -> str:
+    if job.problem:
+        return job.problem
+    if job.result:
+        return ", ".join(f"{name} {value}" for name, value in job.result.items())
+    if job.state == "running":
+        return f"{job.phase} {job.done} of {job.total}" if job.total else job.phase
+    return ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell."""
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,235 @@
+"""`visualindex index`: how an index is doing, and its generations: build, activate, roll back, discard."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, ServiceUrl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from visualindex.api.generations import GenerationView, JobView
+    from visualindex.api.images import IndexView
+    from visualindex.client import Client
+
+indexes = typer.Typer(
+    no_args_is_help=True, help="Indexes: how they do, their generations, activation, rollback."
+)
+
+View = TypeVar("View", "IndexView", "GenerationView", "JobView")
+
+NOT_YET = 4
+"""Exit code when time was up before a generation was active; it becomes so by itself."""
+
+Name = Annotated[str, typer.Argument(help="The index.", show_default=False)]
+Generation = Annotated[
+    str, typer.Argument(help="The generation, from `index generations`.", show_default=False)
+]
+JobId = Annotated[uuid.UUID, typer.Argument(help="The job, from `index jobs`.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
+Within = Annotated[
+    float, typer.Option("--within", min=0, max=600, help="Longest wait in seconds for the shards to load it.")
+]
+
+
+@indexes.command("list")
+def list_(service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """List the indexes that the key allows."""
+    from visualindex.cli.index_pages import overview
+
+    with _client(service, api_key) as client:
+        views = client.list_indexes()
+    _print_all(views, overview, as_json)
+
+
+@indexes.command()
+def show(
+    name: Name,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also write the recall curve as an SVG picture; one file per shard if several."),
+    ] = None,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an index: what it serves, its shards and replicas, and its recall with the curve it was chosen from."""
+    from visualindex.cli.index_pages import page
+
+    with _client(service, api_key) as client:
+        view = client.get_index(name)
+    if as_json:
+        typer.echo(view.model_dump_json(indent=2))
+    else:
+        typer.echo(page(view))
+    if plot is not None:
+        for path in _write_plots(plot, name, [] if view.recall is None else view.recall.curves):
+            typer.echo(f"plot: {path}", err=as_json)
+
+
+@indexes.command()
+def generations(
+    name: Name, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False
+) -> None:
+    """List the generations of an index, the newest first."""
+    from visualindex.cli.index_pages import generation_table
+
+    with _client(service, api_key) as client:
+        views = client.list_generations(name)
+    _print_all(views, generation_table, as_json)
+
+
+@indexes.command()
+def build(
+    name: Name,
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Activate it when it is built and reaches the recall wanted.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end of the job, and show how far it is.")
+    ] = False,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build a generation of everything the index has now, in the background."""
+    from visualindex.cli.watching import watch
+
+    with _client(service, api_key) as client:
+        job = client.build_generation(name, activate=activate)
+        if wait:
+            job = watch(client, name, job, quiet=as_json)
+    _print_job(job, as_json)
+    _raise_failed(job)
+
+
+@indexes.command()
+def activate(
+    name: Name,
+    generation: Generation,
+    within: Within = 30.0,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a generation as soon as every shard has loaded it. Exit code 4 when that is not yet so."""
+    with _client(service, api_key) as client:
+        view = client.activate_generation(name, generation, wait_s=within)
+    _print_activation(view, as_json)
+
+
+@indexes.command()
+def rollback(
+    name: Name,
+    within: Within = 30.0,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve the generation again that was active before. No write is lost."""
+    with _client(service, api_key) as client:
+        view = client.roll_back(name, wait_s=within)
+    _print_activation(view, as_json)
+
+
+@indexes.command()
+def discard(
+    name: Name, generation: Generation, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None
+) -> None:
+    """Discard a generation that is not active; its files are deleted soon after."""
+    with _client(service, api_key) as client:
+        client.discard_generation(name, generation)
+    typer.echo(f"discarded {generation}")
+
+
+@indexes.command()
+def jobs(
+    name: Name, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False
+) -> None:
+    """List the latest background jobs of an index, the newest first."""
+    from visualindex.cli.index_pages import job_table
+
+    with _client(service, api_key) as client:
+        views = client.list_jobs(name)
+    _print_all(views, job_table, as_json)
+
+
+@indexes.command()
+def cancel(
+    name: Name,
+    job_id: JobId,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel a job that has not ended. It leaves nothing behind."""
+    with _client(service, api_key) as client:
+        job = client.cancel_job(name, job_id)
+    _print_job(job, as_json)
+
+
+def _client(service: str, api_key: str | None) -> "Client":
+    from visualindex.client import Client
+
+    return Client(service, api_key=api_key)
+
+
+def _print_all(views: "Sequence[View]", text: "Callable[[Sequence[View]], str]", as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([view.model_dump(mode="json") for view in views], indent=2))
+    else:
+        typer.echo(text(views))
+
+
+def _print_job(job: "JobView", as_json: bool) -> None:
+    from visualindex.cli.index_pages import job_line
+
+    typer.echo(job.model_dump_json(indent=2) if as_json else job_line(job))
+
+
+def _print_activation(view: "GenerationView", as_json: bool) -> None:
+    active = view.state == "active"
+    if as_json:
+        typer.echo(view.model_dump_json(indent=2))
+    elif active:
+        typer.echo(
+            f"{view.generation} is active: {view.images} images, recall {view.recall.get('recall', 1.0):.3f}"
+        )
+    else:
+        typer.echo(f"{view.generation} is {view.state}: shards load it, and it becomes active by itself")
+    if not active:
+        raise typer.Exit(NOT_YET)
+
+
+def _raise_failed(job: "JobView") -> None:
+    """A build that did not come to its end is an error of the command."""
+    from visualindex.errors import ProblemError, ProblemType
+
+    if job.state in ("failed", "cancelled"):
+        detail = job.problem or f"job {job.job_id} was {job.state}"
+        raise ProblemError(ProblemType.CONFLICT, detail)
+
+
+def _write_plots(path: Path, name: str, curves: "Sequence[dict[str, object]]") -> list[Path]:
+    """One picture, or with several shards one for each: `curve-0.svg`, `curve-1.svg`."""
+    from visualindex.cli.recall_plot import as_svg, read_curve
+    from visualindex.errors import ProblemError, ProblemType
+
+    if not curves:
+        detail = f"index {name} has no recall curve: it serves no generation yet; `visualindex index build` makes one"
+        raise ProblemError(ProblemType.CONFLICT, detail)
+    written = []
+    for number, document in enumerate(curves):
+        one = path if len(curves) == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        title = f"{name}, shard {number}: {document.get('family')}"
+        try:
+            one.write_text(as_svg(read_curve(document), title), encoding="utf-8")
+        except OSError as error:
+            detail = f"the plot {one} cannot be written: {error.strerror or error}"
+            raise ProblemError(ProblemType.INVALID_REQUEST, detail) from None
+        written.append(one)
+    return written

@@ -1,0 +1,25 @@
+"""Whether a search is over sooner than it takes to hand it to another thread and its answer back."""
+
+_QUICK_MS = 1.0
+_WEIGHT = 0.1
+_MOST_MS = 4.0
+"""What one search counts for at most: a single long one was kept waiting by others."""
+
+
+class Pace:
+    """How long the plain searches of a view have taken of late, in milliseconds of the clock.
+
+    It is measured, not reckoned from the number of rows: a graph whose pages are still on disk is slow, however small.
+    """
+
+    def __init__(self) -> None:
+        self._usual_ms = 2 * _QUICK_MS
+
+    @property
+    def quick(self) -> bool:
+        """Whether the next plain search may run where it keeps everything else waiting."""
+        return self._usual_ms <= _QUICK_MS
+
+    def took(self, milliseconds: float) -> None:
+        """Take a plain search into account."""
+        self._usual_ms += (min(milliseconds, _MOST_MS) - self._usual_ms) * _WEIGHT

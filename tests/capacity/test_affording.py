@@ -1,0 +1,61 @@
+"""A build that cannot end well does not begin."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visualindex.building.affording import afford
+from visualindex.capacity.machine import Room, available_memory
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.spec.models import Spec
+
+GIB = 1024**3
+PLENTY = Room(memory=1 << 50, disk=1 << 50)
+
+
+def spec(**index: Any) -> Spec:
+    return Spec.model_validate({"index": index})
+
+
+def refusal(images: int, available: Room, **index: Any) -> str:
+    with pytest.raises(ProblemError) as caught:
+        afford(spec(**index), 256, images, available)
+    assert caught.value.type is ProblemType.STORAGE_FULL
+    return caught.value.detail
+
+
+def test_what_fits_is_built() -> None:
+    afford(spec(), 256, 1_000_000, PLENTY)
+    afford(spec(), 256, 0, Room(memory=0, disk=0))
+
+
+def test_a_shard_beyond_its_memory_is_refused_with_what_would_fit() -> None:
+    told = refusal(200_000_000, PLENTY)
+    assert "200000000 images of 256 dimensions need" in told
+    assert "raise index.memoryPerShard to" in told
+    assert "shards" in told
+    afford(spec(shards=1024), 256, 200_000_000, PLENTY)
+
+
+def test_a_disk_that_cannot_hold_the_files_is_refused_with_the_bytes() -> None:
+    told = refusal(1_000_000, Room(memory=PLENTY.memory, disk=GIB // 4))
+    assert told.startswith("a generation of 1,000,000 images needs ")
+    assert "bytes of disk" in told
+    assert f"and {GIB // 4} are available" in told
+
+
+def test_a_machine_without_the_memory_is_refused_and_more_shards_help() -> None:
+    room = Room(memory=GIB, disk=PLENTY.disk)
+    assert "use more than 1 shards" in refusal(1_000_000, room)
+    afford(spec(shards=4), 256, 1_000_000, room)
+
+
+def test_a_container_limit_counts_as_the_memory(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text(f"{GIB}\n")
+    (tmp_path / "memory.current").write_text(f"{GIB // 4}\n")
+    assert available_memory(tmp_path) == GIB - GIB // 4
+    (tmp_path / "memory.stat").write_text(f"anon 7\ninactive_file {GIB // 8}\nactive_file {GIB // 16}\n")
+    assert available_memory(tmp_path) == GIB - GIB // 16
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory(tmp_path) > GIB // 4

@@ -1,0 +1,242 @@
+"""`visualindex index` tells how an index does, and builds, activates, rolls back and discards its generations."""
+
+import json
+import uuid
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from visualindex.cli import app
+from visualindex.errors import ProblemError
+
+from .scripted_service import Received, Reply, ScriptedService, problem, reply, serving
+
+GENERATION, EARLIER = "5d0c3f6a7b1e9a42", "0123456789abcdef"
+JOB = str(uuid.uuid4())
+EFFORTS = [{"ef_search": n, "nprobe": None, "rescore": 1} for n in (16, 32, 64)]
+CURVE: dict[str, Any] = {
+    "family": "hnsw-fp16",
+    "target": 0.95,
+    "recall": 0.974,
+    "met": True,
+    "queries": 82,
+    "k": 10,
+    "exact_latency_ms": 1.25,
+    "chosen": EFFORTS[1],
+    "curve": [
+        {"effort": effort, "recall": recall, "deviation": 0.01, "latency_ms": latency}
+        for effort, recall, latency in zip(EFFORTS, (0.91, 0.974, 0.999), (0.1, 0.15, 0.3), strict=True)
+    ],
+}
+REPLICA: dict[str, Any] = {
+    "shard": 0,
+    "shards": 2,
+    "replica": "a1b2c3",
+    "rows": 410,
+    "fresh": 3,
+    "seen_at": "2026-03-01T09:30:00Z",
+    "generations": [EARLIER, GENERATION],
+    "live_recall": 0.97,
+    "live_recall_samples": 12,
+}
+VIEW: dict[str, Any] = {
+    "name": "shop",
+    "encoder": "efficientnet-lite0",
+    "fingerprint": "f",
+    "dimension": 1280,
+    "images": 820,
+    "shards": 2,
+    "generation": GENERATION,
+    "families": ["hnsw-fp16"],
+    "recall": {"recall": 0.974, "target": 0.95, "met": True, "curves": [CURVE]},
+    "live_recall": {"recall": 0.97, "samples": 12},
+    "replicas": [REPLICA, {**REPLICA, "shard": 1, "replica": "d4e5f6", "live_recall": None}],
+}
+LIVE: dict[str, Any] = {**VIEW, "generation": "live", "families": [], "recall": None, "live_recall": None}
+STORED: dict[str, Any] = {
+    "generation": GENERATION,
+    "state": "active",
+    "fingerprint": "f",
+    "images": 820,
+    "shards": 2,
+    "bytes": 3 * 2**20,
+    "families": ["hnsw-fp16"],
+    "recall": {"recall": 0.974, "target": 0.95, "met": True},
+    "created_at": "2026-03-01T09:30:00Z",
+    "activated_at": None,
+}
+FAILED = {**STORED, "generation": EARLIER, "state": "failed", "problem": "shard 1 has no room"}
+RUNNING: dict[str, Any] = {
+    "job_id": JOB,
+    "kind": "build",
+    "state": "running",
+    "phase": "indexing",
+    "done": 1,
+    "total": 2,
+    "result": None,
+    "problem": None,
+    "requested_at": "2026-03-01T09:30:00Z",
+    "started_at": None,
+    "ended_at": None,
+}
+DONE = {**RUNNING, "state": "done", "result": {"generation": GENERATION, "images": 820, "met": True}}
+
+
+class Service:
+    """Answers each call with what is queued for it, the last of it again and again."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[Reply]] = {}
+
+    def says(self, call: str, *replies: Reply) -> None:
+        self.answers[call] = list(replies)
+
+    def __call__(self, received: Received) -> Reply:
+        queued = self.answers[f"{received.method} {received.path}"]
+        return queued.pop(0) if len(queued) > 1 else queued[0]
+
+
+@pytest.fixture
+def script() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def service(script: Service) -> Iterator[ScriptedService]:
+    with serving(script) as running:
+        yield running
+
+
+def run(service: ScriptedService, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["index", *arguments, "--service", service.url])
+
+
+def test_the_indexes_are_listed(script: Service, service: ScriptedService) -> None:
+    script.says("GET /api/indexes", reply([VIEW, {**LIVE, "name": "new"}]))
+    head, first, second = run(service, "list").output.splitlines()
+    assert head.split()[:3] == ["index", "images", "generation"]
+    assert first.split() == ["shop", "820", GENERATION, "2", "2", "0.974", "efficientnet-lite0"]
+    assert second.split() == ["new", "820", "live", "2", "2", "efficientnet-lite0"]
+    assert json.loads(run(service, "list", "--json").output)[0]["generation"] == GENERATION
+
+
+def test_an_index_is_shown_with_its_replicas_its_recall_and_its_curve(
+    script: Service, service: ScriptedService
+) -> None:
+    script.says("GET /api/indexes/shop", reply(VIEW))
+    shown = run(service, "show", "shop").output
+    assert "0.974 measured, 0.95 wanted: met" in shown
+    assert "0.970 in 12 sampled searches" in shown
+    (row,) = [line for line in shown.splitlines() if "a1b2c3" in line]
+    assert "0 of 2" in row
+    assert f"{EARLIER}, {GENERATION}" in row
+    drawn = [line for line in shown.splitlines() if "│" in line]
+    assert sum(line.count("●") for line in drawn) == 2
+    assert sum(line.count("◆") for line in drawn) == 1
+    assert "chosen: ef_search 32 (0.974 in 0.15 ms)" in shown
+
+
+def test_the_plot_rises_to_the_right_and_marks_the_target(script: Service, service: ScriptedService) -> None:
+    script.says("GET /api/indexes/shop", reply(VIEW))
+    drawn = [line for line in run(service, "show", "shop").output.splitlines() if "│" in line]
+    marks = [(row, line.index(mark)) for row, line in enumerate(drawn) for mark in "●◆" if mark in line]
+    assert [column for _, column in sorted(marks, reverse=True)] == sorted(column for _, column in marks)
+    (target,) = [row for row, line in enumerate(drawn) if "┄" in line]
+    assert len([row for row, _ in marks if row < target]) == 2
+
+
+def test_an_index_without_a_generation_says_so(
+    script: Service, service: ScriptedService, tmp_path: Path
+) -> None:
+    script.says("GET /api/indexes/shop", reply(LIVE))
+    assert "live: none was activated yet" in run(service, "show", "shop").output
+    result = run(service, "show", "shop", "--plot", str(tmp_path / "curve.svg"))
+    assert isinstance(result.exception, ProblemError)
+    assert "index build" in result.exception.detail
+
+
+def test_the_plot_is_written_as_a_picture_one_for_each_shard(
+    script: Service, service: ScriptedService, tmp_path: Path
+) -> None:
+    script.says("GET /api/indexes/shop", reply(VIEW))
+    assert run(service, "show", "shop", "--plot", str(tmp_path / "one.svg")).exit_code == 0
+    picture = ElementTree.parse(tmp_path / "one.svg").getroot()  # noqa: S314 - our own file
+    assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 3
+    two = {**VIEW, "recall": {**VIEW["recall"], "curves": [CURVE, {**CURVE, "family": "flat", "curve": []}]}}
+    script.says("GET /api/indexes/shop", reply(two))
+    run(service, "show", "shop", "--plot", str(tmp_path / "two.svg"))
+    assert "every row is scanned" in (tmp_path / "two-1.svg").read_text()
+
+
+def test_the_generations_are_listed_with_what_is_wrong(script: Service, service: ScriptedService) -> None:
+    script.says("GET /api/indexes/shop/generations", reply([STORED, FAILED]))
+    lines = run(service, "generations", "shop").output.splitlines()
+    assert lines[1].split()[:6] == [GENERATION, "active", "820", "2", "3.0", "hnsw-fp16"]
+    assert lines[-1] == f"{EARLIER}: shard 1 has no room"
+
+
+def test_a_build_is_asked_for_and_waited_for(script: Service, service: ScriptedService) -> None:
+    script.says("POST /api/indexes/shop/generations", reply(RUNNING, 202))
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(RUNNING), reply(DONE))
+    assert "indexing 1 of 2" in run(service, "build", "shop").output
+    assert service.received[-1].request() == {"activate": False}
+    result = run(service, "build", "shop", "--activate", "--wait")
+    assert f"done      generation {GENERATION}" in result.output
+    assert [one.method for one in service.received[1:]] == ["POST", "GET", "GET"]
+    assert service.received[1].request() == {"activate": True}
+
+
+def test_a_build_that_fails_is_an_error(script: Service, service: ScriptedService) -> None:
+    script.says(
+        "POST /api/indexes/shop/generations", reply({**RUNNING, "state": "failed", "problem": "no disk"})
+    )
+    result = run(service, "build", "shop", "--wait")
+    assert isinstance(result.exception, ProblemError)
+    assert result.exception.detail == "no disk"
+
+
+def test_an_activation_ends_with_the_state_it_reached(script: Service, service: ScriptedService) -> None:
+    call = f"POST /api/indexes/shop/generations/{GENERATION}/activate"
+    script.says(call, reply(STORED), reply({**STORED, "state": "preparing"}, 202))
+    result = run(service, "activate", "shop", GENERATION, "--within", "5")
+    assert (result.exit_code, result.output) == (0, f"{GENERATION} is active: 820 images, recall 0.974\n")
+    assert service.received[0].request() == {"wait_s": 5.0}
+    late = run(service, "activate", "shop", GENERATION)
+    assert late.exit_code == 4
+    assert "becomes active by itself" in late.output
+
+
+def test_a_rollback_is_sent_once_even_when_the_service_is_away(
+    script: Service, service: ScriptedService
+) -> None:
+    script.says(
+        "POST /api/indexes/shop/rollback", reply(STORED), problem("unavailable", 503, "away", Retry_After="0")
+    )
+    assert run(service, "rollback", "shop").exit_code == 0
+    result = run(service, "rollback", "shop")
+    assert isinstance(result.exception, ProblemError)
+    assert len(service.received) == 2
+
+
+def test_a_generation_is_discarded_and_what_stands_in_the_way_is_said(
+    script: Service, service: ScriptedService
+) -> None:
+    call = f"DELETE /api/indexes/shop/generations/{GENERATION}"
+    script.says(call, (204, {}, b""), problem("conflict", 409, "it is active"))
+    assert run(service, "discard", "shop", GENERATION).output == f"discarded {GENERATION}\n"
+    result = run(service, "discard", "shop", GENERATION)
+    assert isinstance(result.exception, ProblemError)
+    assert result.exception.detail == "it is active"
+
+
+def test_jobs_are_listed_and_cancelled(script: Service, service: ScriptedService) -> None:
+    script.says("GET /api/indexes/shop/jobs", reply([RUNNING, DONE]))
+    script.says(f"POST /api/indexes/shop/jobs/{JOB}/cancel", reply({**RUNNING, "state": "cancelled"}))
+    lines = run(service, "jobs", "shop").output.splitlines()
+    assert [line.split()[2] for line in lines] == ["running", "done"]
+    assert run(service, "cancel", "shop", JOB).output.split()[2] == "cancelled"
