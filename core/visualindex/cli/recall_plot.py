@@ -150,7 +150,7 @@ def _drawn(curve: Curve, right: int, bottom: int) -> list[str]:
     def at(point: Point) -> tuple[float, float]:
         return round(_LEFT + across.place(point.latency_ms), 1), round(bottom - up.place(point.recall), 1)
 
-    target = round(bottom - up.place(curve.target), 1)
+    target, middle = round(bottom - up.place(curve.target), 1), (_TOP + bottom) / 2
     line = " ".join(f"{x},{y}" for x, y in map(at, curve.points))
     parts = [
         f'<path d="M{_LEFT} {target}H{right}" stroke="#b35900" stroke-dasharray="4 4"/>',
@@ -160,7 +160,7 @@ def _drawn(curve: Curve, right: int, bottom: int) -> list[str]:
         _text(_LEFT - 8, bottom + 4, f"{up.low:.3f}", "end"),
         _text(_LEFT, bottom + 18, "0", "middle"),
         _text(right, bottom + 18, f"{across.high:.2f}", "end"),
-        _text(_LEFT - 8, (_TOP + bottom) / 2, "recall@10", "end"),
+        _text(24, middle, "recall@10", "middle", f'transform="rotate(-90 24 {middle})"'),
     ]
     for point in curve.points:
         x, y = at(point)
@@ -171,9 +171,9 @@ def _drawn(curve: Curve, right: int, bottom: int) -> list[str]:
         )
     if curve.chosen is not None:
         x, y = at(curve.chosen)
-        beside = x < (_LEFT + right) / 2
         label = f"chosen: {curve.chosen.effort}"
-        parts.append(_text(x + 10 if beside else x - 10, y + 16, label, "start" if beside else "end"))
+        left = x > _LEFT + 200  # else there is no room for it: below the point, right of it
+        parts.append(_text(x - 10, y - 8, label, "end") if left else _text(x + 10, y + 18, label, "start"))
     return parts
 
 
