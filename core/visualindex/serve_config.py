@@ -195,7 +195,7 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     """What shards and, where it is a deployment, the encoder read of a resource."""
     encoder = resource.spec.encoder
     fields: dict[str, Any] = {
-        "index": _SHARD | {"live_recall_sample"},
+        "index": _SHARD,
         "encoder": {"dimension"} if encoder.in_gateway else _ENCODER,
         "storage": {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}},
         "ray": {"cache": {"size"}},
@@ -235,7 +235,7 @@ _ENCODER = {
     "max_batch_size",
     "batch_deadline_ms",
 }
-_SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
+_SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms", "live_recall_sample"}
 _BUILT = {"shards", "family", "target_recall", "flat_below", "hnsw", "memory_per_shard", "metric"}
 """What decides how generations are built, which gateways have done."""
 _RERANKER = {"mode", "cross_scorer", "memory"}
