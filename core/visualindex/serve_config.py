@@ -195,7 +195,7 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     """What shards and, where it is a deployment, the encoder read of a resource."""
     encoder = resource.spec.encoder
     fields: dict[str, Any] = {
-        "index": _SHARD | {"live_recall_sample"},
+        "index": _SHARD,
         "encoder": {"dimension"} if encoder.in_gateway else _ENCODER,
         "storage": {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}},
         "ray": {"cache": {"size"}},
@@ -213,7 +213,12 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
 
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
     """What a gateway reads of a resource."""
-    return _document(resource, _OF_GATEWAY)
+    if not resource.spec.rerank.kept:
+        return _document(resource, _OF_GATEWAY)
+    cache = {
+        "ray": {"cache": {"size"}}
+    }  # builds, which gateways have done, fetch patches of earlier generations
+    return _document(resource, {**_OF_GATEWAY, **cache})
 
 
 _ENCODER = {
@@ -230,7 +235,7 @@ _ENCODER = {
     "max_batch_size",
     "batch_deadline_ms",
 }
-_SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms"}
+_SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms", "live_recall_sample"}
 _BUILT = {"shards", "family", "target_recall", "flat_below", "hnsw", "memory_per_shard", "metric"}
 """What decides how generations are built, which gateways have done."""
 _RERANKER = {"mode", "cross_scorer", "memory"}
@@ -252,7 +257,6 @@ _OF_GATEWAY: dict[str, Any] = {
     "attributes": True,
     "domains": True,
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
-    "ray": {"cache": {"size"}},
 }
 
 

@@ -52,7 +52,7 @@ CHANGES = ("crop", "tight crop", "rotation", "colour", "border", "combined")
 """What users do to pictures; the weights of a search for a turned one are anybody's guess."""
 _RASTER = 512
 _READ_ROWS = 5_000
-_SAME = 1e-6  # of cosines: two images of one picture answer alike
+_SAME = 1e-5  # of cosines: two images of one picture answer alike
 _PATIENCE_S = 60.0
 _WHOLE = range(BUCKETS)
 

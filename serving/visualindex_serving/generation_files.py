@@ -1,4 +1,7 @@
-"""The files of generations on this node: fetched into the cache, opened as segments, and held as long as they are used."""
+"""The files of generations on this node: fetched into the cache, opened as segments, and held as long as they are used.
+
+Patches are left to rerankers: they are much larger than all that a shard reads.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,6 +10,7 @@ from visualindex.ann import Segment, open_segment
 from visualindex.catalog import GenerationRecord
 from visualindex.generations import Lease, NodeCache, read_manifest
 from visualindex.objectstore import ObjectStore
+from visualindex.rerank.packed import FILES as PATCH_FILES
 from visualindex_serving.progress_log import Progress
 
 
@@ -26,7 +30,10 @@ class GenerationFiles:
             if files.buckets.stop <= buckets.start or buckets.stop <= files.buckets.start:
                 continue
             said = Progress(f"generation {record.generation}, shard {shard}")
-            lease = await self._cache.fetch(self._store, record.index, manifest, shard, progress=said)
+            names = {entry.name for entry in files.files}.difference(PATCH_FILES)
+            lease = await self._cache.fetch(
+                self._store, record.index, manifest, shard, names=names, progress=said
+            )
             self._leases.setdefault(record.generation, []).append(lease)
             segments.append(await asyncio.to_thread(open_segment, lease.directory, manifest.dimension))
         return segments

@@ -105,6 +105,12 @@ def test_what_shards_alone_read_replaces_shards_only() -> None:
     assert replaced(config(), config(ray={"cache": {"size": "1Gi"}})) == {"index-shop"}
 
 
+def test_the_size_of_the_cache_concerns_gateways_where_builds_fetch_patches() -> None:
+    kept = {"rerank": {"mode": "auto"}}
+    larger = config(**kept, ray={"cache": {"size": "1Gi"}})
+    assert replaced(config(**kept), larger) == {"gateway-shop", "index-shop"}
+
+
 @pytest.mark.parametrize(
     "change",
     [

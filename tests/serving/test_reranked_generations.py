@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from visualindex.rerank.packed import FILES as PATCH_FILES
 from visualindex_serving.generation_patches import GenerationPatches
 
 from .conftest import Served, put, spec_document
@@ -54,6 +55,12 @@ async def test_a_generation_holds_the_patches_and_the_order_stays(reranked: Serv
     assert await side_table(reranked) == len(written)
     await following(reranked).forget()
     assert await side_table(reranked) == 0
+    leases = [
+        {file.name for file in lease.iterdir()} for lease in (reranked.state / "generations/leases").iterdir()
+    ]
+    of_shards = [names for names in leases if "vectors.f16" in names]
+    assert len(of_shards) == 2
+    assert not any(names & set(PATCH_FILES) for names in of_shards)  # which are much larger than the rest
     after = await ask(reranked, crop(3))
     assert (after["reranked"], after["rerank_reason"], after["generation"]) == (True, None, first)
     assert [(h["key"], h["rerank_score"]) for h in after["hits"]] == [
