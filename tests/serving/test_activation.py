@@ -1,14 +1,17 @@
 """When the shards are ready for a generation, also while two layouts of them are there."""
 
+import datetime as dt
+
 from visualindex.catalog import ReplicaLoad
 from visualindex_serving.activation import everywhere
 
 WANTED = "a" * 16
+NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 
 
 def replica(shard: int, shards: int | None, *generations: str) -> ReplicaLoad:
     """A replica that has loaded these."""
-    return ReplicaLoad(shard, shards, f"{shard}/{shards}", frozenset(generations), 1, 0, None)
+    return ReplicaLoad(shard, shards, f"{shard}/{shards}", frozenset(generations), 1, 0, None, None, 0, NOW)
 
 
 def test_every_shard_has_to_have_it() -> None:

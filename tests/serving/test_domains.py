@@ -73,7 +73,7 @@ def test_a_score_of_the_caller_stands_for_all_domains() -> None:
 
 def test_domains_give_a_limit_and_facets_where_the_search_says_none() -> None:
     asked = with_defaults(SearchRequest(domain=["clothes", "furniture", "red"]), SPEC)
-    assert (asked.limit, asked.facets) == (30, ["metadata.brand", "metadata.size", "category"])
+    assert (asked.limit, asked.facets) == (30, ["brand", "metadata.size", "category"])
     own = with_defaults(SearchRequest(domain="clothes", limit=7, facets=["key"]), SPEC)
     assert (own.limit, own.facets) == (7, ["key"])
 

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from .conftest import Served, put, serving, spec_document
 from .test_generations import activate, build
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ATTRIBUTES = [
     {"name": "price", "type": "number"},

@@ -189,7 +189,7 @@ BOUNDARY = "multipart/form-data; boundary=b"
         (BOUNDARY, b'--b\r\nContent-Disposition: form-data; name="limit"\r\n\r\n5'),
         (BOUNDARY, b"--b\r\nContent-Disposition: form-data\r\n\r\n5\r\n--b--\r\n"),
         (BOUNDARY, b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\n\xff\r\n--b--\r\n'),
-        (BOUNDARY, b'--b\r\nContent-Disposition: form-data; name="filter"\r\n\r\nNaN\r\n--b--\r\n'),
+        (BOUNDARY, b'--b\r\nContent-Disposition: form-data; name="box"\r\n\r\nNaN\r\n--b--\r\n'),
         (BOUNDARY, b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc\r\n--b--\r\n'),
         (BOUNDARY, b"--b\r\n" + b"X: y\r\n" * 500 + b"\r\n5\r\n--b--\r\n"),
         (BOUNDARY, b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 3000 + b"--b--\r\n"),
