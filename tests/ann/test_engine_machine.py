@@ -28,6 +28,7 @@ from visualindex.ann import (
 from visualindex.ann import codes as half
 from visualindex.ann.attribute_columns import AttributeColumns
 from visualindex.ann.attributes import fields
+from visualindex.ann.changes import normalised
 from visualindex.ann.families import Parameters, build_and_tune, held_out_last
 from visualindex.ann.segment import VECTORS
 from visualindex.filters import matches, parse_filter
@@ -104,8 +105,8 @@ def scores_of(rows: dict[bytes, Row], query: int) -> dict[bytes, float]:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    normal: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return normal
+    """To the last bit as a shard does it: ties are part of what is compared."""
+    return normalised(vectors, DIMENSION, "vectors")
 
 
 def as_ids(keys: Sequence[bytes]) -> np.ndarray:

@@ -28,6 +28,7 @@ def probes(path: str) -> Iterator[Any]:
     node = SCHEMA
     for key in path.split("."):
         node = node["properties"][key] if "properties" in node else {}
+        node = node.get("items", node)
     for bound in ("minimum", "maximum"):
         if bound in node:
             yield from (node[bound] - 1, node[bound], node[bound] + 1)
@@ -42,6 +43,8 @@ def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     place = document
     for section in sections:
         place = place[section]
+        if isinstance(place, list):
+            place = place[0]
     place[key] = value
     return document
 
@@ -58,7 +61,8 @@ def probed() -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Path, value and document of every probe; of an external cluster what is not in the other document."""
     for whole, below in ((EVERY_FIELD, "spec"), (EXTERNAL, "spec.ray.external")):
         for path, _ in field_values(whole["spec"], "spec"):
-            if path.startswith(below):
+            # What is in a domain only the models can read: filters, and names of attributes.
+            if path.startswith(below) and not path.startswith("spec.domains."):
                 yield from ((path, value, changed(whole, path, value)) for value in probes(path))
 
 

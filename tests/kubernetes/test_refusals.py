@@ -13,6 +13,13 @@ from visualindex.spec.rules import ruled_paths, rules_at
 BAD = sorted((HERE / "bad").glob("*.yaml"))
 # `kubectl` shows a status, and to the API server an empty section is an absent one.
 ACCEPTED = {"empty-section", "status-is-not-written"}
+# What a domain says of filters and attributes no schema can judge: the resource's status says that it is wrong.
+ACCEPTED |= {
+    "domain-attribute-unknown",
+    "domain-filter-unknown-field",
+    "domain-filter-without-quotes",
+    "domain-limit-above-search-limit",
+}
 CHANGES = sorted((HERE / "changes").glob("*.yaml"))
 BAD_EVERYWHERE = [
     path for path in sorted((HERE.parent / "spec" / "bad").glob("*.yaml")) if path.stem not in ACCEPTED

@@ -167,6 +167,13 @@ ON_KUBERNETES: dict[str, tuple[Rule, ...]] = {
             "keys on Kubernetes)",
         ),
     ),
+    "spec.index.targetRecall": (
+        Rule(
+            # The schema's own minimum lets the integer 0 pass: API servers cut bounds of integers to integers.
+            "self >= 0.5",
+            "index.targetRecall must be at least 0.5: half of what a search should find",
+        ),
+    ),
     "spec.index.memoryPerShard": (
         Rule(
             # What is no quantity is refused by its pattern.
