@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from tests.serving.conftest import InProcess
+from tests.serving.conftest import InProcess, in_this_process
 from tests.serving.pictures import fresh_database
 
 from visualindex.catalog import EmbeddedPostgres, migrate
@@ -64,7 +64,7 @@ def serve_site(
     with fresh_database(server) as dsn, pytest.MonkeyPatch.context() as patch:
         for name, value in _environment(dsn, state).items():
             patch.setenv(name, value)
-        with _listening(dsn, documents) as address, httpx.Client(base_url=address, timeout=60) as http:
+        with _listening(dsn, state, documents) as address, httpx.Client(base_url=address, timeout=60) as http:
             yield Site(address, dsn, http)
 
 
@@ -78,7 +78,7 @@ def _environment(dsn: str, state: Path) -> Mapping[str, str]:
 
 
 @contextmanager
-def _listening(dsn: str, documents: list[dict[str, Any]]) -> Iterator[str]:
+def _listening(dsn: str, state: Path, documents: list[dict[str, Any]]) -> Iterator[str]:
     """The gateway in a thread with an event loop of its own; requests wait in the socket's queue until it is up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         servers: list[uvicorn.Server] = []
@@ -86,8 +86,9 @@ def _listening(dsn: str, documents: list[dict[str, Any]]) -> Iterator[str]:
         async def run() -> None:
             await migrate(dsn)
             async with AsyncExitStack() as stack:
-                shards = InProcess(dsn, [VisualIndex.model_validate(d) for d in documents], stack)
-                app = create_app(documents, shards.connect)
+                resources = [VisualIndex.model_validate(d) for d in documents]
+                shards = InProcess(dsn, resources, state, stack)
+                app = create_app(documents, shards.connect, run_job=in_this_process(dsn, state))
                 servers.append(uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none")))
                 await servers[0].serve(sockets=[listener])
 

@@ -126,6 +126,7 @@ async def test_one_shard_becomes_two_and_no_search_fails(
     print(len(outcomes), "searches, failed", told(outcomes), *operator.steps, sep="\n")  # noqa: T201 - what was seen
     assert len(outcomes) > 0
     assert [one for one in outcomes if not one.ok] == [], told(outcomes)
-    assert set(operator.steps[-1]) == {"index-chairs", "gateway-chairs"}
+    left = {name for name, state in operator.steps[-1].items() if state != "DELETING"}
+    assert left == {"index-chairs", "gateway-chairs"}
     assert any("shards-chairs-2" in step for step in operator.steps)
     assert all([await _found(url, image_id) for image_id in written])
