@@ -91,7 +91,7 @@ def search_state(
             passed,
             base.segment.rows,
             k,
-            indexed=base.segment.ann is not None and not settings.exact,
+            indexed=base.segment.effort is not None and not settings.exact,
             exact_up_to=0,  # a segment's index knows itself when scanning is cheaper
         )
         scored.append(_in_base(base, queries, k, passed, chosen))
@@ -121,20 +121,23 @@ def _plan(part: str, chosen: Way, rows: int, passed: Passing) -> PartPlan:
 
 def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way) -> Scored:
     segment = base.segment
-    if segment.ann is None or chosen in (Way.NOTHING, Way.SURVIVORS, Way.SCAN):
+    effort = segment.effort
+    if segment.ann is None or effort is None or chosen in (Way.NOTHING, Way.SURVIVORS, Way.SCAN):
         return _exact(segment.codes, queries, k, passed)
     if chosen is Way.POST_FILTERED:
-        found = _post_filtered(segment.ann, queries, k, passed)
+        found = _post_filtered(segment.ann, effort, queries, k, passed)
         if found is not None:
             return found
     mask = None if chosen is Way.INDEX else passed.mask
-    return _listed(*segment.ann.search(queries, k, mask, segment.ann.effort or Effort()))
+    return _listed(*segment.ann.search(queries, k, mask, effort))
 
 
-def _post_filtered(ann: Ann, queries: NDArray[np.float32], k: int, passed: Passing) -> Scored | None:
+def _post_filtered(
+    ann: Ann, effort: Effort, queries: NDArray[np.float32], k: int, passed: Passing
+) -> Scored | None:
     """Hits of the whole index without those that do not pass; None where too few of a query's are left."""
     assert passed.mask is not None  # noqa: S101 - some rows do not pass, and they are many
-    scores, rows = ann.search(queries, min(2 * k, ann.rows), None, ann.effort or Effort())
+    scores, rows = ann.search(queries, min(2 * k, ann.rows), None, effort)
     passing = (rows >= 0) & passed.mask[rows]
     if (np.count_nonzero(passing, axis=1) < min(k, passed.count)).any():
         return None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from visualindex.ann.attribute_columns import AttributeColumns, Attributes
 from visualindex.ann.codes import Codes, Mask
-from visualindex.ann.families import Ann, open_ann
+from visualindex.ann.families import Ann, Effort, open_ann
 from visualindex.errors import ProblemError, ProblemType
 
 IDS, VERSIONS, BUCKETS, SORTED_KEYS, BY_ID = (
@@ -43,7 +43,12 @@ class Segment:
     attributes: Attributes
     """What filters read."""
     ann: Ann | None = None
-    """The approximate index over the codes; without one the rows are scanned."""
+    """The approximate index over the codes; without one, or one whose effort nobody chose, the rows are scanned."""
+
+    @property
+    def effort(self) -> Effort | None:
+        """How hard the approximate index looks; None where the rows are scanned."""
+        return None if self.ann is None else self.ann.effort
 
     @property
     def rows(self) -> int:
