@@ -13,10 +13,7 @@ from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
 from visualindex_jobs.ending import ending
-from visualindex_jobs.lease import LEASE_S, Lease
-
-BUILD = "build"
-"""Kind of the job. Parameters: `activate`, whether the generation is to be served."""
+from visualindex_jobs.lease import Lease
 
 
 def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
@@ -80,6 +77,3 @@ def _result(built: Built) -> dict[str, Any]:
         "recall": built.recall,
         "met": built.met,
     }
-
-
-__all__ = ["BUILD", "LEASE_S", "carry_out", "main"]

@@ -3,13 +3,11 @@
 import asyncio
 import logging
 
-from visualindex.catalog import Catalog, Fence
+from visualindex.catalog import LEASE_S, Catalog, Fence
 from visualindex.errors import ProblemError
 
 logger = logging.getLogger(__name__)
 
-LEASE_S = 30.0
-"""How long a job whose process ended keeps others from taking it up."""
 _RENEW_S = 2.0
 
 

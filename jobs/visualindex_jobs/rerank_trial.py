@@ -45,7 +45,6 @@ from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
 from visualindex_jobs.nearest import Nearest
 
-RERANK_TRIAL = "rerank-trial"
 PICTURES = 200
 """Pictures that copies are made of: half of them fit the weights, the other half judges."""
 CHANGES = ("crop", "tight crop", "rotation", "colour", "border", "combined")

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from visualindex.catalog import Catalog, JobRecord
+from visualindex.catalog import BUILD, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
 from visualindex_serving.ending import ended
@@ -22,10 +22,8 @@ logger = logging.getLogger(__name__)
 RunJob = Callable[[IndexService, JobRecord], Awaitable[None]]
 """Carries a claimed job out and returns when it has ended."""
 
-BUILD, RERANK_TRIAL = "build", "rerank-trial"
 _MAIN = {BUILD: "visualindex_jobs.build", RERANK_TRIAL: "visualindex_jobs.rerank_trial"}
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
-_LEASE_S = 30.0
 _LOOK_S = 1.0
 
 
@@ -59,7 +57,7 @@ class BackgroundJobs:
                     logger.exception("a job of index %s failed; its record says why", index.name)
 
     async def _take(self, index: IndexService) -> None:
-        job = await self._catalog.claim_job(index.name, _LEASE_S)
+        job = await self._catalog.claim_job(index.name, LEASE_S)
         if job is None:
             return
         if job.kind not in _MAIN:

@@ -3,9 +3,8 @@
 import datetime as dt
 from collections.abc import Sequence
 
-from visualindex.catalog import Catalog, ReplicaLoad
+from visualindex.catalog import BUILD, Catalog, ReplicaLoad
 from visualindex.spec import VisualIndex
-from visualindex_serving.background_jobs import BUILD
 
 _PAUSE_AFTER_FAILURE = dt.timedelta(minutes=10)
 _SHARE = 0.2

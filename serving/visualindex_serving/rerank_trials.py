@@ -4,9 +4,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visualindex.catalog import Catalog, JobRecord
+from visualindex.catalog import RERANK_TRIAL, Catalog, JobRecord
 from visualindex.spec import VisualIndex
-from visualindex_serving.background_jobs import RERANK_TRIAL
 
 LEAST_IMAGES = 60
 """Half of them judge, and fewer than 30 queries say nothing."""

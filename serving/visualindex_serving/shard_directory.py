@@ -70,14 +70,6 @@ class ShardDirectory:
 
         return call
 
-    def complete(self, index: str, shards: int) -> bool:
-        """Whether every one of so many shards has a replica that is connected."""
-        return all(self._links.get((index, shard, shards)) for shard in range(shards))
-
-    def layouts(self, index: str) -> set[int]:
-        """The numbers of shards in which replicas of an index are known."""
-        return {shards for name, _, shards in self._links if name == index}
-
     async def _least_busy(self, shard: ShardOf, generation: str) -> ShardLink:
         links = self._links[shard]
         if not links:

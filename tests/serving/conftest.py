@@ -16,14 +16,13 @@ from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
 from visualindex.building import Kept
-from visualindex.catalog import Catalog, EmbeddedPostgres, JobRecord, migrate
+from visualindex.catalog import RERANK_TRIAL, Catalog, EmbeddedPostgres, JobRecord, migrate
 from visualindex.credentials import Credentials
 from visualindex.errors import TYPE_PREFIX
 from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import API_VERSION, KIND, VisualIndex
 from visualindex_jobs.build import carry_out as build
-from visualindex_jobs.rerank_trial import RERANK_TRIAL
 from visualindex_jobs.rerank_trial import carry_out as measure
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall

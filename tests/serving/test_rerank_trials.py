@@ -8,11 +8,10 @@ import httpx
 import numpy as np
 import pytest
 
-from visualindex.catalog import Catalog, Fence, JobRecord
+from visualindex.catalog import RERANK_TRIAL, Catalog, Fence, JobRecord
 from visualindex.rerank.fusion import Fusion
 from visualindex.rerank.profile import Profile
 from visualindex.rerank.verdict import worth_it
-from visualindex_serving.background_jobs import RERANK_TRIAL
 from visualindex_serving.rerank_trials import due
 
 from .conftest import Served, put, spec_document

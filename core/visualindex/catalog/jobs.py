@@ -17,6 +17,10 @@ from visualindex.catalog.connections import Connection, Connections, Transaction
 from visualindex.errors import ProblemError, ProblemType
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+BUILD, RERANK_TRIAL = "build", "rerank-trial"
+"""Kinds of jobs: build a generation (parameter `activate`: whether it is to be served); measure whether reranking helps."""
+LEASE_S = 30.0
+"""Seconds for which a job whose process ended keeps others from taking it up."""
 MAX_ATTEMPTS = 3
 """Times a job is begun whose process ended without a word."""
 

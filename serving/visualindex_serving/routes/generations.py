@@ -7,11 +7,10 @@ from fastapi import APIRouter, Path, Request, Response
 
 from visualindex.api.generations import ActivateRequest, BuildRequest, GenerationView, JobView
 from visualindex.api.search import IndexName
-from visualindex.catalog import GenerationRecord, JobRecord
+from visualindex.catalog import BUILD, GenerationRecord, JobRecord
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving import openapi
 from visualindex_serving.activation import activate, roll_back
-from visualindex_serving.background_jobs import BUILD
 from visualindex_serving.bodies import read_body
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.service import service_of
