@@ -325,6 +325,12 @@ class ShardReplica:
             return self._search(view, query)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, view, query)
 
+    def tell_news(self) -> None:
+        """Something was written: the generation that is searched looks into the change log now."""
+        view = self._views.get(self._active)
+        if view is not None:
+            view.look_now()
+
     def _asked_for(self, generation: str) -> ShardView:
         view = self._views.get(generation or self._active)
         if view is None:

@@ -32,6 +32,10 @@ class Place:
     fingerprint: str
 
 
+NEWS = frame({"news": True})
+"""Tells a shard that something was written just now. It answers nothing."""
+
+
 def query_frame(number: int, query: ShardQuery) -> bytes:
     """A query under a number that its answer will carry. Body: float32[q, d], then the excluded ids."""
     head = {
