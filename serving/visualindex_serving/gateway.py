@@ -207,7 +207,8 @@ async def open_service(
     log.start()
     stack.push_async_callback(log.close)
     secret = await catalog.service_secret(secrets.token_bytes)
-    connect, tell = ways.connect, _nobody
+    connect = ways.connect
+    tell: TellNews = _nobody
     if connect is None:
         directory = await _open_directory(catalog, secret, stack)
         connect, tell = directory.connect, directory.tell_news
