@@ -59,8 +59,10 @@ def main() -> None:
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.open is not None:
-        print(json.dumps(asyncio.run(_opened(options.open))), flush=True)
-        sys.stdin.readline()  # hold what is mapped until the parent has looked
+        told, held = asyncio.run(_opened(options.open))
+        print(json.dumps(told), flush=True)
+        sys.stdin.readline()  # the parent looks while everything is mapped
+        held.close()
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
@@ -126,7 +128,7 @@ def _rows(first: int, count: int) -> Rows:
     )
 
 
-async def _opened(folder: Path) -> dict[str, float]:
+async def _opened(folder: Path) -> tuple[dict[str, float], ShardIndex]:
     """Open as a replica does and answer one search."""
     gc.collect()
     store, cache = LocalObjectStore(folder / "store"), NodeCache(folder / "cache", _CACHE_BYTES)
@@ -145,13 +147,14 @@ async def _opened(folder: Path) -> dict[str, float]:
     index.search(query, 10)
     search_ms = (time.perf_counter() - searching) * 1000
     memory = psutil.Process().memory_full_info()
-    return {
+    told = {
         "seconds": taken,
         "cpu": time.process_time() - cpu,
         "search_ms": search_ms,
         "pss_mb": memory.pss / 1e6,
         "rss_mb": memory.rss / 1e6,
     }
+    return told, index
 
 
 def _held(folder: Path) -> subprocess.Popen[str]:
