@@ -65,14 +65,13 @@ def normalised(vectors: NDArray[np.floating[Any]], dimension: int, what: str) ->
             f"{what} must be [n, {dimension}], got {list(vectors.shape)}: use this index's encoder"
         )
     floats = np.ascontiguousarray(vectors, np.float32)
-    lengths = np.sqrt(np.vecdot(floats, floats))[:, None]
-    directed = np.isfinite(lengths) & (lengths > 0)
-    if not directed.all():
-        bad = int(np.argmin(directed))
+    lengths = np.sqrt(np.vecdot(floats, floats))
+    if len(lengths) and not (lengths.min() > 0 and lengths.max() < np.inf):  # not so either where one is NaN
+        bad = int(np.argmin(np.isfinite(lengths) & (lengths > 0)))
         raise _invalid(
-            f"{what}[{bad}] has no direction (length {float(lengths[bad, 0])}): encode the image again"
+            f"{what}[{bad}] has no direction (length {float(lengths[bad])}): encode the image again"
         )
-    return np.asarray(floats / lengths, np.float32)
+    return np.divide(floats, lengths[:, None])
 
 
 def check_lengths(upserts: Upserts) -> None:
