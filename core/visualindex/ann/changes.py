@@ -1,5 +1,6 @@
 """What a shard is told: rows to hold and images to forget, checked before anything changes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ def normalised(vectors: NDArray[np.floating[Any]], dimension: int, what: str) ->
         )
     floats = np.ascontiguousarray(vectors, np.float32)
     lengths = np.sqrt(np.vecdot(floats, floats))
-    if len(lengths) and not (lengths.min() > 0 and lengths.max() < np.inf):  # not so either where one is NaN
+    if not all(0 < length < math.inf for length in lengths.tolist()):
         bad = int(np.argmin(np.isfinite(lengths) & (lengths > 0)))
         raise _invalid(
             f"{what}[{bad}] has no direction (length {float(lengths[bad])}): encode the image again"

@@ -41,8 +41,8 @@ def look(state: State, queries: NDArray[np.float32], ask: Ask, settings: Setting
 
 def _ranked(
     state: State, candidates: Candidates, ask: Ask, queries: int, k: int
-) -> tuple[Hits, NDArray[np.int64]]:
-    """The hits, and the candidate that each is: int64 [q, k], of one query int64 [its hits]."""
+) -> tuple[Hits, NDArray[np.int64] | slice]:
+    """The hits, and the candidate that each is: int64 [q, k], of one query a slice or int64 [its hits]."""
     ids, versions = _identities(state, candidates)
     scores = _cosines(candidates.score)
     at = _wanted(ids, scores, ask)
