@@ -14,7 +14,7 @@ from visualindex.ann import Base, Deletes, Hits, ShardIndex, Upserts, open_segme
 from visualindex.ann import codes as half
 from visualindex.ann.attribute_columns import AttributeColumns
 from visualindex.ann.attributes import fields
-from visualindex.ann.families import Parameters, build_and_tune, held_out_last
+from visualindex.ann.families import Effort, Parameters, build_and_tune, held_out_last
 from visualindex.ann.segment import VECTORS
 from visualindex.filters import parse_filter
 from visualindex.identity import BUCKETS, buckets_of
@@ -30,8 +30,8 @@ class Engine:
     name = "VisualIndex"
     version = version("visualindex")
     note = f"one segment: HNSW float16, M {M}, effort as its build chose it; filter language; durable by the catalog"
-    efforts: Sequence[int] = EFFORTS[:1]
-    """Once built, what tuning chose."""
+    efforts: Sequence[int] = EFFORTS
+    """Once built, only what the build chose."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -47,9 +47,10 @@ class Engine:
             folder.mkdir(parents=True)
             _write(folder, _ids(first, len(vectors)), vectors, labels)
         segment = open_segment(folder, vectors.shape[1])
-        assert segment.effort is not None
-        assert segment.effort.ef_search is not None
-        self.efforts = (segment.effort.ef_search,)
+        assert segment.ann is not None
+        assert segment.ann.effort is not None
+        assert segment.ann.effort.ef_search is not None
+        self._ann, self.efforts = segment.ann, (segment.ann.effort.ef_search,)
         self._index = ShardIndex(
             vectors.shape[1],
             flat_below=IndexSpec().flat_below,
@@ -59,7 +60,8 @@ class Engine:
         )
 
     def tune(self, effort: int) -> None:
-        """The build has chosen."""
+        """Set efSearch."""
+        self._ann.effort = Effort(ef_search=effort)
 
     def search(self, query: Vectors, label: int | None, k: int) -> Numbers:
         """The filter is written as users write it, and parsed for each query."""
@@ -77,9 +79,7 @@ class Engine:
 
     def insert(self, row: int, vector: Vectors, label: int) -> None:
         """Apply one upsert."""
-        self._index.apply(
-            Upserts(_ids(row, 1), vector[None], [_about(row, label)], np.ones(1, np.int64))
-        )
+        self._index.apply(Upserts(_ids(row, 1), vector[None], [_about(row, label)], np.ones(1, np.int64)))
 
     def delete(self, row: int) -> None:
         """Apply one delete."""
@@ -111,9 +111,7 @@ def _write(folder: Path, ids: np.ndarray, vectors: Vectors, labels: Numbers) -> 
     attributes = AttributeColumns.build(fields(_about(row, label)) for row, label in about)
     ann, _ = build_and_tune("hnsw-fp16", codes, TARGET, Parameters(hnsw=_HNSW), k=TOP, threads=THREADS)
     versions = np.ones(len(ids), np.int64)
-    write_segment(
-        folder, ids=ids, versions=versions, buckets=buckets_of(ids), attributes=attributes, ann=ann
-    )
+    write_segment(folder, ids=ids, versions=versions, buckets=buckets_of(ids), attributes=attributes, ann=ann)
 
 
 def _about(row: int, label: int) -> dict[str, object]:

@@ -72,7 +72,8 @@ def normalised(vectors: NDArray[np.floating[Any]], dimension: int, what: str) ->
         raise _invalid(
             f"{what}[{bad}] has no direction (length {float(lengths[bad])}): encode the image again"
         )
-    return np.divide(floats, lengths[:, None])
+    directed: NDArray[np.float32] = floats / lengths[:, None]
+    return directed
 
 
 def check_lengths(upserts: Upserts) -> None:

@@ -228,7 +228,9 @@ def _pool(state: State, found: Sequence[Passing]) -> Candidates:
         PartPlan(name, Way.SURVIVORS, size, (passed.least, passed.most), passed.count)
         for name, size, passed in zip(names, sizes, found, strict=True)
     )
-    return Candidates([(np.zeros(len(one), np.int64), one, np.zeros(len(one), np.float32)) for one in rows], plans)
+    return Candidates(
+        [(np.zeros(len(one), np.int64), one, np.zeros(len(one), np.float32)) for one in rows], plans
+    )
 
 
 def _rows(passed: Passing, size: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """How a filtered search goes through the rows of one part: by the rows that pass, by the index, or by all of them."""
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -40,7 +41,8 @@ class Left(NamedTuple):
     most: int
 
 
-class Passing(NamedTuple):
+@dataclass(frozen=True)
+class Passing:
     """The rows of a part that a search may return: as a mask, as row numbers, or all of them."""
 
     count: int

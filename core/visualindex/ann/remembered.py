@@ -41,11 +41,14 @@ class Remembered:
         return left
 
     def _keep(self, key: str, left: Left) -> None:
+        size = _bytes(key, left)
         with self._lock:
-            if key in self._kept:  # another thread asked for the same
+            if (
+                key in self._kept or size > self._limit
+            ):  # another thread asked for the same, or nothing else would stay
                 return
             self._kept[key] = left
-            self._bytes += _bytes(key, left)
+            self._bytes += size
             while self._bytes > self._limit:
                 self._bytes -= _bytes(*self._kept.popitem(last=False))
 

@@ -202,7 +202,7 @@ def _scan(codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask | None,
     selected, width = (None if matching == len(codes) else keep), min(k + 1, matching)
     while True:
         scores, rows = half.scan(codes, queries, width, selected)
-        if width == matching or not np.any(scores[:, k - 1] == scores[:, width - 1]):
+        if width == matching or not np.count_nonzero(scores[:, k - 1] == scores[:, width - 1]):
             break
         width = min(width * 4, matching)
     return _listed(scores, rows, first)
