@@ -19,7 +19,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.messages import ShardQuery
-from visualindex_serving.pace import Pace
+from visualindex_serving.pace import Kind, Pace
 from visualindex_serving.reconciling import Reconciled
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class ShardView:
         """
         self.generation = generation
         self.polled_at = 0.0
-        self.pace = Pace()
+        self.paces: dict[Kind, Pace] = {"plain": Pace(), "filtered": Pace()}
         self._follower = follower
         self._make = make
         self._writer = writer
