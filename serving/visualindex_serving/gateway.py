@@ -24,7 +24,7 @@ from visualindex.imaging import DecodePool
 from visualindex.objectstore import open_store
 from visualindex.serve_config import ENCODER, RERANKER, index_application
 from visualindex.spec import Spec, VisualIndex
-from visualindex_serving import openapi, pages, problems
+from visualindex_serving import openapi, pages, problems, whole_answers
 from visualindex_serving.access import Authenticator
 from visualindex_serving.active_generations import ActiveGenerations
 from visualindex_serving.admission import Admission
@@ -67,6 +67,7 @@ from visualindex_serving.routes import (
 )
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
+from visualindex_serving.settling import settle
 from visualindex_serving.shard_directory import ShardDirectory
 from visualindex_serving.shard_wire import Place, link_key
 from visualindex_serving.thumbnail_making import Thumbnails
@@ -104,7 +105,7 @@ class Ways:
 
 @dataclass
 class Startup:
-    """Why the parts of this process's gateway could not be opened; None while nothing is wrong."""
+    """Of a gateway that has its process to itself: why its parts could not be opened; None while nothing is wrong."""
 
     failure: Exception | None = None
 
@@ -115,6 +116,10 @@ STARTUP = Startup()
 
 class Gateway:
     """Serve's view of the gateway; the ASGI application does the work."""
+
+    def __init__(self) -> None:
+        """Runs before Serve starts the replica's HTTP server."""
+        whole_answers.install()
 
     def check_health(self) -> None:
         """The process answers; a part that is missing shows in /readyz, and restarting the gateway would not mend it.
@@ -181,6 +186,8 @@ def _lifespan(resources: list[VisualIndex], ways: Ways, startup: Startup | None)
                     raise
                 logger.exception("the gateway cannot start")
                 startup.failure = error
+            if startup is not None:
+                settle()
             yield
 
     return lifespan

@@ -13,6 +13,7 @@ from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.generation_files import GenerationFiles
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.patience import once_there
+from visualindex_serving.settling import settle
 from visualindex_serving.shard import ShardReplica, not_registered
 from visualindex_serving.shard_listener import ShardListener
 from visualindex_serving.shard_wire import Place, link_key
@@ -35,6 +36,7 @@ class Shard:
         async with self._starting:
             if self._replica is None:
                 self._replica = await self._opened()
+                settle()
         self._replica.check()
         if self._listener is None or not self._listener.serving:
             raise RuntimeError(f"shard {self._number} has no port any more")
