@@ -89,16 +89,18 @@ class Jobs:
     async def claim_job(self, index: str, lease_s: float) -> JobRecord | None:
         """The oldest job that nobody holds, for `lease_s` seconds; None when there is none.
 
-        One whose holder ended without a word is given up after three attempts.
+        One whose holder ended without a word is given up after three attempts. Every gateway asks each second, and seldom
+        for something, so that a read tells first whether to write.
         """
+        free = "(state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))"
+        look = f"SELECT 1 FROM jobs WHERE index_name = %s AND {free} LIMIT 1"  # noqa: S608 (constants)
         give_up = """UPDATE jobs SET state = 'failed', ended_at = now(), lease_until = NULL,
                 problem = format('its process ended without a word, %%s times; the last phase was %%s', attempts, phase)
             WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp() AND attempts >= %s"""
         claim = f"""UPDATE jobs SET state = 'running', fence = fence + 1, attempts = attempts + 1, phase = 'starting',
                 done = 0, total = 0, started_at = coalesce(started_at, now()),
                 lease_until = clock_timestamp() + make_interval(secs => %s)
-            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND (state = 'queued'
-                    OR (state = 'running' AND lease_until < clock_timestamp()))
+            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND {free}
                 ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
 
@@ -107,6 +109,8 @@ class Jobs:
             claimed = await rows(transaction.connection, claim, lease_s, index)
             return _record(claimed[0]) if claimed else None
 
+        if not await self.connections.read(lambda connection: rows(connection, look, index)):
+            return None
         return await self.connections.write(work)
 
     async def renew_job(self, fence: Fence, phase: str, done: int, total: int, lease_s: float) -> bool:
