@@ -19,10 +19,10 @@ class WholeAnswers(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As uvicorn does it."""
-        super().connection_made(_HeadsWait(transport))
+        super().connection_made(HeadsWait(transport))
 
 
-class _HeadsWait(asyncio.Transport):
+class HeadsWait(asyncio.Transport):
     """A transport that writes a head together with what comes next, or by itself when nothing does at once."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
