@@ -6,9 +6,8 @@ import gc
 def settle() -> None:
     """Leave the collector only what is made from now on.
 
-    Walking the objects of Ray, the frameworks and the encoder takes a quarter of a second, in which nothing is answered,
-    and it came every few thousand searches. For a process of one replica alone: what ends later and refers to itself in a
-    cycle is not freed.
+    Nothing is answered while it walks the objects of Ray, the frameworks and the encoder, which came every few thousand
+    searches. For a process of one replica alone: what ends later and refers to itself in a cycle is not freed.
     """
     gc.collect()
     gc.freeze()
