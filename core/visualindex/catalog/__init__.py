@@ -2,6 +2,7 @@
 
 from visualindex.catalog.catalog import Catalog
 from visualindex.catalog.changes import ChangeFollower, Changes, LogTrimmed
+from visualindex.catalog.checks import DIGESTS, ROWS, CheckRecord, Question, TrueRows
 from visualindex.catalog.connections import within
 from visualindex.catalog.embedded import EmbeddedPostgres, Listening
 from visualindex.catalog.generations import GenerationRecord
@@ -9,7 +10,7 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
-from visualindex.catalog.jobs import BUILD, LEASE_S, RERANK_TRIAL, Fence, JobRecord
+from visualindex.catalog.jobs import BUILD, CHECK, LEASE_S, RERANK_TRIAL, Fence, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
@@ -30,13 +31,17 @@ from visualindex.catalog.trial_server import TrialServer
 
 __all__ = [
     "BUILD",
+    "CHECK",
+    "DIGESTS",
     "LEASE_S",
     "RERANK_TRIAL",
+    "ROWS",
     "UNSET",
     "AlreadyAnswered",
     "Catalog",
     "ChangeFollower",
     "Changes",
+    "CheckRecord",
     "DeclaredKey",
     "EmbeddedPostgres",
     "ErasedRows",
@@ -57,6 +62,7 @@ __all__ = [
     "LogTrimmed",
     "Page",
     "Position",
+    "Question",
     "ReplicaAddress",
     "ReplicaLoad",
     "ReplicaPosition",
@@ -64,6 +70,7 @@ __all__ = [
     "SearchLog",
     "Token",
     "TrialServer",
+    "TrueRows",
     "Written",
     "check_revision",
     "has_schema",

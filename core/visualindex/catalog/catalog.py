@@ -3,6 +3,7 @@
 from typing import Self
 
 from visualindex.catalog.changes import ChangeFollower
+from visualindex.catalog.checks import Checks
 from visualindex.catalog.connections import Connections
 from visualindex.catalog.erasures import Erasures
 from visualindex.catalog.facts import Facts
@@ -29,6 +30,7 @@ class Catalog(
     Replicas,
     Generations,
     Jobs,
+    Checks,
     Keys,
     ManagedKeys,
     SearchLogs,
