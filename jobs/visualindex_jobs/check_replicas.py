@@ -19,8 +19,10 @@ from visualindex_jobs.checked import Breather, Checked
 
 _LOOK_S = 0.5
 _LIVE = "live"
-_SILENT_S = 60.0
-"""How long a replica may leave a question while it is not alive: its lease is shorter."""
+_SILENT_S = 10.0
+"""How long a question is kept for a replica whose lease has ended."""
+_UNSEEN_S = 60.0
+"""How long a live replica may leave a question unseen: one of the release before never looks."""
 
 
 @dataclass(frozen=True)
@@ -141,19 +143,22 @@ def _unanswered(checked: Checked, view: _View, answer: Mapping[str, Any]) -> Non
 async def _answers(
     checked: Checked, phase: str, asked: Mapping[_View, UUID]
 ) -> dict[_View, Mapping[str, Any]]:
-    """The answers; of replicas that ended meanwhile none, for they hold nothing any more. Silent ones get an empty one."""
+    """The answers; an empty one for a replica that does not answer."""
     answers: dict[_View, Mapping[str, Any]] = {}
-    seen_at = dict.fromkeys(asked, time.monotonic())
-    while waiting := {view: question for view, question in asked.items() if view not in answers}:
+    view_of = {question: view for view, question in asked.items()}
+    since = dict.fromkeys(asked, time.monotonic())
+    while waiting := asked.keys() - answers.keys():
         checked.go_on(phase, len(answers), len(asked))
-        there = await checked.catalog.answers(list(waiting.values()))
-        answers.update((view, there[question]) for view, question in waiting.items() if question in there)
         alive = {load.replica for load in await checked.catalog.replica_loads(checked.index)}
-        for view in waiting.keys() - answers.keys():
-            if view.replica in alive:
-                seen_at[view] = time.monotonic()
-            elif time.monotonic() - seen_at[view] > _SILENT_S:
-                answers[view] = {"problem": "it ended before it answered"}
+        now = time.monotonic()
+        for one in await checked.catalog.questions([asked[view] for view in waiting]):
+            view = view_of[one.question_id]
+            if one.answer is not None:
+                answers[view] = one.answer
+            elif view.replica in alive and one.begun:
+                since[view] = now
+            elif now - since[view] > (_UNSEEN_S if view.replica in alive else _SILENT_S):
+                answers[view] = {}
         if len(answers) < len(asked):
             await asyncio.sleep(_LOOK_S)
     return answers

@@ -46,7 +46,7 @@ class CheckAnswers:
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                for question in await self._catalog.open_questions(self._index, self._replica):
+                for question in await self._catalog.take_questions(self._index, self._replica):
                     await self._catalog.answer_question(question.question_id, await self._answer(question))
             except ProblemError as problem:
                 logger.warning("questions of a check wait: %s", problem.detail)

@@ -20,6 +20,7 @@ DIGESTS, ROWS = "digests", "rows"
 _CURSOR = "visualindex_check"
 _FROM = """FROM image_embeddings e JOIN images i USING (index_name, image_id)
     WHERE e.index_name = %s AND e.fingerprint = %s AND e.region = 0"""
+_QUESTION = "question_id, replica, generation, kind, parameters, begun_at IS NOT NULL, answer"
 _HERE = "SELECT pg_current_snapshot()::text, (SELECT value FROM meta WHERE key = 'epoch')"
 
 
@@ -39,13 +40,17 @@ class TrueRows:
 
 @dataclass(frozen=True)
 class Question:
-    """Something a check wants to know of what a replica holds of a generation; `answer` is None as long as it is open."""
+    """Something a check wants to know of what a replica holds of a generation.
+
+    It was `begun` when the replica has seen it; `answer` is None as long as it is open.
+    """
 
     question_id: UUID
     replica: str
     generation: str
     kind: str
     parameters: Mapping[str, Any]
+    begun: bool = False
     answer: Mapping[str, Any] | None = None
 
 
@@ -209,15 +214,25 @@ class Checks:
         await self.connections.write(work)
         return question_id
 
-    async def open_questions(self, index: str, replica: str) -> list[Question]:
-        """What a replica was asked and has not answered, the oldest first."""
-        query = """SELECT question_id, replica, generation, kind, parameters FROM replica_questions
-            WHERE index_name = %s AND replica = %s AND answered_at IS NULL ORDER BY asked_at"""
+    async def take_questions(self, index: str, replica: str) -> list[Question]:
+        """What a replica was asked and has not answered, the oldest first; notes that it has seen them."""
+        query = f"""SELECT {_QUESTION} FROM replica_questions
+            WHERE index_name = %s AND replica = %s AND answered_at IS NULL ORDER BY asked_at"""  # noqa: S608 (constants)
+        begin = """UPDATE replica_questions SET begun_at = now()
+            WHERE question_id = ANY(%s) AND begun_at IS NULL"""
 
-        async def work(connection: Connection) -> list[Question]:
+        async def read(connection: Connection) -> list[Question]:
             return [Question(*row) for row in await rows(connection, query, index, replica)]
 
-        return await self.connections.read(work)
+        questions = await self.connections.read(read)
+        seen = [one.question_id for one in questions]
+
+        async def work(transaction: Transaction) -> None:
+            await run(transaction.connection, begin, seen)
+
+        if seen:
+            await self.connections.write(work)
+        return questions
 
     async def answer_question(self, question_id: UUID, answer: Mapping[str, Any]) -> None:
         """Answers; a question that nobody asks any more is let be."""
@@ -228,12 +243,12 @@ class Checks:
 
         await self.connections.write(work)
 
-    async def answers(self, question_ids: Collection[UUID]) -> dict[UUID, Mapping[str, Any]]:
-        """The answers that are there."""
-        query = "SELECT question_id, answer FROM replica_questions WHERE question_id = ANY(%s) AND answer IS NOT NULL"
+    async def questions(self, question_ids: Collection[UUID]) -> list[Question]:
+        """How some questions stand."""
+        query = f"SELECT {_QUESTION} FROM replica_questions WHERE question_id = ANY(%s)"  # noqa: S608 (constants)
 
-        async def work(connection: Connection) -> dict[UUID, Mapping[str, Any]]:
-            return dict(await rows(connection, query, list(question_ids)))
+        async def work(connection: Connection) -> list[Question]:
+            return [Question(*row) for row in await rows(connection, query, list(question_ids))]
 
         return await self.connections.read(work)
 

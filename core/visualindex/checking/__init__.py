@@ -2,7 +2,7 @@
 
 from visualindex.checking.comparing import Difference, Held, Sides, compared
 from visualindex.checking.digests import BucketDigests
-from visualindex.checking.findings import Finding, FindingKind, Report
+from visualindex.checking.findings import Finding, FindingKind, Report, in_short
 from visualindex.checking.originals import Originals, split
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Report",
     "Sides",
     "compared",
+    "in_short",
     "split",
 ]

@@ -12,6 +12,7 @@ CREATE TABLE replica_questions (
     parameters jsonb NOT NULL DEFAULT '{}',
     answer jsonb,
     asked_at timestamptz NOT NULL DEFAULT now(),
+    begun_at timestamptz,
     answered_at timestamptz
 );
 COMMENT ON COLUMN replica_questions.kind IS 'digests: of each bucket; rows: compare buckets with the catalog, row by row';
