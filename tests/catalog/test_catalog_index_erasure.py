@@ -48,8 +48,17 @@ async def fill(catalog: Catalog, index: str) -> None:
     await catalog.log_searches([SearchLog(index, query, [], 1.0, "image")])
     await catalog.add_feedback([Feedback(index, query, image(1).image_id, "click")])
     await catalog.create_key(["search"], name=f"only {index}", indexes=[index])
-    await catalog.request_job(index, "build", {})
+    await catalog.request_job(index, "check", {})
+    await _add_check(catalog, index)
     await catalog.connections.write(lambda transaction: _add_generation(transaction, index))
+
+
+async def _add_check(catalog: Catalog, index: str) -> None:
+    job = await catalog.claim_job(index, 60)
+    assert job is not None
+    await catalog.ask_replica(index, "replica", "g", "digests", {}, job.fence)
+    await catalog.keep_check(index, {}, job.fence)
+    await catalog.note_missing_originals(index, 7, {bytes([7]) * 32}, job.fence)
 
 
 async def _add_generation(transaction: Transaction, index: str) -> None:

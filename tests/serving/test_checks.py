@@ -30,7 +30,7 @@ from visualindex_serving.shard_view import ShardView
 
 from .conftest import NONE, Served, found_keys, put, spec_document
 from .pictures import picture
-from .test_generations import activate, build, search
+from .test_generations import activate, build, finished, search
 
 
 class Checking:
@@ -134,6 +134,21 @@ def stray(view: ShardView) -> str:
     vectors = np.ones((1, view.index.dimension), np.float32)
     view.index.apply(Upserts(packed(image_id), vectors, [{"key": "stray"}], np.array([1], np.int64)))
     return image_id
+
+
+async def test_a_check_is_asked_for_over_http_and_tells_what_it_found(served: Served) -> None:
+    address = "/api/indexes/things/check"
+    missing = await served.client.get(address)
+    assert (missing.status_code, "never checked" in missing.json()["detail"]) == (404, True)
+    written = await put(served, 0)
+    await search(served, written)
+    asked = await served.client.post(address, json={"repair": True})
+    assert (asked.status_code, asked.json()["kind"]) == (202, "check")
+    job = await finished(served, asked.json())
+    assert (job["state"], job["problem"]) == ("done", None)
+    told = (await served.client.get(address)).json()
+    assert (told["job_id"], told["consistent"], told["repair"]) == (job["job_id"], True, True)
+    assert (told["images"], told["originals"], told["replicas"]) == (1, 1, 1)
 
 
 async def test_nothing_is_found_where_nothing_is_wrong(checking: Checking, tmp_path: Path) -> None:
