@@ -37,6 +37,7 @@ from visualindex.api.images import (
     ImageWritten,
     IndexView,
 )
+from visualindex.api.schedules import ScheduleView
 from visualindex.api.search import SearchRequest, SearchResponse
 from visualindex.errors import TYPE_PREFIX, ProblemError, ProblemType
 
@@ -196,6 +197,11 @@ def last_check_call(index: str) -> Call[CheckView]:
     return Call("GET", _index_path(index, "check"), _reader(CheckView))
 
 
+def list_schedules_call(index: str) -> Call[list[ScheduleView]]:
+    """GET /api/indexes/{name}/schedules."""
+    return Call("GET", _index_path(index, "schedules"), TypeAdapter(list[ScheduleView]).validate_json)
+
+
 def list_jobs_call(index: str) -> Call[list[JobView]]:
     """GET /api/indexes/{name}/jobs."""
     return Call("GET", _index_path(index, "jobs"), TypeAdapter(list[JobView]).validate_json)
@@ -316,6 +322,10 @@ class Client:
     def last_check(self, index: str) -> CheckView:
         """What the last check found."""
         return self._send(last_check_call(index))
+
+    def list_schedules(self, index: str) -> list[ScheduleView]:
+        """Its schedules, with their next times and what became of the last ones."""
+        return self._send(list_schedules_call(index))
 
     def list_jobs(self, index: str) -> list[JobView]:
         """The latest background jobs, the newest first."""
@@ -458,6 +468,10 @@ class AsyncClient:
     async def last_check(self, index: str) -> CheckView:
         """What the last check found."""
         return await self._send(last_check_call(index))
+
+    async def list_schedules(self, index: str) -> list[ScheduleView]:
+        """Its schedules, with their next times and what became of the last ones."""
+        return await self._send(list_schedules_call(index))
 
     async def list_jobs(self, index: str) -> list[JobView]:
         """The latest background jobs, the newest first."""

@@ -64,6 +64,7 @@ from visualindex_serving.routes import (
     images,
     internal,
     metrics,
+    schedules,
     searching,
     thumbnails,
 )
@@ -160,6 +161,7 @@ def create_app(
         internal,
         generations,
         checks,
+        schedules,
         health,
         metrics,
     ):

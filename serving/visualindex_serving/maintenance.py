@@ -14,6 +14,7 @@ from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.metrics import Metrics
 from visualindex_serving.rerank_trials import measure_if_due
+from visualindex_serving.schedules import ask_what_is_due
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Maintenance:
             self._fold,
             self._measure,
             self._tell_checks,
+            self._schedule,
         )
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
@@ -90,6 +92,8 @@ class Maintenance:
         for name, index in self._indexes.items():
             await self._catalog.prune_jobs(name)
             await self._catalog.forget_questions(name)
+            kept = [one.name for one in index.resource.spec.reindex.schedules]
+            await self._catalog.forget_schedules(name, kept)
             await self._catalog.prune_search_logs(name, index.resource.spec.search_log.retention_days)
         await self._catalog.prune_idempotency()
 
@@ -121,3 +125,7 @@ class Maintenance:
             last = await self._catalog.last_check(name)
             if last is not None:
                 self._metrics.check(name, last.report, last.checked_at)
+
+    async def _schedule(self) -> None:
+        for index in self._indexes.values():
+            await ask_what_is_due(self._catalog, index.resource)

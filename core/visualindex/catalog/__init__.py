@@ -26,6 +26,7 @@ from visualindex.catalog.replicas import (
     ReplicaPosition,
 )
 from visualindex.catalog.rows import Rows
+from visualindex.catalog.schedules import ScheduleRun
 from visualindex.catalog.search_logs import Feedback, SearchLog
 from visualindex.catalog.trial_server import TrialServer
 
@@ -67,6 +68,7 @@ __all__ = [
     "ReplicaLoad",
     "ReplicaPosition",
     "Rows",
+    "ScheduleRun",
     "SearchLog",
     "Token",
     "TrialServer",

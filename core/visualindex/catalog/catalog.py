@@ -18,6 +18,7 @@ from visualindex.catalog.managed_keys import ManagedKeys
 from visualindex.catalog.migrate import check_connection, stamp_if_restored
 from visualindex.catalog.patches import Patches
 from visualindex.catalog.replicas import Replicas
+from visualindex.catalog.schedules import Schedules
 from visualindex.catalog.search_logs import SearchLogs
 
 
@@ -31,6 +32,7 @@ class Catalog(
     Generations,
     Jobs,
     Checks,
+    Schedules,
     Keys,
     ManagedKeys,
     SearchLogs,

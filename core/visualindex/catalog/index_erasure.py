@@ -32,6 +32,8 @@ _PARTS = (
     _Part("questions to replicas", "replica_questions"),
     _Part("checks", "checks"),
     _Part("missing originals", "missing_originals", batch=10_000),
+    _Part("schedules", "schedules"),
+    _Part("runs of schedules", "schedule_runs"),
     _Part("idempotency keys", "idempotency_keys", "starts_with(scope, %s::text || ':')", batch=10_000),
     _Part("searches", "user_search_logs", batch=10_000),
     _Part("feedback events", "feedback_events", batch=10_000),

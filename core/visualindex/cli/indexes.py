@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from visualindex.api.checks import CheckView
     from visualindex.api.generations import GenerationView, JobView
     from visualindex.api.images import IndexView
+    from visualindex.api.schedules import ScheduleView
     from visualindex.client import Client
 
 indexes = typer.Typer(
     no_args_is_help=True, help="Indexes: how they do, their generations, activation, rollback."
 )
 
-View = TypeVar("View", "IndexView", "GenerationView", "JobView")
+View = TypeVar("View", "IndexView", "GenerationView", "JobView", "ScheduleView")
 
 NOT_YET = 4
 """Exit code when time was up before a generation was active; it becomes so by itself."""
@@ -174,6 +175,18 @@ def check(
             _raise_failed(watch(client, name, job, quiet=as_json))
         view = client.last_check(name)
     return _print_check(view, as_json)
+
+
+@indexes.command()
+def schedules(
+    name: Name, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False
+) -> None:
+    """List the schedules of an index: when each is due, and what became of its last times."""
+    from visualindex.cli.index_pages import schedule_table
+
+    with _client(service, api_key) as client:
+        views = client.list_schedules(name)
+    _print_all(views, schedule_table, as_json)
 
 
 @indexes.command()
