@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from visualindex import __version__
+from visualindex.api.checks import CheckRequest
 from visualindex.api.generations import ActivateRequest, BuildRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
@@ -56,12 +57,14 @@ from visualindex_serving.rerank_link import RemoteRerankers, StoredPictures
 from visualindex_serving.reranking import Rerankers, Reranking
 from visualindex_serving.routes import (
     batches,
+    checks,
     feedback,
     generations,
     health,
     images,
     internal,
     metrics,
+    schedules,
     searching,
     thumbnails,
 )
@@ -84,6 +87,7 @@ _BODIES: list[type[BaseModel]] = [
     BatchRequest,
     EmbeddingRequest,
     BuildRequest,
+    CheckRequest,
     ActivateRequest,
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
@@ -155,7 +159,19 @@ def create_app(
         redoc_url=None,
     )
     problems.install(app)
-    for module in (searching, feedback, batches, images, thumbnails, internal, generations, health, metrics):
+    for module in (
+        searching,
+        feedback,
+        batches,
+        images,
+        thumbnails,
+        internal,
+        generations,
+        checks,
+        schedules,
+        health,
+        metrics,
+    ):
         app.include_router(module.router)
     openapi.install(app, _BODIES)
     pages.install(app)
@@ -225,7 +241,7 @@ async def open_service(
     indexes = {
         r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, stack) for r in resources
     }
-    maintenance = Maintenance(catalog, list(indexes.values()))
+    maintenance = Maintenance(catalog, list(indexes.values()), metrics)
     maintenance.start()
     stack.push_async_callback(maintenance.close)
     jobs = BackgroundJobs(catalog, list(indexes.values()), ways.run_job)

@@ -12,7 +12,9 @@ from visualindex_serving.ending import ended
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
 from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.metrics import Metrics
 from visualindex_serving.rerank_trials import measure_if_due
+from visualindex_serving.schedules import ask_what_is_due
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +27,25 @@ _QUIET_S = 60.0
 class Maintenance:
     """A background task. Its steps are bounded and safe to run in several gateways at once."""
 
-    def __init__(self, catalog: Catalog, indexes: list[IndexService]) -> None:
+    def __init__(self, catalog: Catalog, indexes: list[IndexService], metrics: Metrics) -> None:
         self._catalog = catalog
+        self._metrics = metrics
         self._indexes = {index.name: index for index in indexes}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin in the background."""
-        steps = (self._erase, self._forget, self._trim, self._prune, self._retire, self._fold, self._measure)
+        steps = (
+            self._erase,
+            self._forget,
+            self._trim,
+            self._prune,
+            self._retire,
+            self._fold,
+            self._measure,
+            self._tell_checks,
+            self._schedule,
+        )
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
             asyncio.create_task(self._run(_ADVANCE_S, self._advance), name="activations"),
@@ -78,6 +91,9 @@ class Maintenance:
     async def _prune(self) -> None:
         for name, index in self._indexes.items():
             await self._catalog.prune_jobs(name)
+            await self._catalog.forget_questions(name)
+            kept = [one.name for one in index.resource.spec.reindex.schedules]
+            await self._catalog.forget_schedules(name, kept)
             await self._catalog.prune_search_logs(name, index.resource.spec.search_log.retention_days)
         await self._catalog.prune_idempotency()
 
@@ -103,3 +119,13 @@ class Maintenance:
     async def _measure(self) -> None:
         for index in self._indexes.values():
             await measure_if_due(self._catalog, index.resource, index.reranking.features)
+
+    async def _tell_checks(self) -> None:
+        for name in self._indexes:
+            last = await self._catalog.last_check(name)
+            if last is not None:
+                self._metrics.check(name, last.report, last.checked_at)
+
+    async def _schedule(self) -> None:
+        for index in self._indexes.values():
+            await ask_what_is_due(self._catalog, index.resource)

@@ -18,6 +18,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
+from visualindex_serving.check_answers import CheckAnswers
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
@@ -75,6 +76,7 @@ class ShardReplica:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
         self._metrics = ShardMetrics(resource.name, shard, self._name)
         self._live_recall = LiveRecall(spec.index.live_recall_sample)
+        self._answers = CheckAnswers(catalog, resource.name, self._name, self._views)
         self._leased_at = -math.inf
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -89,6 +91,7 @@ class ShardReplica:
         self._tasks = [
             asyncio.create_task(self._tend(), name="tend"),
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
+            asyncio.create_task(self._answers.run(), name="answer checks"),
         ]
 
     async def close(self) -> None:

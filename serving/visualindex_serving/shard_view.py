@@ -5,6 +5,7 @@ import logging
 import math
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -78,7 +79,13 @@ class ShardView:
         self._looking: asyncio.TimerHandle | None = None
         self._caught_up = asyncio.Condition()
         self._full_at: int | None = None
+        self._mends: deque[tuple[list[uuid.UUID], asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder whose vectors it holds."""
+        return self._follower.fingerprint
 
     @property
     def index(self) -> ShardIndex:
@@ -111,6 +118,9 @@ class ShardView:
             self._looking.cancel()
         if self._task is not None:
             await ended([self._task])
+        while self._mends:
+            _, mended = self._mends.popleft()
+            mended.set_exception(_closed(self.generation))
         self._index.close()
 
     async def _load(self, progress: Progress) -> None:
@@ -203,6 +213,7 @@ class ShardView:
             await self._next_poll()
             try:
                 await self._poll()
+                await self._mend_asked()
                 if self._has_room_again():
                     logger.info("generation %s has room again: reloading", self.generation)
                     await self._reload()
@@ -212,6 +223,54 @@ class ShardView:
             except ProblemError as exc:
                 logger.warning("the change log cannot be read: %s", exc)
                 await asyncio.sleep(_AWAY_S)
+
+    async def mend(self, image_ids: Sequence[uuid.UUID]) -> None:
+        """Hold of some images what the catalog says now, whatever was held before. Raises ProblemError UNAVAILABLE."""
+        if not self.following:
+            raise _closed(self.generation)
+        mended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._mends.append((list(image_ids), mended))
+        self._wanted.set()
+        await mended
+
+    async def _mend_asked(self) -> None:
+        """Between two polls: what is read now is no older than what was applied, and what comes later is polled."""
+        while self._mends:
+            image_ids, mended = self._mends.popleft()
+            try:
+                await self._mend(image_ids)
+            except ProblemError as problem:
+                if not mended.cancelled():
+                    mended.set_exception(problem)
+            except BaseException:
+                if not mended.cancelled():
+                    mended.set_exception(_closed(self.generation))
+                raise
+            else:
+                if not mended.cancelled():
+                    mended.set_result(None)
+
+    async def _mend(self, image_ids: list[uuid.UUID]) -> None:
+        rows, index = await self._follower.current(image_ids), self._index
+        packed = np.frombuffer(b"".join(one.bytes for one in image_ids), np.uint8).reshape(-1, 16)
+        try:
+            await self._on_writer(lambda: index.mend(packed, upserts(rows)))
+        except ProblemError as problem:
+            if problem.type is not ProblemType.STORAGE_FULL:
+                raise
+            self._note_full(index)
+
+    async def reached(self, position: Position, within_s: float) -> bool:
+        """Whether everything up to `position` was applied, after waiting for it at most so long."""
+        until = time.time() + within_s
+        while not self.position.includes(position):
+            self._wanted.set()
+            try:
+                async with asyncio.timeout(remaining(until)), self._caught_up:
+                    await self._caught_up.wait()
+            except TimeoutError:
+                return self.position.includes(position)
+        return True
 
     async def _reload(self) -> None:
         """Load until it succeeds: the rows of a load that broke off are not all here, so polling on would miss some."""
@@ -292,6 +351,11 @@ class ShardView:
             except TimeoutError:
                 return covered()
         return True
+
+
+def _closed(generation: str) -> ProblemError:
+    detail = f"generation {generation} is not followed here any more: ask again"
+    return ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
 
 
 async def _nothing() -> None:

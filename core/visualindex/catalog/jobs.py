@@ -19,6 +19,8 @@ from visualindex.errors import ProblemError, ProblemType
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 BUILD, RERANK_TRIAL = "build", "rerank-trial"
 """Kinds of jobs: build a generation (parameter `activate`: whether it is to be served); measure whether reranking helps."""
+CHECK = "check"
+"""Compare database, object store, generations and replicas (parameter `repair`: whether to mend what differs)."""
 LEASE_S = 30.0
 """Seconds for which a job whose process ended keeps others from taking it up."""
 MAX_ATTEMPTS = 3
@@ -67,22 +69,9 @@ class Jobs:
         self, index: str, kind: str, parameters: Mapping[str, Any]
     ) -> tuple[JobRecord, bool]:
         """Asks for a job; one of its kind that is open already is returned instead, with False."""
-        insert = f"""INSERT INTO jobs (job_id, index_name, kind, parameters) VALUES (%s, %s, %s, %s)
-            ON CONFLICT (index_name, kind) WHERE state IN ('queued', 'running') DO NOTHING
-            RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
-        open_ones = f"""SELECT {_COLUMNS} FROM jobs WHERE index_name = %s AND kind = %s
-            AND state IN ('queued', 'running')"""  # noqa: S608 (constants)
 
         async def work(transaction: Transaction) -> tuple[JobRecord, bool]:
-            connection = transaction.connection
-            made = await rows(connection, insert, uuid4(), index, kind, Jsonb(dict(parameters)))
-            if made:
-                return _record(made[0]), True
-            there = await rows(connection, open_ones, index, kind)
-            if not there:
-                detail = f"the {kind} of index {index} that was under way has just ended: ask again"
-                raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
-            return _record(there[0]), False
+            return await ask(transaction.connection, index, kind, parameters)
 
         return await self.connections.write(work)
 
@@ -180,6 +169,32 @@ class Jobs:
             return await run(transaction.connection, query, index, keep_days)
 
         return await self.connections.write(work)
+
+
+async def ask(
+    connection: Connection, index: str, kind: str, parameters: Mapping[str, Any]
+) -> tuple[JobRecord, bool]:
+    """As `Jobs.request_job`, within the caller's transaction."""
+    insert = f"""INSERT INTO jobs (job_id, index_name, kind, parameters) VALUES (%s, %s, %s, %s)
+        ON CONFLICT (index_name, kind) WHERE state IN ('queued', 'running') DO NOTHING
+        RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
+    open_ones = f"""SELECT {_COLUMNS} FROM jobs WHERE index_name = %s AND kind = %s
+        AND state IN ('queued', 'running')"""  # noqa: S608 (constants)
+    made = await rows(connection, insert, uuid4(), index, kind, Jsonb(dict(parameters)))
+    if made:
+        return _record(made[0]), True
+    there = await rows(connection, open_ones, index, kind)
+    if not there:
+        detail = f"the {kind} of index {index} that was under way has just ended: ask again"
+        raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
+    return _record(there[0]), False
+
+
+async def cancel_open(connection: Connection, index: str, kind: str) -> bool:
+    """Cancels the job of its kind that has not ended, within the caller's transaction; whether there was one."""
+    query = """UPDATE jobs SET state = 'cancelled', ended_at = now(), lease_until = NULL
+        WHERE index_name = %s AND kind = %s AND state IN ('queued', 'running')"""
+    return bool(await run(connection, query, index, kind))
 
 
 async def check_fence(connection: Connection, fence: Fence | None) -> None:
