@@ -114,11 +114,13 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
         catalog = await Catalog.open(dsn, max_connections=2)
         try:
             features = index.reranking.features
-            kept = None if features is None else Kept(features, NodeCache(state / "generations", 1 << 30))
-            carry_out, folder = (
-                (measure, state / "cache") if job.kind == RERANK_TRIAL else (build, state / "building")
-            )
-            await carry_out(catalog, index.store, index.resource, job, folder, patches=kept)
+            cache = NodeCache(state / "generations", 1 << 30)
+            kept = None if features is None else Kept(features, cache)
+            if job.kind == RERANK_TRIAL:
+                await measure(catalog, index.store, index.resource, job, state / "cache", patches=kept)
+            else:
+                folder = state / "building"
+                await build(catalog, index.store, index.resource, job, folder, cache, patches=kept)
         finally:
             await catalog.close()
 

@@ -5,7 +5,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from visualindex.api.generations import ActivateRequest, BuildRequest, GenerationView, JobView
+from visualindex.api.gate import GateReport
+from visualindex.api.generations import (
+    ActivateGenerationRequest,
+    ActivateRequest,
+    BuildRequest,
+    GenerationView,
+    JobView,
+)
 from visualindex.api.search import IndexName
 from visualindex.catalog import BUILD, GenerationRecord, JobRecord
 from visualindex.errors import ProblemError, ProblemType
@@ -26,6 +33,17 @@ _BODY = openapi.body(
         "application/json": {
             "schema": openapi.ref(ActivateRequest),
             "examples": {"wait": {"value": {"wait_s": 60}}},
+        }
+    },
+)
+_ACTIVATE_BODY = openapi.body(
+    {
+        "application/json": {
+            "schema": openapi.ref(ActivateGenerationRequest),
+            "examples": {
+                "wait": {"value": {"wait_s": 60}},
+                "overrule the gate": {"value": {"force": True}},
+            },
         }
     },
 )
@@ -96,7 +114,7 @@ async def get_generation(request: Request, name: Name, generation: Generation) -
 
 @router.post(
     "/generations/{generation}/activate",
-    openapi_extra=_BODY,
+    openapi_extra=_ACTIVATE_BODY,
     responses={
         202: {
             "model": GenerationView,
@@ -108,12 +126,13 @@ async def get_generation(request: Request, name: Name, generation: Generation) -
 async def post_activate(
     request: Request, response: Response, name: Name, generation: Generation
 ) -> GenerationView:
-    """Make it the active one as soon as every shard has loaded it."""
+    """Make it the active one as soon as every shard has loaded it; one that the quality gate refused by `force` only."""
     index = await _admin(request, name)
     _refuse_when_pinned(index, generation)
-    asked = (await read_body(request, form=False)).read(ActivateRequest)
+    asked = (await read_body(request, form=False)).read(ActivateGenerationRequest)
     shards = index.resource.spec.index.shards
-    record = await activate(index.catalog, index.name, generation, shards, asked.wait_s)
+    wait_s, force = asked.wait_s, asked.force
+    record = await activate(index.catalog, index.name, generation, shards, wait_s, force=force)
     return await _activated(index, record, response)
 
 
@@ -180,6 +199,7 @@ def view(record: GenerationRecord, *, curves: bool = False) -> GenerationView:
         created_at=record.created_at,
         activated_at=record.activated_at,
         problem=record.problem,
+        gate=None if record.gate is None else GateReport.model_validate(record.gate),
     )
 
 

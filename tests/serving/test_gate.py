@@ -1,0 +1,151 @@
+"""The quality gate seen from outside: a better generation is let in, a worse one is kept out and says why."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+
+from .conftest import Served, problem, spec_document
+from .vectors import Vectors, change_encoder, image_id, shuffle_half, write
+
+GENERATIONS = "/api/indexes/things/generations"
+
+
+async def built(served: Served) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The job that builds and is to activate a generation, once it has ended; and the generation."""
+    job = (await served.client.post(GENERATIONS, json={"activate": True})).json()
+    async with asyncio.timeout(60):
+        while job["state"] in ("queued", "running"):
+            await asyncio.sleep(0.05)
+            job = (await served.client.get(f"/api/indexes/things/jobs/{job['job_id']}")).json()
+    assert job["state"] == "done", job["problem"]
+    return job["result"], await shown(served, job["result"]["generation"])
+
+
+async def shown(served: Served, generation: str) -> dict[str, Any]:
+    answer = await served.client.get(f"{GENERATIONS}/{generation}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def activated(served: Served, generation: str) -> None:
+    """Return once the generation is the active one. Shards are opened when they are first asked."""
+    await served.shards.replica("things", 0)
+    async with asyncio.timeout(20):
+        while (await shown(served, generation))["state"] != "active":
+            await asyncio.sleep(0.05)
+
+
+async def first_generation(served: Served, count: int = 200) -> dict[str, Any]:
+    await write(served, range(count))
+    result, generation = await built(served)
+    await activated(served, result["generation"])
+    return generation
+
+
+async def test_a_first_generation_and_one_that_takes_new_images_in_pass(served: Served) -> None:
+    first = await first_generation(served)
+    gate = first["gate"]
+    assert (gate["verdict"], gate["active"], gate["failures"], gate["worse"]) == ("passed", None, [], [])
+    assert (gate["candidate"]["recall"], gate["candidate"]["self_in_ten"]) == (1.0, 1.0)
+
+    await write(served, range(200, 300))
+    result, second = await built(served)
+    assert (result["gate"], result["activating"]) == ("passed", True)
+    gate = second["gate"]
+    assert gate["active"]["generation"] == first["generation"]
+    assert (gate["agreement"], gate["score_shift"], gate["precision_drop"]) == (1.0, 0.0, 0.0)
+    assert (gate["labels"], gate["failures"], gate["worse"]) == ("category", [], [])
+    assert 100 <= gate["compared"] < gate["probes"] <= 200
+    await activated(served, second["generation"])
+
+
+async def test_a_generation_of_mixed_up_vectors_is_refused_and_names_the_queries_that_got_worse(
+    served: Served,
+) -> None:
+    first = await first_generation(served)
+    await shuffle_half(served)
+    result, worse = await built(served)
+    assert (result["gate"], result["activating"]) == ("refused", False)
+    assert worse["state"] == "ready"
+    gate = worse["gate"]
+    assert {failure["measure"] for failure in gate["failures"]} >= {"agreement", "precision"}
+    assert worse["problem"].startswith("the quality gate refused it: ")
+    mixed_up = {str(image_id(n)) for n in range(200) if image_id(n).bytes[15] % 2 == 0}
+    named = {query["image_id"] for query in gate["worse"]}
+    assert len(named) == 20 <= gate["worse_count"]
+    assert named <= mixed_up
+    active = await shown(served, first["generation"])
+    assert active["state"] == "active"
+
+
+async def test_a_refused_generation_is_activated_by_force_only(served: Served) -> None:
+    await first_generation(served)
+    await shuffle_half(served)
+    _, worse = await built(served)
+    activate = f"{GENERATIONS}/{worse['generation']}/activate"
+    refused = problem(await served.client.post(activate, json={"wait_s": 20}), 409, "conflict")
+    assert "did not pass the quality gate" in refused["detail"]
+    assert "of the hits are those of the active generation" in refused["detail"]
+    forced = await served.client.post(activate, json={"wait_s": 20, "force": True})
+    assert (forced.status_code, forced.json()["state"]) == (200, "active")
+    assert forced.json()["gate"]["verdict"] == "refused"
+
+
+async def test_a_refused_generation_can_be_discarded(served: Served) -> None:
+    await first_generation(served)
+    await shuffle_half(served)
+    _, worse = await built(served)
+    discarded = await served.client.delete(f"{GENERATIONS}/{worse['generation']}")
+    assert discarded.status_code == 204
+    assert [one["state"] for one in (await served.client.get(GENERATIONS)).json()] == ["active"]
+
+
+def turned(vectors: Vectors) -> Vectors:
+    """What an encoder as good as the other would make: the same neighbours elsewhere."""
+    rng = np.random.default_rng(1)
+    turn, _ = np.linalg.qr(rng.standard_normal((vectors.shape[1], vectors.shape[1])))
+    return (vectors @ turn).astype(np.float32)
+
+
+def noise(vectors: Vectors) -> Vectors:
+    """What an encoder makes that sees nothing."""
+    return np.random.default_rng(2).standard_normal(vectors.shape).astype(np.float32)
+
+
+async def test_a_worse_encoder_is_refused(served: Served) -> None:
+    await write(served, range(200), worse=noise)
+    result, _ = await built(served)
+    await activated(served, result["generation"])
+    await change_encoder(served, "worse")
+    result, worse = await built(served)
+    assert result["gate"] == "refused"
+    assert "precision" in {failure["measure"] for failure in worse["gate"]["failures"]}
+    told = worse["gate"]["worse"][0]
+    assert told["precision_before"] - told["precision_after"] >= 0.5
+
+
+async def test_an_encoder_as_good_as_the_other_passes_whatever_its_scores_are(served: Served) -> None:
+    await write(served, range(200), other=turned)
+    result, _ = await built(served)
+    await activated(served, result["generation"])
+    await change_encoder(served, "other")
+    result, good = await built(served)
+    assert result["gate"] == "passed"
+    assert good["gate"]["agreement"] > 0.95
+
+
+async def test_a_gate_that_only_measures_lets_a_worse_one_in_and_says_so(serve: Any) -> None:
+    async with serve(spec_document(reindex={"gate": {"mode": "measure"}})) as served:
+        await first_generation(served)
+        await shuffle_half(served)
+        result, worse = await built(served)
+        assert (result["gate"], result["activating"]) == ("warned", True)
+        assert worse["gate"]["failures"]
+        assert worse["problem"] is None
+
+
+async def test_a_gate_that_is_off_measures_nothing(serve: Any) -> None:
+    async with serve(spec_document(reindex={"gate": {"mode": "off"}})) as served:
+        generation = await first_generation(served)
+        assert generation["gate"] is None
