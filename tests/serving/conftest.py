@@ -16,13 +16,14 @@ from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
 from visualindex.building import Kept
-from visualindex.catalog import RERANK_TRIAL, Catalog, EmbeddedPostgres, JobRecord, migrate
+from visualindex.catalog import COMPARE, RERANK_TRIAL, Catalog, EmbeddedPostgres, JobRecord, migrate
 from visualindex.credentials import Credentials
 from visualindex.errors import TYPE_PREFIX
 from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import API_VERSION, KIND, VisualIndex
 from visualindex_jobs.build import carry_out as build
+from visualindex_jobs.compare import carry_out as compare
 from visualindex_jobs.rerank_trial import carry_out as measure
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
@@ -118,6 +119,8 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
             kept = None if features is None else Kept(features, cache)
             if job.kind == RERANK_TRIAL:
                 await measure(catalog, index.store, index.resource, job, state / "cache", patches=kept)
+            elif job.kind == COMPARE:
+                await compare(catalog, index.store, index.resource, job, cache)
             else:
                 folder = state / "building"
                 await build(catalog, index.store, index.resource, job, folder, cache, patches=kept)

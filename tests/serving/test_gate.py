@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 
@@ -13,13 +14,18 @@ GENERATIONS = "/api/indexes/things/generations"
 
 async def built(served: Served) -> tuple[dict[str, Any], dict[str, Any]]:
     """The job that builds and is to activate a generation, once it has ended; and the generation."""
-    job = (await served.client.post(GENERATIONS, json={"activate": True})).json()
+    job = await ended(served, (await served.client.post(GENERATIONS, json={"activate": True})).json())
+    assert job["state"] == "done", job["problem"]
+    return job["result"], await shown(served, job["result"]["generation"])
+
+
+async def ended(served: Served, job: dict[str, Any]) -> dict[str, Any]:
+    """The job once it has ended."""
     async with asyncio.timeout(60):
         while job["state"] in ("queued", "running"):
             await asyncio.sleep(0.05)
             job = (await served.client.get(f"/api/indexes/things/jobs/{job['job_id']}")).json()
-    assert job["state"] == "done", job["problem"]
-    return job["result"], await shown(served, job["result"]["generation"])
+    return job
 
 
 async def shown(served: Served, generation: str) -> dict[str, Any]:
@@ -31,9 +37,8 @@ async def shown(served: Served, generation: str) -> dict[str, Any]:
 async def activated(served: Served, generation: str) -> None:
     """Return once the generation is the active one. Shards are opened when they are first asked."""
     await served.shards.replica("things", 0)
-    async with asyncio.timeout(20):
-        while (await shown(served, generation))["state"] != "active":
-            await asyncio.sleep(0.05)
+    answer = await served.client.post(f"{GENERATIONS}/{generation}/activate", json={"wait_s": 20})
+    assert (answer.status_code, answer.json()["state"]) == (200, "active"), answer.text
 
 
 async def first_generation(served: Served, count: int = 200) -> dict[str, Any]:
@@ -99,6 +104,26 @@ async def test_a_refused_generation_can_be_discarded(served: Served) -> None:
     discarded = await served.client.delete(f"{GENERATIONS}/{worse['generation']}")
     assert discarded.status_code == 204
     assert [one["state"] for one in (await served.client.get(GENERATIONS)).json()] == ["active"]
+
+
+async def test_two_generations_are_compared_when_asked_for(served: Served) -> None:
+    first = await first_generation(served)
+    await shuffle_half(served)
+    _, worse = await built(served)
+    judged = f"{GENERATIONS}/{worse['generation']}/compare/{first['generation']}"
+    assert (await served.client.get(judged)).json() == worse["gate"]
+
+    other_way = f"{GENERATIONS}/{first['generation']}/compare/{worse['generation']}"
+    problem(await served.client.get(other_way), 404, "not-found")
+    asked = await served.client.post(other_way)
+    assert asked.status_code == 202
+    job = await ended(served, asked.json())
+    assert (job["kind"], job["state"]) == ("compare", "done"), job["problem"]
+    report = (await served.client.get(other_way)).json()
+    assert report == job["result"]
+    assert report["candidate"]["generation"] == first["generation"]
+    assert report["active"]["generation"] == worse["generation"]
+    assert await shown(served, first["generation"]) == {**first, "state": "active", "activated_at": ANY}
 
 
 def turned(vectors: Vectors) -> Vectors:

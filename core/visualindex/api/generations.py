@@ -40,7 +40,9 @@ class JobView(BaseModel):
     """Background work for an index."""
 
     job_id: uuid.UUID = Field(description="Names the job.")
-    kind: str = Field(description="What is done: `build` builds a generation.")
+    kind: str = Field(
+        description="What is done: `build` builds a generation, `compare` measures one against another."
+    )
     state: Literal["queued", "running", "done", "failed", "cancelled"] = Field(description="Where it stands.")
     phase: str = Field(description="What it is doing.")
     done: int = Field(description="How much of the phase is done.")

@@ -9,7 +9,7 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
-from visualindex.catalog.jobs import BUILD, LEASE_S, RERANK_TRIAL, Fence, JobRecord
+from visualindex.catalog.jobs import BUILD, COMPARE, LEASE_S, RERANK_TRIAL, Fence, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
@@ -30,6 +30,7 @@ from visualindex.catalog.trial_server import TrialServer
 
 __all__ = [
     "BUILD",
+    "COMPARE",
     "LEASE_S",
     "RERANK_TRIAL",
     "UNSET",

@@ -19,6 +19,8 @@ from visualindex.errors import ProblemError, ProblemType
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 BUILD, RERANK_TRIAL = "build", "rerank-trial"
 """Kinds of jobs: build a generation (parameter `activate`: whether it is to be served); measure whether reranking helps."""
+COMPARE = "compare"
+"""Measure one generation (parameter `candidate`) against another (`against`)."""
 LEASE_S = 30.0
 """Seconds for which a job whose process ended keeps others from taking it up."""
 MAX_ATTEMPTS = 3

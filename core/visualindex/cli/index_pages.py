@@ -10,7 +10,7 @@ from visualindex.cli.recall_plot import Curve, in_characters, read_curve
 def overview(views: Sequence[IndexView]) -> str:
     """A line for each index."""
     head = ("index", "images", "generation", "shards", "replicas", "recall", "encoder")
-    return _table(
+    return table(
         head,
         [
             (
@@ -61,7 +61,7 @@ def _live(view: IndexView) -> str:
 
 def _replica_table(replicas: Sequence[ReplicaView]) -> str:
     head = ("shard", "replica", "rows", "fresh", "live recall", "loaded")
-    return _table(
+    return table(
         head,
         [
             (
@@ -87,11 +87,11 @@ def _curve(number: int, curve: Curve) -> list[str]:
 
 
 def generation_table(views: Sequence[GenerationView]) -> str:
-    """A line for each generation, and why the failed ones are."""
+    """A line for each generation, and why failed and refused ones are."""
     if not views:
         return "no generation was built yet: `visualindex index build` makes one"
-    head = ("generation", "state", "images", "shards", "MiB", "families", "recall", "created")
-    table = _table(
+    head = ("generation", "state", "images", "shards", "MiB", "families", "recall", "gate", "created")
+    listed = table(
         head,
         [
             (
@@ -102,13 +102,14 @@ def generation_table(views: Sequence[GenerationView]) -> str:
                 f"{view.bytes / 2**20:.1f}",
                 ", ".join(view.families),
                 f"{view.recall['recall']:.3f}" if "recall" in view.recall else "",
+                "" if view.gate is None else view.gate.verdict,
                 f"{view.created_at:%Y-%m-%d %H:%M:%S}",
             )
             for view in views
         ],
     )
     problems = [f"{view.generation}: {view.problem}" for view in views if view.problem]
-    return "\n".join([table, *problems])
+    return "\n".join([listed, *problems])
 
 
 def job_table(views: Sequence[JobView]) -> str:
@@ -133,7 +134,7 @@ def _outcome(job: JobView) -> str:
     return ""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns as wide as their widest cell."""
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]

@@ -19,6 +19,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving import openapi
 from visualindex_serving.activation import activate, roll_back
 from visualindex_serving.bodies import read_body
+from visualindex_serving.comparing import compared, request_comparison
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.service import service_of
 
@@ -26,6 +27,7 @@ router = APIRouter(tags=["generations"], prefix="/api/indexes/{name}")
 
 Name = Annotated[IndexName, Path(description="The index.")]
 Generation = Annotated[str, Path(description="The generation.", pattern=r"^[0-9a-f]{16}$")]
+Other = Annotated[str, Path(description="The generation to compare with.", pattern=r"^[0-9a-f]{16}$")]
 JobId = Annotated[uuid.UUID, Path(description="The job.")]
 
 _BODY = openapi.body(
@@ -154,6 +156,24 @@ async def post_rollback(request: Request, response: Response, name: Name) -> Gen
     asked = (await read_body(request, form=False)).read(ActivateRequest)
     record = await roll_back(index.catalog, index.name, index.resource.spec.index.shards, asked.wait_s)
     return await _activated(index, record, response)
+
+
+@router.get("/generations/{generation}/compare/{other}", responses=openapi.problem_responses(*_PROBLEMS))
+async def get_comparison(request: Request, name: Name, generation: Generation, other: Other) -> GateReport:
+    """What was measured of it against another one: by the quality gate, or when it was last asked for."""
+    index = await _admin(request, name)
+    return await compared(index.catalog, index.name, generation, other)
+
+
+@router.post(
+    "/generations/{generation}/compare/{other}",
+    status_code=202,
+    responses=openapi.problem_responses(*_PROBLEMS),
+)
+async def post_comparison(request: Request, name: Name, generation: Generation, other: Other) -> JobView:
+    """Measure it against another one, in the background; the job's result is the report. Nothing else changes."""
+    index = await _admin(request, name)
+    return job_view(await request_comparison(index.catalog, index.name, generation, other))
 
 
 @router.delete("/generations/{generation}", status_code=204, responses=openapi.problem_responses(*_PROBLEMS))
