@@ -1,12 +1,24 @@
 """The quality gate seen from outside: a better generation is let in, a worse one is kept out and says why."""
 
 import asyncio
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
 import numpy as np
 
-from .conftest import Served, problem, spec_document
+from visualindex.catalog import Catalog
+from visualindex.encoders import load_encoder
+from visualindex.gate import compare
+from visualindex.generations import NodeCache
+from visualindex.imaging import DecodePool
+from visualindex.objectstore import open_store
+from visualindex.spec import VisualIndex
+from visualindex_jobs.changed_copies import copies_encoder
+
+from .conftest import NONE, Served, problem, put, spec_document
 from .vectors import Vectors, change_encoder, image_id, shuffle_half, write
 
 GENERATIONS = "/api/indexes/things/generations"
@@ -174,3 +186,35 @@ async def test_a_gate_that_is_off_measures_nothing(serve: Any) -> None:
     async with serve(spec_document(reindex={"gate": {"mode": "off"}})) as served:
         generation = await first_generation(served)
         assert generation["gate"] is None
+
+
+async def test_changed_pictures_tell_an_encoder_that_sees_nothing_from_one_that_sees(
+    served: Served, tmp_path: Path
+) -> None:
+    for seed in range(24):
+        await put(served, seed)
+    result, _ = await built(served)
+    resource = VisualIndex.model_validate(spec_document())
+    catalog = await Catalog.open(served.dsn, max_connections=2)
+    store = open_store(resource.spec.storage, default_folder=served.state / "objects", credentials=NONE)
+    encoder = load_encoder(resource.spec.encoder, cache_dir=served.state / "cache")
+    pool = DecodePool(1, resource.spec.limits)
+    try:
+        await pool.start()
+        cache = NodeCache(tmp_path / "cache", 1 << 30)
+        encode = copies_encoder(catalog, store, "things", encoder, pool)
+
+        async def blind(images: Sequence[uuid.UUID]) -> dict[uuid.UUID, Vectors]:
+            return {one: noise(vectors) for one, vectors in (await encode(images)).items()}
+
+        record = await catalog.get_generation("things", result["generation"])
+        sees = await compare(catalog, store, cache, resource, record, None, encode=encode)
+        sees_nothing = await compare(catalog, store, cache, resource, record, None, encode=blind)
+    finally:
+        await pool.close()
+        encoder.close()
+        await store.close()
+        await catalog.close()
+    assert (sees.copies, sees.probes, sees.verdict) == ("encoded", 24, "passed")
+    assert "selfRetrieval" in {failure.measure for failure in sees_nothing.failures}
+    assert (sees_nothing.verdict, sees_nothing.worse_count) == ("refused", 24)
