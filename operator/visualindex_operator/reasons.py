@@ -27,4 +27,5 @@ class EventReason(StrEnum):
     ACTIVATED = "Activated"
     ROLLED_BACK = "RolledBack"
     ACTIVATION_FAILED = "ActivationFailed"
+    GENERATION_REFUSED = "GenerationRefused"
     RECALL_MISSED = "RecallMissed"

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from visualindex import __version__
-from visualindex.api.generations import ActivateRequest, BuildRequest
+from visualindex.api.generations import ActivateGenerationRequest, ActivateRequest, BuildRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
@@ -82,6 +82,7 @@ _BODIES: list[type[BaseModel]] = [
     ImagePatch,
     BatchRequest,
     EmbeddingRequest,
+    ActivateGenerationRequest,
     BuildRequest,
     ActivateRequest,
 ]
@@ -212,7 +213,7 @@ async def open_service(
     indexes = {
         r.name: await _open_index(r, runtime, catalog, active, connect, ways, stack) for r in resources
     }
-    maintenance = Maintenance(catalog, list(indexes.values()))
+    maintenance = Maintenance(catalog, list(indexes.values()), metrics)
     maintenance.start()
     stack.push_async_callback(maintenance.close)
     jobs = BackgroundJobs(catalog, list(indexes.values()), ways.run_job)

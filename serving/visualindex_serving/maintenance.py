@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from visualindex.catalog import Catalog
+from visualindex.catalog import Catalog, GenerationRecord
 from visualindex.errors import ProblemError
 from visualindex.generations import retire
 from visualindex_serving.activation import advance, hold_pinned
@@ -12,6 +12,7 @@ from visualindex_serving.ending import ended
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
 from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.metrics import Metrics
 from visualindex_serving.rerank_trials import measure_if_due
 
 logger = logging.getLogger(__name__)
@@ -25,14 +26,16 @@ _QUIET_S = 60.0
 class Maintenance:
     """A background task. Its steps are bounded and safe to run in several gateways at once."""
 
-    def __init__(self, catalog: Catalog, indexes: list[IndexService]) -> None:
+    def __init__(self, catalog: Catalog, indexes: list[IndexService], metrics: Metrics) -> None:
         self._catalog = catalog
+        self._metrics = metrics
         self._indexes = {index.name: index for index in indexes}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin in the background."""
-        steps = (self._erase, self._forget, self._trim, self._prune, self._retire, self._fold, self._measure)
+        made = (self._retire, self._fold, self._measure, self._tell)
+        steps = (self._erase, self._forget, self._trim, self._prune, *made)
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
             asyncio.create_task(self._run(_ADVANCE_S, self._advance), name="activations"),
@@ -103,3 +106,13 @@ class Maintenance:
     async def _measure(self) -> None:
         for index in self._indexes.values():
             await measure_if_due(self._catalog, index.resource, index.reranking.features)
+
+    async def _tell(self) -> None:
+        for name in self._indexes:
+            newest = (await self._catalog.list_generations(name))[:1]
+            self._metrics.refused.set(float(any(map(is_refused, newest))), tags={"index": name})
+
+
+def is_refused(record: GenerationRecord) -> bool:
+    """Whether it waits for somebody to look at what the quality gate said of it."""
+    return record.state == "ready" and record.refused

@@ -102,7 +102,7 @@ async def test_a_refused_generation_is_activated_by_force_only(served: Served) -
     _, worse = await built(served)
     activate = f"{GENERATIONS}/{worse['generation']}/activate"
     refused = problem(await served.client.post(activate, json={"wait_s": 20}), 409, "conflict")
-    assert "did not pass the quality gate" in refused["detail"]
+    assert "the quality gate refused it: " in refused["detail"]
     assert "of the hits are those of the active generation" in refused["detail"]
     forced = await served.client.post(activate, json={"wait_s": 20, "force": True})
     assert (forced.status_code, forced.json()["state"]) == (200, "active")

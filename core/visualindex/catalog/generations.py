@@ -301,10 +301,10 @@ def _present(index: str, generation: str, states: Mapping[str, State]) -> State:
 async def _refuse_worse(connection: Connection, index: str, generation: str) -> None:
     query = "SELECT problem FROM generations WHERE index_name = %s AND generation = %s AND gate ->> 'verdict' = %s"
     for (problem,) in await rows(connection, query, index, generation, REFUSED):
-        why = problem or "it is worse than spec.reindex.gate allows"
+        why = problem or "the quality gate refused it"
         raise _conflict(
-            f"generation {generation} of index {index} did not pass the quality gate: {why}. Look at its report and "
-            "discard it, or activate it by force"
+            f"generation {generation} of index {index} is not activated: {why}. Look at its report and discard it, "
+            "or activate it by force"
         )
 
 

@@ -188,15 +188,18 @@ async def _copies(probes: Probes, encode: EncodeCopies | None) -> tuple[Copies, 
 def _earlier(
     opened: Opened, before: Opened | None, probes: Probes, copies: Copies, encoded: bool
 ) -> Copies | None:
-    """The copies that the active generation is asked for; None where they would have to be encoded by its encoder."""
+    """The copies that the active generation is asked for: of pictures the same ones, of vectors those that it holds.
+
+    None where there is no such generation, or where its encoder would have to encode them.
+    """
     if before is None:
         return None
     both = unchanged(probes.ids, opened, before)
-    if opened.fingerprint == before.fingerprint:
+    if encoded and opened.fingerprint != before.fingerprint:
+        return None
+    if encoded:
         kept = both[copies.of]
         return Copies(copies.vectors[kept], copies.of[kept])
-    if encoded:
-        return None
     compared = np.flatnonzero(both)
     mine = perturbed(probes.ids[compared], before.vectors_of(probes.ids[compared]))
     return Copies(mine.vectors, compared[mine.of])
