@@ -9,7 +9,7 @@ from unittest.mock import ANY
 
 import numpy as np
 
-from visualindex.catalog import Catalog
+from visualindex.catalog import Catalog, Feedback, SearchLog
 from visualindex.encoders import load_encoder
 from visualindex.gate import compare
 from visualindex.generations import NodeCache
@@ -19,7 +19,7 @@ from visualindex.spec import VisualIndex
 from visualindex_jobs.changed_copies import copies_encoder
 
 from .conftest import NONE, Served, problem, put, spec_document
-from .vectors import Vectors, change_encoder, image_id, shuffle_half, write
+from .vectors import CLUSTERS, Vectors, change_encoder, image_id, shuffle_half, write
 
 GENERATIONS = "/api/indexes/things/generations"
 
@@ -218,3 +218,29 @@ async def test_changed_pictures_tell_an_encoder_that_sees_nothing_from_one_that_
     assert (sees.copies, sees.probes, sees.verdict) == ("encoded", 24, "passed")
     assert "selfRetrieval" in {failure.measure for failure in sees_nothing.failures}
     assert (sees_nothing.verdict, sees_nothing.worse_count) == ("refused", 24)
+
+
+async def test_what_people_found_relevant_counts_more_than_categories(served: Served) -> None:
+    await first_generation(served)
+    catalog = await Catalog.open(served.dsn, max_connections=1)
+    try:
+        searches = [uuid.uuid4() for _ in range(40)]
+        await catalog.log_searches(
+            [
+                SearchLog("things", query, [], 5.0, "image_id", image_id=image_id(number))
+                for number, query in enumerate(searches)
+            ]
+        )
+        await catalog.add_feedback(
+            [
+                Feedback("things", query, image_id(number + CLUSTERS), "click")
+                for number, query in enumerate(searches)
+            ]
+        )
+    finally:
+        await catalog.close()
+    await write(served, range(200, 220))
+    _, second = await built(served)
+    gate = second["gate"]
+    assert (gate["labels"], gate["verdict"], gate["precision_drop"]) == ("feedback", "passed", 0.0)
+    assert gate["candidate"]["precision"] == gate["active"]["precision"] > 0
