@@ -89,6 +89,8 @@ _BODIES: list[type[BaseModel]] = [
 _BODIES_IN_FLIGHT = 4  # of the largest size
 _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
 ConnectShard = Callable[[Place], ShardCall]
+TellNews = Callable[[str], None]
+"""Tells the shards of an index that something of it was written."""
 ConnectRerankers = Callable[[VisualIndex], Rerankers]
 
 
@@ -206,12 +208,16 @@ async def open_service(
     log.start()
     stack.push_async_callback(log.close)
     secret = await catalog.service_secret(secrets.token_bytes)
-    connect = ways.connect or await _open_directory(catalog, secret, stack)
+    connect = ways.connect
+    tell: TellNews = _nobody
+    if connect is None:
+        directory = await _open_directory(catalog, secret, stack)
+        connect, tell = directory.connect, directory.tell_news
     active = ActiveGenerations(catalog.active_generations, [r.name for r in resources])
     await once_there("the database", active.start)
     stack.push_async_callback(active.close)
     indexes = {
-        r.name: await _open_index(r, runtime, catalog, active, connect, ways, stack) for r in resources
+        r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, stack) for r in resources
     }
     maintenance = Maintenance(catalog, list(indexes.values()), metrics)
     maintenance.start()
@@ -222,11 +228,15 @@ async def open_service(
     return Service(indexes, catalog, Authenticator(catalog.authenticate), log, metrics, secret)
 
 
-async def _open_directory(catalog: Catalog, secret: bytes, stack: AsyncExitStack) -> ConnectShard:
+async def _open_directory(catalog: Catalog, secret: bytes, stack: AsyncExitStack) -> ShardDirectory:
     directory = ShardDirectory(catalog.replica_addresses, link_key(secret))
     directory.start()
     stack.push_async_callback(directory.close)
-    return directory.connect
+    return directory
+
+
+def _nobody(_: str) -> None:
+    """Shards in the gateway's own process look by themselves."""
 
 
 async def _open_index(
@@ -235,6 +245,7 @@ async def _open_index(
     catalog: Catalog,
     active: ActiveGenerations,
     connect: ConnectShard,
+    tell: TellNews,
     ways: Ways,
     stack: AsyncExitStack,
 ) -> IndexService:
@@ -276,6 +287,7 @@ async def _open_index(
             partial(catalog.rerank_profile, resource.name),
             StoredPictures(pool, records, thumbs, spec.storage.thumbnail_sizes[1]),
         ),
+        tell_news=partial(tell, resource.name),
     )
 
 

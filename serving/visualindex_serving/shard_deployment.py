@@ -51,7 +51,7 @@ class Shard:
         fingerprint = await registered(self._catalog, self._resource.name)
         key = link_key(await self._catalog.service_secret(secrets.token_bytes))
         place = Place(self._resource.name, self._number, self._resource.spec.index.shards, fingerprint)
-        self._listener = ShardListener(self._search, place, key)
+        self._listener = ShardListener(self._search, place, key, news=self._news)
         address = await self._listener.start(runtime.node_address())
         files = self._files(runtime)
         replica = ShardReplica(
@@ -72,6 +72,10 @@ class Shard:
         if self._replica is None:  # nobody is told the address before the load
             raise not_registered(self._resource.name)
         return await self._replica.search(query)
+
+    def _news(self) -> None:
+        if self._replica is not None:
+            self._replica.tell_news()
 
     async def __del__(self) -> None:
         """When Serve stops the replica in good order, gateways are told and answered before anything ends."""

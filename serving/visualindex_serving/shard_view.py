@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -18,7 +19,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.messages import ShardQuery
-from visualindex_serving.pace import Pace
+from visualindex_serving.pace import Kind, Pace
 from visualindex_serving.reconciling import Reconciled
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ LIVE = "live"
 
 _LOAD_ROWS = 5_000
 _AWAY_S = 0.2
+_LOOKS_APART_S = 0.02
+"""However much is written, news brings no more looks than this into the change log: each costs the database a query."""
 _RELOAD_S = 1.0
 _PIECE_ROWS = 64
 _ROOM = 0.9
@@ -60,7 +63,7 @@ class ShardView:
         """
         self.generation = generation
         self.polled_at = 0.0
-        self.pace = Pace()
+        self.paces: dict[Kind, Pace] = {"plain": Pace(), "filtered": Pace()}
         self._follower = follower
         self._make = make
         self._writer = writer
@@ -71,6 +74,8 @@ class ShardView:
         self._index = make(())
         self._applied: Position | None = None
         self._wanted = asyncio.Event()
+        self._looked_at = -math.inf
+        self._looking: asyncio.TimerHandle | None = None
         self._caught_up = asyncio.Condition()
         self._full_at: int | None = None
         self._task: asyncio.Task[None] | None = None
@@ -102,6 +107,8 @@ class ShardView:
 
     async def close(self) -> None:
         """Stop following; searches that run go on."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._task is not None:
             await ended([self._task])
         self._index.close()
@@ -231,7 +238,7 @@ class ShardView:
         self._wanted.clear()
 
     async def _poll(self) -> None:
-        started = time.time()
+        started, self._looked_at = time.time(), asyncio.get_running_loop().time()
         changes = await self._follower.poll()
         await self._apply(changes)
         self._applied = changes.position
@@ -253,6 +260,16 @@ class ShardView:
             self._note_full(index)
         if changes.newest_changed_at is not None:
             self._seen_after_ms(max(0.0, (time.time() - changes.newest_changed_at.timestamp()) * 1000))
+
+    def look_now(self) -> None:
+        """Look into the change log without waiting for the poll interval."""
+        if self._looking is None:
+            loop = asyncio.get_running_loop()
+            self._looking = loop.call_at(self._looked_at + _LOOKS_APART_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        self._wanted.set()
 
     async def caught_up(self, query: ShardQuery) -> bool:
         """Whether the view covers what the query wants to see, after waiting for it as long as the query allows."""
