@@ -27,7 +27,14 @@ from tenacity import (
 )
 
 from visualindex.api.checks import CheckRequest, CheckView
-from visualindex.api.generations import ActivateRequest, BuildRequest, GenerationView, JobView
+from visualindex.api.gate import GateReport
+from visualindex.api.generations import (
+    ActivateGenerationRequest,
+    ActivateRequest,
+    BuildRequest,
+    GenerationView,
+    JobView,
+)
 from visualindex.api.images import (
     ImageChanged,
     ImageList,
@@ -166,10 +173,25 @@ def build_generation_call(index: str, activate: bool) -> Call[JobView]:
     return Call("POST", _index_path(index, "generations"), _reader(JobView), body=body)
 
 
-def activate_generation_call(index: str, generation: str, wait_s: float) -> Call[GenerationView]:
+def get_comparison_call(index: str, generation: str, other: str) -> Call[GateReport]:
+    """GET /api/indexes/{name}/generations/{generation}/compare/{other}."""
+    path = _index_path(index, "generations", generation, "compare", other)
+    return Call("GET", path, _reader(GateReport))
+
+
+def compare_generations_call(index: str, generation: str, other: str) -> Call[JobView]:
+    """POST /api/indexes/{name}/generations/{generation}/compare/{other}; a repeat hears of the job under way."""
+    path = _index_path(index, "generations", generation, "compare", other)
+    return Call("POST", path, _reader(JobView))
+
+
+def activate_generation_call(
+    index: str, generation: str, wait_s: float, force: bool = False
+) -> Call[GenerationView]:
     """POST /api/indexes/{name}/generations/{generation}/activate."""
     path = _index_path(index, "generations", generation, "activate")
-    return _activating(path, wait_s)
+    asked = _activating(path, wait_s)
+    return replace(asked, body=ActivateGenerationRequest(wait_s=wait_s, force=True)) if force else asked
 
 
 def roll_back_call(index: str, wait_s: float) -> Call[GenerationView]:
@@ -303,9 +325,22 @@ class Client:
         """Build a generation in the background, or hear of the one that is being built."""
         return self._send(build_generation_call(index, activate))
 
-    def activate_generation(self, index: str, generation: str, *, wait_s: float = 30.0) -> GenerationView:
-        """Activate it; its state is `active`, or `preparing` when the shards took longer than `wait_s`."""
-        return self._send(activate_generation_call(index, generation, wait_s))
+    def get_comparison(self, index: str, generation: str, other: str) -> GateReport:
+        """What was measured of a generation against another; ProblemError NOT_FOUND where nothing was."""
+        return self._send(get_comparison_call(index, generation, other))
+
+    def compare_generations(self, index: str, generation: str, other: str) -> JobView:
+        """Measure a generation against another in the background; the job's result is the report."""
+        return self._send(compare_generations_call(index, generation, other))
+
+    def activate_generation(
+        self, index: str, generation: str, *, wait_s: float = 30.0, force: bool = False
+    ) -> GenerationView:
+        """Activate it; its state is `active`, or `preparing` when the shards took longer than `wait_s`.
+
+        `force` overrules the quality gate.
+        """
+        return self._send(activate_generation_call(index, generation, wait_s, force))
 
     def roll_back(self, index: str, *, wait_s: float = 30.0) -> GenerationView:
         """Activate the generation that was active before."""
@@ -447,11 +482,22 @@ class AsyncClient:
         """Build a generation in the background, or hear of the one that is being built."""
         return await self._send(build_generation_call(index, activate))
 
+    async def get_comparison(self, index: str, generation: str, other: str) -> GateReport:
+        """What was measured of a generation against another; ProblemError NOT_FOUND where nothing was."""
+        return await self._send(get_comparison_call(index, generation, other))
+
+    async def compare_generations(self, index: str, generation: str, other: str) -> JobView:
+        """Measure a generation against another in the background; the job's result is the report."""
+        return await self._send(compare_generations_call(index, generation, other))
+
     async def activate_generation(
-        self, index: str, generation: str, *, wait_s: float = 30.0
+        self, index: str, generation: str, *, wait_s: float = 30.0, force: bool = False
     ) -> GenerationView:
-        """Activate it; its state is `active`, or `preparing` when the shards took longer than `wait_s`."""
-        return await self._send(activate_generation_call(index, generation, wait_s))
+        """Activate it; its state is `active`, or `preparing` when the shards took longer than `wait_s`.
+
+        `force` overrules the quality gate.
+        """
+        return await self._send(activate_generation_call(index, generation, wait_s, force))
 
     async def roll_back(self, index: str, *, wait_s: float = 30.0) -> GenerationView:
         """Activate the generation that was active before."""

@@ -213,12 +213,7 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
 
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
     """What a gateway reads of a resource."""
-    if not resource.spec.rerank.kept:
-        return _document(resource, _OF_GATEWAY)
-    cache = {
-        "ray": {"cache": {"size"}}
-    }  # builds, which gateways have done, fetch patches of earlier generations
-    return _document(resource, {**_OF_GATEWAY, **cache})
+    return _document(resource, _OF_GATEWAY)
 
 
 _ENCODER = {
@@ -256,7 +251,9 @@ _OF_GATEWAY: dict[str, Any] = {
     "search_log": True,
     "attributes": True,
     "domains": True,
-    "reindex": {"schedules"},
+    "reindex": {"schedules", "gate"},
+    # Jobs, which gateways have done, fetch generations: to compare, and for their patches.
+    "ray": {"cache": {"size"}},
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
 }
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from visualindex import credentials
+from visualindex.api.gate import GateReport
 from visualindex.building import Built, Kept, build_generation
 from visualindex.catalog import Catalog, JobRecord
 from visualindex.footprint import generation_cache
+from visualindex.gate import judge
 from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
@@ -30,12 +32,11 @@ async def _main(resource: VisualIndex, job: JobRecord, features: str | None) -> 
     state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
     catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-build")
     store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
-    kept = None
-    if features is not None:
-        kept = Kept(features, NodeCache(state / "cache" / "generations", generation_cache(resource.spec)))
+    cache = NodeCache(state / "cache" / "generations", generation_cache(resource.spec))
+    kept = None if features is None else Kept(features, cache)
     try:
         scratch = state / "cache" / "building" / str(job.job_id)
-        await carry_out(catalog, store, resource, job, scratch, patches=kept)
+        await carry_out(catalog, store, resource, job, scratch, cache, patches=kept)
     finally:
         await store.close()
         await catalog.close()
@@ -47,10 +48,11 @@ async def carry_out(
     resource: VisualIndex,
     job: JobRecord,
     scratch: Path,
+    cache: NodeCache,
     *,
     patches: Kept | None = None,
 ) -> None:
-    """Build, and note the end of the job, whatever it is."""
+    """Build, judge, and note the end of the job, whatever it is."""
     lease = Lease(catalog, job.fence)
     async with ending(catalog, job, lease):
         built = await build_generation(
@@ -63,17 +65,24 @@ async def carry_out(
             fence=job.fence,
             patches=patches,
         )
-        activating = bool(job.parameters.get("activate")) and built.met
+        name = built.generation
+        judged = await judge(
+            catalog, store, cache, resource, name, say=lease.say, wanted=lease.held, fence=job.fence
+        )
+        refused = judged is not None and judged.verdict == "refused"
+        activating = bool(job.parameters.get("activate")) and built.met and not refused
         if activating:
             await catalog.prepare_generation(resource.name, built.generation)
         await lease.stop()
-        await catalog.end_job(job.fence, result={**_result(built), "activating": activating})
+        await catalog.end_job(job.fence, result={**_result(built, judged), "activating": activating})
 
 
-def _result(built: Built) -> dict[str, Any]:
+def _result(built: Built, judged: GateReport | None) -> dict[str, Any]:
+    gate = {} if judged is None else {"gate": judged.verdict}
     return {
         "generation": built.generation,
         "images": built.images,
         "recall": built.recall,
         "met": built.met,
+        **gate,
     }

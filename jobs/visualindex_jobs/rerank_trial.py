@@ -6,7 +6,6 @@ exactly: what is judged is the reordering, not the approximate index.
 
 import asyncio
 import os
-import time
 import uuid
 import zlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -16,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,27 +30,23 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex.footprint import generation_cache
 from visualindex.generations import NodeCache
 from visualindex.identity import BUCKETS
-from visualindex.imaging import DecodeJob, DecodePool
+from visualindex.imaging import DecodePool
 from visualindex.objectstore import ObjectStore, open_store, original_key
-from visualindex.rerank.augmentations import AUGMENTATIONS
 from visualindex.rerank.fusion import Judged
 from visualindex.rerank.maxsim import maxsim
 from visualindex.rerank.patches import Packed, PatchProjection, packed_row
 from visualindex.rerank.profile import Profile
 from visualindex.rerank.trial import run_trial
 from visualindex.spec import VisualIndex
+from visualindex_jobs.changed_copies import CHANGES, changed_copies
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
 from visualindex_jobs.nearest import Nearest
 
 PICTURES = 200
 """Pictures that copies are made of: half of them fit the weights, the other half judges."""
-CHANGES = ("crop", "tight crop", "rotation", "colour", "border", "combined")
-"""What users do to pictures; the weights of a search for a turned one are anybody's guess."""
-_RASTER = 512
 _READ_ROWS = 5_000
 _SAME = 1e-5  # of cosines: two images of one picture answer alike
-_PATIENCE_S = 60.0
 _WHOLE = range(BUCKETS)
 
 
@@ -209,7 +203,7 @@ async def _copies(
             continue
         try:
             data = await store.get(original_key(name, records[image_id].content_digest))
-            changed = await _changed(data, number, tools, pool)
+            changed = await changed_copies(data, number, tools.encoder.input, pool)
         except ProblemError as problem:
             if problem.type is ProblemType.UNAVAILABLE:
                 raise
@@ -222,24 +216,6 @@ async def _copies(
         of += [image_id] * len(changed)
     empty = np.zeros((0, tools.encoder.dimension), np.float32)
     return _Copies(np.concatenate([empty, *vectors]), patches, of)
-
-
-async def _changed(data: bytes, seed: int, tools: _Tools, pool: DecodePool) -> NDArray[np.uint8]:
-    """The changed copies of a picture as the encoder takes them, uint8[len(CHANGES), height, width, 3]."""
-    deadline = time.time() + _PATIENCE_S
-    small = await pool.decode(DecodeJob(data, None, thumbnails=(_RASTER,)), deadline=deadline)
-    raster = cv2.imdecode(np.frombuffer(small.thumbnails[_RASTER], np.uint8), cv2.IMREAD_COLOR_RGB)
-    rng = np.random.default_rng(seed)
-    copies = []
-    for change in CHANGES:
-        changed = AUGMENTATIONS[change](np.asarray(raster, np.uint8), rng)
-        _, file = cv2.imencode(".png", cv2.cvtColor(changed, cv2.COLOR_RGB2BGR))
-        decoded = await pool.decode(
-            DecodeJob(file.tobytes(), tools.encoder.input), deadline=time.time() + _PATIENCE_S
-        )
-        assert decoded.pixels is not None  # noqa: S101 - an input was asked for
-        copies.append(decoded.pixels)
-    return np.stack(copies)
 
 
 async def _judged(

@@ -23,10 +23,15 @@ def generation_events(
             )
         else:
             yield "Normal", EventReason.ACTIVATED, f"generation {now.id}{measured} is served"
-    failed = now.next
-    if failed is not None and failed.state == "failed" and failed != before.next:
-        message = f"generation {failed.id} could not be activated: {failed.problem}"
+    following = now.next
+    if following is None or following == before.next:
+        return
+    if following.state == "failed":
+        message = f"generation {following.id} could not be activated: {following.problem}"
         yield "Warning", EventReason.ACTIVATION_FAILED, message
+    elif following.state == "ready" and following.problem:
+        message = f"generation {following.id} is not activated: {following.problem}"
+        yield "Warning", EventReason.GENERATION_REFUSED, message
 
 
 def _is_older(now: GenerationStatus, before: GenerationStatus) -> bool:

@@ -27,5 +27,6 @@ class EventReason(StrEnum):
     ACTIVATED = "Activated"
     ROLLED_BACK = "RolledBack"
     ACTIVATION_FAILED = "ActivationFailed"
+    GENERATION_REFUSED = "GenerationRefused"
     RECALL_MISSED = "RecallMissed"
     INCONSISTENT = "Inconsistent"

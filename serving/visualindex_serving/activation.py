@@ -17,14 +17,15 @@ _LOOK_S = 0.1
 
 
 async def activate(
-    catalog: Catalog, index: str, generation: str, shards: int, wait_s: float
+    catalog: Catalog, index: str, generation: str, shards: int, wait_s: float, *, force: bool = False
 ) -> GenerationRecord:
     """Prepare and activate, waiting at most `wait_s` seconds for the shards; the record tells how far it got.
 
-    Raises ProblemError NOT_FOUND, or CONFLICT for a generation that has ended or that the shards cannot load.
+    Raises ProblemError NOT_FOUND, or CONFLICT for a generation that has ended, that the shards cannot load, or, without
+    `force`, that the quality gate refused.
     """
     until = time.monotonic() + wait_s
-    await catalog.prepare_generation(index, generation)
+    await catalog.prepare_generation(index, generation, force=force)
     while True:
         await advance(catalog, index, shards, generation)
         record = await catalog.get_generation(index, generation)
@@ -63,7 +64,7 @@ async def hold_pinned(catalog: Catalog, index: str, generation: str) -> None:
     if generation not in records:
         logger.warning("spec.generation of index %s names %s, which it does not have", index, generation)
     elif records[generation].state == "ready":
-        await catalog.prepare_generation(index, generation)
+        await catalog.prepare_generation(index, generation, force=True)  # a person wrote its name
     elif records[generation].state == "kept":
         await catalog.activate_generation(index, generation)
 

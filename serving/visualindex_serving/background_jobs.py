@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from visualindex.catalog import BUILD, CHECK, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
+from visualindex.catalog import BUILD, CHECK, COMPARE, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
 from visualindex_serving.ending import ended
@@ -24,8 +24,9 @@ RunJob = Callable[[IndexService, JobRecord], Awaitable[None]]
 
 _MAIN = {
     BUILD: "visualindex_jobs.build",
-    RERANK_TRIAL: "visualindex_jobs.rerank_trial",
     CHECK: "visualindex_jobs.check",
+    COMPARE: "visualindex_jobs.compare",
+    RERANK_TRIAL: "visualindex_jobs.rerank_trial",
 }
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
 _LOOK_S = 1.0

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 
-from visualindex.catalog import BUILD, Catalog, ReplicaLoad
+from visualindex.catalog import BUILD, Catalog, GenerationRecord, ReplicaLoad
 from visualindex.spec import VisualIndex
 
 _PAUSE_AFTER_FAILURE = dt.timedelta(minutes=10)
@@ -25,16 +25,23 @@ async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
         return
     shards = resource.spec.index.shards
     loads = [one for one in await catalog.replica_loads(resource.name) if one.shards == shards]
-    if due(resource, loads) and not await _waits_for_people(catalog, resource.name):
+    if due(resource, loads) and not await _waits_for_people(catalog, resource):
         await catalog.request_job(resource.name, BUILD, {"activate": True, "reason": "fresh rows"})
 
 
-async def _waits_for_people(catalog: Catalog, index: str) -> bool:
+def left_to_people(resource: VisualIndex, newest: GenerationRecord) -> bool:
+    """Whether somebody has to look at the newest generation first; one that could not be judged tells nobody anything."""
+    if newest.state == "ready":
+        return newest.gate is not None or resource.spec.reindex.gate.mode == "off"
+    return newest.state in ("preparing", "failed")
+
+
+async def _waits_for_people(catalog: Catalog, resource: VisualIndex) -> bool:
     """Whether the last attempt led to nothing: another one would most likely not either, at the same cost."""
-    newest = (await catalog.list_generations(index))[:1]
-    if any(record.state in ("ready", "preparing", "failed") for record in newest):
+    newest = (await catalog.list_generations(resource.name))[:1]
+    if any(left_to_people(resource, record) for record in newest):
         return True
-    last = [job for job in await catalog.list_jobs(index, limit=10) if job.kind == BUILD][:1]
+    last = [job for job in await catalog.list_jobs(resource.name, limit=10) if job.kind == BUILD][:1]
     return any(job.state == "failed" and _since(job.ended_at) < _PAUSE_AFTER_FAILURE for job in last)
 
 

@@ -15,7 +15,7 @@ from ray import serve
 
 from visualindex import __version__
 from visualindex.api.checks import CheckRequest
-from visualindex.api.generations import ActivateRequest, BuildRequest
+from visualindex.api.generations import ActivateGenerationRequest, ActivateRequest, BuildRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
@@ -86,6 +86,7 @@ _BODIES: list[type[BaseModel]] = [
     ImagePatch,
     BatchRequest,
     EmbeddingRequest,
+    ActivateGenerationRequest,
     BuildRequest,
     CheckRequest,
     ActivateRequest,

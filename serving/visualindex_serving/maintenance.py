@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from visualindex.catalog import Catalog
+from visualindex.catalog import Catalog, GenerationRecord
 from visualindex.errors import ProblemError
 from visualindex.generations import retire
 from visualindex_serving.activation import advance, hold_pinned
@@ -35,17 +35,9 @@ class Maintenance:
 
     def start(self) -> None:
         """Begin in the background."""
-        steps = (
-            self._erase,
-            self._forget,
-            self._trim,
-            self._prune,
-            self._retire,
-            self._fold,
-            self._measure,
-            self._tell_checks,
-            self._schedule,
-        )
+        made = (self._retire, self._fold, self._measure, self._schedule)
+        told = (self._tell_refused, self._tell_checks)
+        steps = (self._erase, self._forget, self._trim, self._prune, *made, *told)
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
             asyncio.create_task(self._run(_ADVANCE_S, self._advance), name="activations"),
@@ -129,3 +121,13 @@ class Maintenance:
     async def _schedule(self) -> None:
         for index in self._indexes.values():
             await ask_what_is_due(self._catalog, index.resource)
+
+    async def _tell_refused(self) -> None:
+        for name in self._indexes:
+            newest = (await self._catalog.list_generations(name))[:1]
+            self._metrics.refused.set(float(any(map(is_refused, newest))), tags={"index": name})
+
+
+def is_refused(record: GenerationRecord) -> bool:
+    """Whether it waits for somebody to look at what the quality gate said of it."""
+    return record.state == "ready" and record.refused

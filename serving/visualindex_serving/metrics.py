@@ -31,6 +31,11 @@ class Metrics:
         self.images_written = Counter(
             "visualindex_images_written", "Images acknowledged.", tag_keys=("index",)
         )
+        self.refused = Gauge(
+            "visualindex_generation_refused",
+            "1 while the newest generation is one that the quality gate refused, else 0.",
+            tag_keys=("index",),
+        )
         self.search_log_dropped = Counter(
             "visualindex_search_log_dropped", "Search log rows dropped because the log could not keep up."
         )

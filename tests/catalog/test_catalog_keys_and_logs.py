@@ -59,3 +59,26 @@ async def test_search_logs_are_written_once_and_pruned_by_age(catalog: Catalog, 
             await connection.execute("SELECT query_id, matched_ids, took_ms, filter FROM user_search_logs")
         ).fetchall()
     assert kept == [(query_id, matched, 12.5, {"category": "boots"})]
+
+
+async def test_what_people_found_relevant_is_known_by_the_image_they_searched_with(catalog: Catalog) -> None:
+    asked, clicked, bought, refuted, hit = (uuid.uuid4() for _ in range(5))
+    by_image, again, by_picture = (uuid.uuid4() for _ in range(3))
+    searches = [
+        SearchLog(INDEX, by_image, [clicked, bought, refuted], 5.0, "image_id", image_id=asked),
+        SearchLog(INDEX, again, [clicked, refuted], 5.0, "image_id", image_id=asked),
+        SearchLog(INDEX, by_picture, [hit], 5.0, "image"),
+    ]
+    await catalog.log_searches(searches)
+    events = [
+        Feedback(INDEX, by_image, clicked, "click"),
+        Feedback(INDEX, by_image, hit, "view"),
+        Feedback(INDEX, by_image, asked, "click"),
+        Feedback(INDEX, again, bought, "purchase"),
+        Feedback(INDEX, by_image, refuted, "click"),
+        Feedback(INDEX, again, refuted, "irrelevant"),
+        Feedback(INDEX, by_picture, hit, "relevant"),
+    ]
+    await catalog.add_feedback(events)
+    assert await catalog.judgments(INDEX, 10) == {asked: {clicked, bought}}
+    assert await catalog.judgments("another", 10) == {}

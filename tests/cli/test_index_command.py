@@ -84,6 +84,43 @@ RUNNING: dict[str, Any] = {
     "started_at": None,
     "ended_at": None,
 }
+IMAGE = str(uuid.uuid4())
+FIGURES: dict[str, Any] = {
+    "fingerprint": "f",
+    "images": 820,
+    "recall": 1.0,
+    "self_first": 0.5,
+    "self_in_ten": 0.5,
+}
+REPORT: dict[str, Any] = {
+    "verdict": "refused",
+    "candidate": {"generation": GENERATION, **FIGURES},
+    "active": {"generation": EARLIER, **FIGURES},
+    "probes": 200,
+    "compared": 180,
+    "labels": "category",
+    "agreement": 0.31,
+    "failures": [
+        {
+            "measure": "agreement",
+            "value": 0.31,
+            "limit": 0.5,
+            "detail": "0.310 of the hits are those of the active generation",
+        }
+    ],
+    "worse": [
+        {
+            "image_id": IMAGE,
+            "rank_before": 1,
+            "rank_after": None,
+            "recall": 1.0,
+            "overlap": 0.1,
+            "precision_before": 0.9,
+            "precision_after": 0.2,
+        }
+    ],
+    "worse_count": 1,
+}
 DONE = {**RUNNING, "state": "done", "result": {"generation": GENERATION, "images": 820, "met": True}}
 
 
@@ -178,6 +215,40 @@ def test_the_generations_are_listed_with_what_is_wrong(script: Service, service:
     lines = run(service, "generations", "shop").output.splitlines()
     assert lines[1].split()[:6] == [GENERATION, "active", "820", "2", "3.0", "hnsw-fp16"]
     assert lines[-1] == f"{EARLIER}: shard 1 has no room"
+
+
+def test_a_generation_that_the_gate_refused_says_so(script: Service, service: ScriptedService) -> None:
+    refused = {**STORED, "state": "ready", "gate": REPORT, "problem": "the quality gate refused it: …"}
+    script.says("GET /api/indexes/shop/generations", reply([refused]))
+    lines = run(service, "generations", "shop").output.splitlines()
+    assert lines[1].split()[7] == "refused"
+    assert lines[-1] == f"{GENERATION}: the quality gate refused it: …"
+
+
+def test_a_comparison_that_was_made_is_shown(script: Service, service: ScriptedService) -> None:
+    script.says(f"GET /api/indexes/shop/generations/{GENERATION}/compare/{EARLIER}", reply(REPORT))
+    lines = run(service, "compare", "shop", GENERATION, EARLIER).output.splitlines()
+    assert lines[0] == "verdict      refused"
+    assert "MISSED  agreement: 0.310 of the hits are those of the active generation" in lines
+    assert lines[-1].split() == [IMAGE, "1", ">10", "1.000", "0.100", "0.900", "0.200"]
+
+
+def test_a_comparison_that_was_not_made_is_made(script: Service, service: ScriptedService) -> None:
+    path = f"/api/indexes/shop/generations/{GENERATION}/compare/{EARLIER}"
+    script.says(f"GET {path}", problem("not-found", 404, "was not measured"))
+    script.says(f"POST {path}", reply({**RUNNING, "kind": "compare"}, 202))
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply({**DONE, "kind": "compare", "result": REPORT}))
+    shown = json.loads(run(service, "compare", "shop", GENERATION, EARLIER, "--json").output)
+    assert (shown["verdict"], shown["agreement"]) == ("refused", 0.31)
+    assert [one.method for one in service.received] == ["GET", "POST", "GET"]
+    run(service, "compare", "shop", GENERATION, EARLIER, "--again")
+    assert [one.method for one in service.received[3:]] == ["POST", "GET"]
+
+
+def test_the_gate_is_overruled_when_asked_to(script: Service, service: ScriptedService) -> None:
+    script.says(f"POST /api/indexes/shop/generations/{GENERATION}/activate", reply(STORED))
+    assert run(service, "activate", "shop", GENERATION, "--force").exit_code == 0
+    assert service.received[0].request() == {"wait_s": 30.0, "force": True}
 
 
 def test_a_build_is_asked_for_and_waited_for(script: Service, service: ScriptedService) -> None:

@@ -12,6 +12,12 @@ from visualindex_operator.kubectl.options import Output
 
 from .recorded import NOW, text
 
+REFUSED = {
+    "verdict": "refused",
+    "candidate": {"generation": "3f0c9a1be2d47586", "fingerprint": "f", "images": 42_002},
+    "probes": 200,
+}
+
 
 def view(**otherwise: Any) -> GenerationView:
     """An active one, but for what is said otherwise."""
@@ -36,11 +42,12 @@ def test_each_has_a_line() -> None:
         state="failed",
         recall={"recall": 0.9, "target": 0.95, "met": False},
         activated_at=None,
-        problem="shard 0: no room",
+        problem="no room",
+        gate=REFUSED,
     )
     assert text(table([missed, view()], NOW), width=160).splitlines()[1:] == [
-        "3f0c9a1be2d47586  failed  0.900 of 0.95  42,002  2       hnsw-fp16  82Mi   3d                shard 0: no room",
-        "a81d2f0c77e61b39  active  0.976          42,002  2       hnsw-fp16  82Mi   3d     60m",
+        "3f0c9a1be2d47586  failed  0.900 of 0.95  refused  42,002  2       hnsw-fp16  82Mi   3d                no room",
+        "a81d2f0c77e61b39  active  0.976                   42,002  2       hnsw-fp16  82Mi   3d     60m",
     ]
 
 

@@ -158,6 +158,15 @@ def test_a_generation_that_cannot_be_activated_is_a_warning() -> None:
     assert told(world) == []
 
 
+def test_a_generation_that_the_quality_gate_refused_is_a_warning() -> None:
+    world = with_generation(OLD)
+    world.see(generations=(replace(NEW, state="ready"), OLD))
+    assert told(world) == []
+    world.see(generations=(replace(NEW, state="ready", problem="the quality gate refused it"), OLD))
+    assert told(world) == [("Warning", "GenerationRefused")]
+    assert told(world) == []
+
+
 def test_a_served_generation_that_finds_too_little_is_a_warning() -> None:
     world = with_generation(OLD)
     world.see(generations=(replace(NEW, recall=0.9, met=False), replace(OLD, state="kept")))

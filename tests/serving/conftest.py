@@ -16,7 +16,7 @@ from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
 from visualindex.building import Kept
-from visualindex.catalog import CHECK, RERANK_TRIAL, Catalog, EmbeddedPostgres, JobRecord, migrate
+from visualindex.catalog import CHECK, COMPARE, RERANK_TRIAL, Catalog, EmbeddedPostgres, JobRecord, migrate
 from visualindex.credentials import Credentials
 from visualindex.errors import TYPE_PREFIX
 from visualindex.generations import NodeCache
@@ -24,6 +24,7 @@ from visualindex.objectstore import open_store
 from visualindex.spec import API_VERSION, KIND, VisualIndex
 from visualindex_jobs.build import carry_out as build
 from visualindex_jobs.check import carry_out as check
+from visualindex_jobs.compare import carry_out as compare
 from visualindex_jobs.rerank_trial import carry_out as measure
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
@@ -118,11 +119,15 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
                 await check(catalog, index.store, index.resource, job)
                 return
             features = index.reranking.features
-            kept = None if features is None else Kept(features, NodeCache(state / "generations", 1 << 30))
-            carry_out, folder = (
-                (measure, state / "cache") if job.kind == RERANK_TRIAL else (build, state / "building")
-            )
-            await carry_out(catalog, index.store, index.resource, job, folder, patches=kept)
+            cache = NodeCache(state / "generations", 1 << 30)
+            kept = None if features is None else Kept(features, cache)
+            if job.kind == RERANK_TRIAL:
+                await measure(catalog, index.store, index.resource, job, state / "cache", patches=kept)
+            elif job.kind == COMPARE:
+                await compare(catalog, index.store, index.resource, job, cache)
+            else:
+                folder = state / "building"
+                await build(catalog, index.store, index.resource, job, folder, cache, patches=kept)
         finally:
             await catalog.close()
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from visualindex.api.gate import GateReport
 from visualindex.api.search import ApiModel
 
 
@@ -18,6 +19,12 @@ class ActivateRequest(ApiModel):
         le=600,
         description="Longest wait in seconds for the shards to load the generation; an activation goes on without.",
     )
+
+
+class ActivateGenerationRequest(ActivateRequest):
+    """How long a caller waits for an activation, and whether the quality gate is overruled."""
+
+    force: bool = Field(default=False, description="Activate a generation that the quality gate refused.")
 
 
 class BuildRequest(ApiModel):
@@ -33,7 +40,9 @@ class JobView(BaseModel):
     """Background work for an index."""
 
     job_id: uuid.UUID = Field(description="Names the job.")
-    kind: str = Field(description="What is done: `build` builds a generation.")
+    kind: str = Field(
+        description="What is done: `build` builds a generation, `compare` measures one against another."
+    )
     state: Literal["queued", "running", "done", "failed", "cancelled"] = Field(description="Where it stands.")
     phase: str = Field(description="What it is doing.")
     done: int = Field(description="How much of the phase is done.")
@@ -67,4 +76,9 @@ class GenerationView(BaseModel):
     )
     created_at: dt.datetime = Field(description="When it was proposed.")
     activated_at: dt.datetime | None = Field(description="When it was last made active.")
-    problem: str | None = Field(default=None, description="Why it could not be activated.")
+    problem: str | None = Field(
+        default=None, description="Why it could not be activated, or why the quality gate refused it."
+    )
+    gate: GateReport | None = Field(
+        default=None, description="What the quality gate measured; null: it was not judged."
+    )

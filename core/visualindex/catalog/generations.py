@@ -20,6 +20,8 @@ from visualindex.errors import ProblemError, ProblemType
 State = Literal["ready", "preparing", "active", "kept", "failed", "retired", "gone"]
 LOADED: tuple[State, ...] = ("active", "preparing", "kept")
 """States of the generations that shards hold."""
+REFUSED = "refused"
+"""The gate's verdict on a generation that is activated by force only."""
 _ENDED = ("retired", "gone")
 
 
@@ -36,10 +38,17 @@ class GenerationRecord:
     created_at: datetime
     activated_at: datetime | None
     problem: str | None
+    gate: Mapping[str, Any] | None = None
+    """What the quality gate measured (`visualindex.api.gate.GateReport`); None for one that was not judged."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the gate found it worse than its limits allow."""
+        return self.gate is not None and self.gate.get("verdict") == REFUSED
 
 
 _COLUMNS = """generation, state, coalesce(fingerprint, ''), manifest, watermark::text, created_at, activated_at, problem,
-    (SELECT value FROM meta WHERE key = 'epoch')"""
+    gate, (SELECT value FROM meta WHERE key = 'epoch')"""
 
 
 class Generations:
@@ -64,7 +73,7 @@ class Generations:
         """
         query = """INSERT INTO generations (index_name, generation, state, fingerprint, manifest, watermark)
             VALUES (%s, %s, 'ready', %s, %s, %s::text::pg_snapshot)
-            ON CONFLICT (index_name, generation) DO UPDATE SET state = 'ready', problem = NULL, ended_at = NULL,
+            ON CONFLICT (index_name, generation) DO UPDATE SET state = 'ready', problem = NULL, ended_at = NULL, gate = NULL,
                 watermark = excluded.watermark, manifest = excluded.manifest
             WHERE generations.state IN ('failed', 'retired', 'gone')"""
 
@@ -126,10 +135,33 @@ class Generations:
 
         return await self.connections.read(work)
 
-    async def prepare_generation(self, index: str, generation: str) -> State:
+    async def note_gate(
+        self,
+        index: str,
+        generation: str,
+        report: Mapping[str, Any],
+        problem: str | None,
+        *,
+        fence: Fence | None = None,
+    ) -> None:
+        """Keeps what the quality gate measured, and why it refuses the generation if it does.
+
+        A job shows its `fence`: ProblemError CONFLICT when it is no longer the caller's.
+        """
+        query = """UPDATE generations SET gate = %s, problem = CASE WHEN state = 'ready' THEN %s ELSE problem END
+            WHERE index_name = %s AND generation = %s"""
+
+        async def work(transaction: Transaction) -> None:
+            await check_fence(transaction.connection, fence)
+            await run(transaction.connection, query, Jsonb(dict(report)), problem, index, generation)
+
+        await self.connections.write(work)
+
+    async def prepare_generation(self, index: str, generation: str, *, force: bool = False) -> State:
         """The first phase: asks the shards to load it; of several at once the last one asked for wins.
 
-        Returns the state it has now. Raises ProblemError NOT_FOUND, or CONFLICT for one that has ended.
+        Returns the state it has now. Raises ProblemError NOT_FOUND, or CONFLICT for one that has ended and, without
+        `force`, for one that the quality gate refused.
         """
 
         async def work(transaction: Transaction) -> State:
@@ -138,6 +170,8 @@ class Generations:
             state = _present(index, generation, states)
             if state in ("active", "kept", "preparing"):
                 return state
+            if not force:
+                await _refuse_worse(connection, index, generation)
             other = "UPDATE generations SET state = 'ready' WHERE index_name = %s AND state = 'preparing'"
             await run(connection, other, index)
             # What kept shards from loading it the last time must not end this time before it began.
@@ -264,6 +298,16 @@ def _present(index: str, generation: str, states: Mapping[str, State]) -> State:
     return state
 
 
+async def _refuse_worse(connection: Connection, index: str, generation: str) -> None:
+    query = "SELECT problem FROM generations WHERE index_name = %s AND generation = %s AND gate ->> 'verdict' = %s"
+    for (problem,) in await rows(connection, query, index, generation, REFUSED):
+        why = problem or "the quality gate refused it"
+        raise _conflict(
+            f"generation {generation} of index {index} is not activated: {why}. Look at its report and discard it, "
+            "or activate it by force"
+        )
+
+
 async def _set(connection: Connection, index: str, generation: str, state: State) -> None:
     query = "UPDATE generations SET state = %s, problem = NULL WHERE index_name = %s AND generation = %s"
     await run(connection, query, state, index, generation)
@@ -276,7 +320,7 @@ async def _end(connection: Connection, index: str, generations: list[str]) -> No
 
 
 def _record(index: str, row: TupleRow) -> GenerationRecord:
-    generation, state, fingerprint, manifest, watermark, created_at, activated_at, problem, epoch = row
+    generation, state, fingerprint, manifest, watermark, created_at, activated_at, problem, gate, epoch = row
     return GenerationRecord(
         index,
         generation,
@@ -287,6 +331,7 @@ def _record(index: str, row: TupleRow) -> GenerationRecord:
         created_at,
         activated_at,
         problem,
+        gate,
     )
 
 

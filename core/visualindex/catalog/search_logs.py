@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from visualindex.catalog.connections import Connections, Transaction, run
+from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
 
 
 def _now() -> datetime:
@@ -73,6 +73,26 @@ class SearchLogs:
                 value real, user_id text, position int, occurred_at timestamptz)
             ON CONFLICT (event_id) DO NOTHING"""
         await self._insert(query, events)
+
+    async def judgments(self, index: str, limit: int) -> dict[UUID, frozenset[UUID]]:
+        """For at most `limit` images that were searched with, the latest first: the hits that people found relevant.
+
+        Relevant is what was clicked, bought or called so, and was never called irrelevant for that image. A search with a
+        picture that the index does not hold judges nothing that can be asked again.
+        """
+        query = """SELECT query_image, array_agg(image_id) FROM (
+                SELECT l.image_id AS query_image, f.image_id, max(f.occurred_at) AS judged_at
+                FROM feedback_events f JOIN user_search_logs l USING (query_id)
+                WHERE f.index_name = %s AND l.index_name = f.index_name AND l.image_id IS NOT NULL
+                    AND f.image_id <> l.image_id AND f.kind IN ('click', 'purchase', 'relevant', 'irrelevant')
+                GROUP BY l.image_id, f.image_id HAVING NOT bool_or(f.kind = 'irrelevant')) AS judged
+            GROUP BY query_image ORDER BY max(judged_at) DESC, query_image LIMIT %s"""
+
+        async def work(connection: Connection) -> dict[UUID, frozenset[UUID]]:
+            found = await rows(connection, query, index, limit)
+            return {image: frozenset(relevant) for image, relevant in found}
+
+        return await self.connections.read(work)
 
     async def prune_search_logs(self, index: str, retention_days: int, *, limit: int = 10_000) -> int:
         """Deletes at most `limit` searches and as many events of the index older than `retention_days`; returns how many."""

@@ -14,7 +14,7 @@ _EXAMPLES = 5
 def overview(views: Sequence[IndexView]) -> str:
     """A line for each index."""
     head = ("index", "images", "generation", "shards", "replicas", "recall", "encoder")
-    return _table(
+    return table(
         head,
         [
             (
@@ -65,7 +65,7 @@ def _live(view: IndexView) -> str:
 
 def _replica_table(replicas: Sequence[ReplicaView]) -> str:
     head = ("shard", "replica", "rows", "fresh", "live recall", "loaded")
-    return _table(
+    return table(
         head,
         [
             (
@@ -91,11 +91,11 @@ def _curve(number: int, curve: Curve) -> list[str]:
 
 
 def generation_table(views: Sequence[GenerationView]) -> str:
-    """A line for each generation, and why the failed ones are."""
+    """A line for each generation, and why failed and refused ones are."""
     if not views:
         return "no generation was built yet: `visualindex index build` makes one"
-    head = ("generation", "state", "images", "shards", "MiB", "families", "recall", "created")
-    table = _table(
+    head = ("generation", "state", "images", "shards", "MiB", "families", "recall", "gate", "created")
+    listed = table(
         head,
         [
             (
@@ -106,13 +106,14 @@ def generation_table(views: Sequence[GenerationView]) -> str:
                 f"{view.bytes / 2**20:.1f}",
                 ", ".join(view.families),
                 f"{view.recall['recall']:.3f}" if "recall" in view.recall else "",
+                "" if view.gate is None else view.gate.verdict,
                 f"{view.created_at:%Y-%m-%d %H:%M:%S}",
             )
             for view in views
         ],
     )
     problems = [f"{view.generation}: {view.problem}" for view in views if view.problem]
-    return "\n".join([table, *problems])
+    return "\n".join([listed, *problems])
 
 
 def job_table(views: Sequence[JobView]) -> str:
@@ -148,7 +149,7 @@ def check_page(view: CheckView) -> str:
     if not view.findings:
         return lines[0]
     rows = [(one.kind, str(one.count), str(one.mended), one.place, one.action) for one in view.findings]
-    lines += ["", _table(("fault", "found", "mended", "where", "what to do, or was done"), rows)]
+    lines += ["", table(("fault", "found", "mended", "where", "what to do, or was done"), rows)]
     shown = [(one, one.examples[:_EXAMPLES]) for one in view.findings if one.examples]
     lines += ["", *(f"{one.kind}: {', '.join(some)}" for one, some in shown)] if shown else []
     return "\n".join(lines)
@@ -172,7 +173,7 @@ def _schedule_run(run: ScheduleRunView) -> str:
     return f"{run.scheduled_at:%Y-%m-%d %H:%M %Z}  {run.outcome}{missed}{job}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns as wide as their widest cell."""
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]

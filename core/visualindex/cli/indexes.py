@@ -1,4 +1,4 @@
-"""`visualindex index`: how an index is doing, and its generations: build, activate, roll back, discard."""
+"""`visualindex index`: how an index is doing, and its generations: build, compare, activate, roll back, discard."""
 
 import json
 import uuid
@@ -110,9 +110,33 @@ def build(
 
 
 @indexes.command()
+def compare(
+    name: Name,
+    generation: Generation,
+    other: Annotated[str, typer.Argument(help="The generation to compare it with.", show_default=False)],
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure again, though both were compared before.")
+    ] = False,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a generation fares beside another, and which searches get worse by it; measured now if it was not before."""
+    from visualindex.cli.comparing import measured
+    from visualindex.cli.gate_page import page
+
+    with _client(service, api_key) as client:
+        report = measured(client, name, generation, other, again=again, quiet=as_json)
+    typer.echo(report.model_dump_json(indent=2) if as_json else page(report))
+
+
+@indexes.command()
 def activate(
     name: Name,
     generation: Generation,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though the quality gate refused it: see `index compare`.")
+    ] = False,
     within: Within = 30.0,
     service: ServiceUrl = DEFAULT_SERVICE,
     api_key: ApiKey = None,
@@ -120,7 +144,7 @@ def activate(
 ) -> None:
     """Serve a generation as soon as every shard has loaded it. Exit code 4 when that is not yet so."""
     with _client(service, api_key) as client:
-        view = client.activate_generation(name, generation, wait_s=within)
+        view = client.activate_generation(name, generation, wait_s=within, force=force)
     _print_activation(view, as_json)
 
 

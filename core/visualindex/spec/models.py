@@ -725,9 +725,68 @@ class ScheduleSpec(SpecModel):
         )
 
 
+class GateSpec(SpecModel):
+    """What a new generation must reach before it is activated by itself."""
+
+    mode: Literal["off", "measure", "enforce"] = Field(
+        default="enforce",
+        description="`enforce`: a generation that misses a limit is kept for inspection and activated by force only. "
+        "`measure`: it is measured and reported, and activated all the same. `off`: nothing is measured.",
+    )
+    probes: int = Field(
+        default=200, ge=10, le=5000, description="Images of the index that a new generation is asked for."
+    )
+    recall: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least recall@10 against exact search. Without it, `index.targetRecall` less 0.05, because these are "
+        "other queries than those that the build measured with.",
+    )
+    self_retrieval: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Least share of changed copies of its images that find their image among the first ten.",
+    )
+    agreement: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Least share of the first ten hits that are those of the active generation, of the same encoder and "
+        "among images that both hold unchanged.",
+    )
+    encoder_agreement: float = Field(
+        default=0.05, ge=0, le=1, description="The same when the encoder changes, which may well know better."
+    )
+    precision_drop: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Largest loss of precision@10 against the active generation, by what people found relevant or else by "
+        "category, beyond its own standard error.",
+    )
+    score_shift: float = Field(
+        default=0.05,
+        ge=0,
+        le=2,
+        description="Largest change of the mean score of the first ten hits, which callers' `min_score` relies on. Another "
+        "encoder has other scores: then it is reported alone.",
+    )
+    latency_ratio: float = Field(
+        default=3.0,
+        ge=1,
+        le=1000,
+        description="Most CPU time of a search, as a multiple of the active generation's; what stays below 5 ms passes.",
+    )
+
+
 class ReindexSpec(SpecModel):
     """How generations are made."""
 
+    gate: GateSpec = Field(
+        default=GateSpec(), description="What a new generation must reach before it is activated."
+    )
     schedules: tuple[ScheduleSpec, ...] = Field(
         default=(), max_length=32, description="Rebuilds and checks that are asked for by the clock."
     )

@@ -110,7 +110,9 @@ class NextGeneration(StatusModel):
         description="`ready` to be activated, `preparing`: shards load it, or `failed`: it could not be activated.",
     )
     recall: str = Field(default="", description="Measured recall@10 against exact search.")
-    problem: str = Field(default="", description="Why it could not be activated.")
+    problem: str = Field(
+        default="", description="Why it could not be activated, or why the quality gate refused it."
+    )
 
 
 class GenerationStatus(StatusModel):

@@ -33,6 +33,7 @@ def table(found: Sequence[GenerationView], now: datetime) -> Table:
         "generation",
         "state",
         "recall@10",
+        "gate",
         "images",
         "shards",
         "family",
@@ -47,6 +48,7 @@ def table(found: Sequence[GenerationView], now: datetime) -> Table:
             one.generation,
             Text(one.state, _COLOURS.get(one.state, "")),
             _recall(one),
+            _verdict(one),
             f"{one.images:,}",
             str(one.shards),
             ", ".join(one.families),
@@ -63,6 +65,12 @@ def served(one: GenerationView) -> str:
     if one.state == "active":
         return f"generation {one.generation} is served"
     return f"generation {one.generation} is {one.state}: it is served as soon as every shard has loaded it"
+
+
+def _verdict(one: GenerationView) -> Text:
+    if one.gate is None:
+        return Text("")
+    return Text(one.gate.verdict, "red" if one.gate.failures else "")
 
 
 def _recall(one: GenerationView) -> Text:

@@ -27,6 +27,9 @@ def generations(
     activate: Annotated[
         str | None, typer.Option("--activate", metavar="ID", help="Have this one served.", show_default=False)
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --activate: though the quality gate refused it.")
+    ] = False,
     output: Annotated[Output | None, typer.Option("--output", "-o", help="Print JSON.")] = None,
     api_key: ApiKey = None,
     namespace: Namespace = None,
@@ -42,6 +45,8 @@ def generations(
 
     if build and activate:
         raise typer.BadParameter("--build serves what it builds: leave --activate out")
+    if force and not activate:
+        raise typer.BadParameter("--force overrules the quality gate for --activate ID")
     with (
         reached(name, context, namespace, api_key) as service,
         Client(service.url, api_key=service.key) as client,
@@ -49,7 +54,7 @@ def generations(
         if build:
             _build(client, name)
         if activate:
-            typer.echo(served(client.activate_generation(name, activate)), err=True)
+            typer.echo(served(client.activate_generation(name, activate, force=force)), err=True)
         show_all(client.list_generations(name), output)
 
 
@@ -79,6 +84,8 @@ def _progress(job: "JobView") -> str:
 def _outcome(job: "JobView") -> str:
     result = job.result or {}
     what = f"generation {result.get('generation')} is built, recall@10 {result.get('recall', 1.0):.3f}"
+    if result.get("gate") == "refused":
+        return f"{what}: the quality gate refused it (`visualindex index generations` says why), so it is not served"
     if not result.get("met", True):
         return f"{what}: less than the target, so it is not served by itself (--activate {result.get('generation')})"
     return f"{what}: it is served as soon as every shard has loaded it"

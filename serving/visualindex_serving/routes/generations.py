@@ -5,13 +5,21 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from visualindex.api.generations import ActivateRequest, BuildRequest, GenerationView, JobView
+from visualindex.api.gate import GateReport
+from visualindex.api.generations import (
+    ActivateGenerationRequest,
+    ActivateRequest,
+    BuildRequest,
+    GenerationView,
+    JobView,
+)
 from visualindex.api.search import IndexName
 from visualindex.catalog import BUILD, GenerationRecord, JobRecord
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving import openapi
 from visualindex_serving.activation import activate, roll_back
 from visualindex_serving.bodies import read_body
+from visualindex_serving.comparing import compared, request_comparison
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.service import service_of
 
@@ -19,6 +27,7 @@ router = APIRouter(tags=["generations"], prefix="/api/indexes/{name}")
 
 Name = Annotated[IndexName, Path(description="The index.")]
 Generation = Annotated[str, Path(description="The generation.", pattern=r"^[0-9a-f]{16}$")]
+Other = Annotated[str, Path(description="The generation to compare with.", pattern=r"^[0-9a-f]{16}$")]
 JobId = Annotated[uuid.UUID, Path(description="The job.")]
 
 _BODY = openapi.body(
@@ -26,6 +35,17 @@ _BODY = openapi.body(
         "application/json": {
             "schema": openapi.ref(ActivateRequest),
             "examples": {"wait": {"value": {"wait_s": 60}}},
+        }
+    },
+)
+_ACTIVATE_BODY = openapi.body(
+    {
+        "application/json": {
+            "schema": openapi.ref(ActivateGenerationRequest),
+            "examples": {
+                "wait": {"value": {"wait_s": 60}},
+                "overrule the gate": {"value": {"force": True}},
+            },
         }
     },
 )
@@ -96,7 +116,7 @@ async def get_generation(request: Request, name: Name, generation: Generation) -
 
 @router.post(
     "/generations/{generation}/activate",
-    openapi_extra=_BODY,
+    openapi_extra=_ACTIVATE_BODY,
     responses={
         202: {
             "model": GenerationView,
@@ -108,12 +128,13 @@ async def get_generation(request: Request, name: Name, generation: Generation) -
 async def post_activate(
     request: Request, response: Response, name: Name, generation: Generation
 ) -> GenerationView:
-    """Make it the active one as soon as every shard has loaded it."""
+    """Make it the active one as soon as every shard has loaded it; one that the quality gate refused by `force` only."""
     index = await _admin(request, name)
     _refuse_when_pinned(index, generation)
-    asked = (await read_body(request, form=False)).read(ActivateRequest)
+    asked = (await read_body(request, form=False)).read(ActivateGenerationRequest)
     shards = index.resource.spec.index.shards
-    record = await activate(index.catalog, index.name, generation, shards, asked.wait_s)
+    wait_s, force = asked.wait_s, asked.force
+    record = await activate(index.catalog, index.name, generation, shards, wait_s, force=force)
     return await _activated(index, record, response)
 
 
@@ -135,6 +156,24 @@ async def post_rollback(request: Request, response: Response, name: Name) -> Gen
     asked = (await read_body(request, form=False)).read(ActivateRequest)
     record = await roll_back(index.catalog, index.name, index.resource.spec.index.shards, asked.wait_s)
     return await _activated(index, record, response)
+
+
+@router.get("/generations/{generation}/compare/{other}", responses=openapi.problem_responses(*_PROBLEMS))
+async def get_comparison(request: Request, name: Name, generation: Generation, other: Other) -> GateReport:
+    """What was measured of it against another one: by the quality gate, or when it was last asked for."""
+    index = await _admin(request, name)
+    return await compared(index.catalog, index.name, generation, other)
+
+
+@router.post(
+    "/generations/{generation}/compare/{other}",
+    status_code=202,
+    responses=openapi.problem_responses(*_PROBLEMS),
+)
+async def post_comparison(request: Request, name: Name, generation: Generation, other: Other) -> JobView:
+    """Measure it against another one, in the background; the job's result is the report. Nothing else changes."""
+    index = await _admin(request, name)
+    return job_view(await request_comparison(index.catalog, index.name, generation, other))
 
 
 @router.delete("/generations/{generation}", status_code=204, responses=openapi.problem_responses(*_PROBLEMS))
@@ -180,6 +219,7 @@ def view(record: GenerationRecord, *, curves: bool = False) -> GenerationView:
         created_at=record.created_at,
         activated_at=record.activated_at,
         problem=record.problem,
+        gate=None if record.gate is None else GateReport.model_validate(record.gate),
     )
 
 

@@ -1,0 +1,109 @@
+"""A generation as shards would answer with it: its segments, each an index of its own, asked together."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.ann import Ask, Base, Hits, Segment, ShardIndex, merge_hits
+from visualindex.ann import codes as half
+from visualindex.ann.codes import Codes
+from visualindex.gate.probes import unit
+from visualindex.identity import BUCKETS
+from visualindex.spec import IndexSpec
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a generation holds of some images."""
+
+    there: NDArray[np.bool_]
+    """Whether it holds the image, bool [m]."""
+    versions: NDArray[np.int64]
+    """The version it holds, int64 [m]; -1 without."""
+    codes: Codes
+    """The vector it holds, uint8 [m, 2 * dimension]; zeros without."""
+
+
+class Opened:
+    """The segments of one generation."""
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        *,
+        generation: str,
+        fingerprint: str,
+        dimension: int,
+        index: IndexSpec,
+    ) -> None:
+        self.generation = generation
+        self.fingerprint = fingerprint
+        self.dimension = dimension
+        self._segments = segments
+        self._shards = [_shard(segment, dimension, index) for segment in segments]
+
+    @property
+    def images(self) -> int:
+        """Images that it holds."""
+        return sum(segment.rows for segment in self._segments)
+
+    def ask(self, queries: NDArray[np.float32], k: int, *, exact: bool = False) -> Hits:
+        """The best `k` of all shards for each query, float32 [q, dimension]; with `exact` past every index."""
+        if not len(queries):
+            return Hits.none(0, k)
+        return merge_hits([one.look(queries, Ask(k), exact=exact).hits for one in self._shards], k)
+
+    def took_ms(self, query: NDArray[np.float32], k: int) -> float:
+        """CPU milliseconds of one query, float32 [dimension], on the shard that takes longest: they work side by side."""
+        return max(_took_ms(one, query, k) for one in self._shards)
+
+    def holds(self, ids: NDArray[np.uint8]) -> Held:
+        """What it holds of images, uint8 [m, 16]."""
+        there = np.zeros(len(ids), np.bool_)
+        versions = np.full(len(ids), -1, np.int64)
+        codes = np.zeros((len(ids), 2 * self.dimension), np.uint8)
+        for segment in self._segments:
+            rows = segment.find(ids)
+            found = np.flatnonzero(rows >= 0)
+            there[found] = True
+            versions[found], codes[found] = segment.versions[rows[found]], segment.codes[rows[found]]
+        return Held(there, versions, codes)
+
+    def vectors_of(self, ids: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The vectors it holds of images, uint8 [m, 16], L2-normalised, float32 [m, dimension]; zeros without."""
+        return unit(half.decode(self.holds(ids).codes))
+
+    def spread(self, count: int) -> NDArray[np.uint8]:
+        """About `count` of its images, uint8 [m, 16]: those behind evenly spaced ids, so that generations share most."""
+        wanted = np.arange(count, dtype=np.uint64) * np.uint64(2**64 // count)
+        chosen = [_behind(segment, wanted, len(self._segments)) for segment in self._segments if segment.rows]
+        return np.concatenate([np.zeros((0, 16), np.uint8), *chosen])
+
+
+def _shard(segment: Segment, dimension: int, index: IndexSpec) -> ShardIndex:
+    return ShardIndex(
+        dimension,
+        flat_below=index.flat_below,
+        hnsw=index.hnsw,
+        memory_limit=sys.maxsize,
+        bases=[Base.of(segment, range(BUCKETS))],
+    )
+
+
+def _took_ms(shard: ShardIndex, query: NDArray[np.float32], k: int) -> float:
+    start = time.thread_time()
+    shard.look(query[None], Ask(k))
+    return (time.thread_time() - start) * 1e3
+
+
+def _behind(segment: Segment, wanted: NDArray[np.uint64], segments: int) -> NDArray[np.uint8]:
+    """The images of a segment whose ids come at or after every so-many-th of the wanted points."""
+    if segment.rows <= len(wanted) // segments:
+        return segment.ids
+    places = np.unique(np.searchsorted(segment.sorted_keys, wanted[::segments]))
+    chosen: NDArray[np.uint8] = segment.ids[segment.by_id[places[places < segment.rows]]]
+    return chosen

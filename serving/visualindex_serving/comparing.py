@@ -1,0 +1,42 @@
+"""Two generations side by side: by what the gate or an earlier comparison measured, or by a job that measures them now."""
+
+from visualindex.api.gate import GateReport
+from visualindex.catalog import COMPARE, Catalog, JobRecord
+from visualindex.errors import ProblemError, ProblemType
+
+
+async def compared(catalog: Catalog, index: str, candidate: str, against: str) -> GateReport:
+    """The latest report of `candidate` against `against`. Raises ProblemError NOT_FOUND where nothing was measured."""
+    record = await catalog.get_generation(index, candidate)
+    await catalog.get_generation(index, against)
+    for job in await catalog.list_jobs(index):
+        if job.kind == COMPARE and job.state == "done" and dict(job.parameters) == _sides(candidate, against):
+            return GateReport.model_validate(job.result)
+    report = None if record.gate is None else GateReport.model_validate(record.gate)
+    if report is None or report.active is None or report.active.generation != against:
+        detail = (
+            f"generation {candidate} of index {index} was not measured against {against}: POST here does it"
+        )
+        raise ProblemError(ProblemType.NOT_FOUND, detail)
+    return report
+
+
+async def request_comparison(catalog: Catalog, index: str, candidate: str, against: str) -> JobRecord:
+    """Ask for a comparison. Raises ProblemError NOT_FOUND, or CONFLICT while two others are compared or one has ended."""
+    for generation in (candidate, against):
+        record = await catalog.get_generation(index, generation)
+        if record.state in ("retired", "gone"):
+            detail = (
+                f"generation {generation} of index {index} is {record.state}: its files are no longer kept"
+            )
+            raise ProblemError(ProblemType.CONFLICT, detail)
+    wanted = _sides(candidate, against)
+    job, _ = await catalog.request_job(index, COMPARE, wanted)
+    if dict(job.parameters) != wanted:
+        detail = f"two other generations of index {index} are compared just now (job {job.job_id}): ask again later"
+        raise ProblemError(ProblemType.CONFLICT, detail)
+    return job
+
+
+def _sides(candidate: str, against: str) -> dict[str, str]:
+    return {"candidate": candidate, "against": against}
