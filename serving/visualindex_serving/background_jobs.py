@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from visualindex.catalog import BUILD, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
+from visualindex.catalog import BUILD, INGEST, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
 from visualindex_serving.ending import ended
@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 RunJob = Callable[[IndexService, JobRecord], Awaitable[None]]
 """Carries a claimed job out and returns when it has ended."""
 
-_MAIN = {BUILD: "visualindex_jobs.build", RERANK_TRIAL: "visualindex_jobs.rerank_trial"}
+_MAIN = {
+    BUILD: "visualindex_jobs.build",
+    RERANK_TRIAL: "visualindex_jobs.rerank_trial",
+    INGEST: "visualindex_jobs.ingest",
+}
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
 _LOOK_S = 1.0
 
@@ -75,8 +79,8 @@ async def run_in_ray(index: IndexService, job: JobRecord) -> None:
 
 
 def _gpus(index: IndexService, job: JobRecord) -> float:
-    """A measurement encodes, with the model that the index has and so where that runs."""
-    return index.resource.spec.encoder.num_gpus if job.kind == RERANK_TRIAL else 0.0
+    """Some jobs encode, with the model that the index has and so where that runs."""
+    return index.resource.spec.encoder.num_gpus if job.kind in (RERANK_TRIAL, INGEST) else 0.0
 
 
 def _carry_out(module: str, document: dict[str, Any], job: JobRecord, features: str | None) -> None:

@@ -16,11 +16,13 @@ from ray import serve
 from visualindex import __version__
 from visualindex.api.generations import ActivateRequest, BuildRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
+from visualindex.api.ingesting import IngestRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
 from visualindex.footprint import decode_workers
 from visualindex.imaging import DecodePool
+from visualindex.ingesting.places import Places
 from visualindex.objectstore import open_store
 from visualindex.serve_config import ENCODER, RERANKER, index_application
 from visualindex.spec import Spec, VisualIndex
@@ -84,6 +86,7 @@ _BODIES: list[type[BaseModel]] = [
     EmbeddingRequest,
     BuildRequest,
     ActivateRequest,
+    IngestRequest,
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
 _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
@@ -252,6 +255,8 @@ async def _open_index(
     stack.push_async_callback(thumbs.close)
     fetcher = SafeFetcher(spec.fetch, spec.limits)
     stack.push_async_callback(fetcher.close)
+    sources = Places(spec, runtime.credentials)
+    stack.push_async_callback(sources.close)
     count = spec.index.shards
     records = Records(partial(catalog.get_images, resource.name))
     places = [Place(resource.name, number, count, about.fingerprint) for number in range(count)]
@@ -267,6 +272,7 @@ async def _open_index(
         vision=Vision(pool, about.input, encode, encode_with_patches=encode_with_patches),
         records=records,
         thumbnails=thumbs,
+        places=sources,
         shards=Fanout([connect(place) for place in places]),
         reranking=Reranking(
             spec.rerank,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
+from visualindex.ingesting.places import Places
 from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
 from visualindex_serving.active_generations import ActiveGenerations
@@ -30,6 +31,7 @@ class IndexService:
     records: Records
     thumbnails: Thumbnails
     shards: Fanout
+    places: Places
     reranking: Reranking = NO_RERANKING
 
     @property

@@ -33,8 +33,10 @@ class JobView(BaseModel):
     """Background work for an index."""
 
     job_id: uuid.UUID = Field(description="Names the job.")
-    kind: str = Field(description="What is done: `build` builds a generation.")
-    state: Literal["queued", "running", "done", "failed", "cancelled"] = Field(description="Where it stands.")
+    kind: str = Field(description="What is done: `build` builds a generation, `ingest` takes pictures in.")
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled"] = Field(
+        description="Where it stands."
+    )
     phase: str = Field(description="What it is doing.")
     done: int = Field(description="How much of the phase is done.")
     total: int = Field(description="Of how much; 0 when that is not known.")

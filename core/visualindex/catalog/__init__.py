@@ -9,11 +9,12 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
-from visualindex.catalog.jobs import BUILD, LEASE_S, RERANK_TRIAL, Fence, JobRecord
+from visualindex.catalog.jobs import BUILD, INGEST, LEASE_S, RERANK_TRIAL, Fence, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
 from visualindex.catalog.migrate import check_revision, has_schema, migrate
+from visualindex.catalog.origin_rows import Origin
 from visualindex.catalog.positions import Position, Token
 from visualindex.catalog.reaching import reach
 from visualindex.catalog.replicas import (
@@ -27,9 +28,11 @@ from visualindex.catalog.replicas import (
 from visualindex.catalog.rows import Rows
 from visualindex.catalog.search_logs import Feedback, SearchLog
 from visualindex.catalog.trial_server import TrialServer
+from visualindex.catalog.twins import Twin
 
 __all__ = [
     "BUILD",
+    "INGEST",
     "LEASE_S",
     "RERANK_TRIAL",
     "UNSET",
@@ -55,6 +58,7 @@ __all__ = [
     "Listening",
     "LogStatus",
     "LogTrimmed",
+    "Origin",
     "Page",
     "Position",
     "ReplicaAddress",
@@ -64,6 +68,7 @@ __all__ = [
     "SearchLog",
     "Token",
     "TrialServer",
+    "Twin",
     "Written",
     "check_revision",
     "has_schema",

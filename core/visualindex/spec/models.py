@@ -669,6 +669,60 @@ class DomainSpec(SpecModel):
     )
 
 
+class IngestBucketSpec(S3Spec):
+    """A bucket that pictures may be taken from."""
+
+    name: Name = Field(description="What sources call it: `s3://NAME/prefix/`.")
+    credentials_secret_ref: str | None = Field(
+        default=None,
+        description="Secret with `accessKey` and `secretKey` of this bucket; without it those of `storage.s3`. Locally the "
+        "environment variables VISUALINDEX_INGEST_NAME_ACCESS_KEY and _SECRET_KEY are read.",
+    )
+
+
+class IngestEventsSpec(SpecModel):
+    """Objects that a bucket tells of are taken in as they come and deleted as they go."""
+
+    bucket: str = Field(
+        default="",
+        max_length=63,
+        description="Name of the bucket, of `ingest.buckets` or `storage.s3.bucket`; empty: that of `storage.s3`.",
+    )
+    prefix: str = Field(
+        default="",
+        max_length=512,
+        description="Objects below this prefix; other events are ignored.",
+    )
+    key: Literal["path", "name", "stem"] = Field(
+        default="path",
+        description="The image's key: the object's `path` below the prefix, its file `name`, or that without its ending "
+        "(`stem`).",
+    )
+    category: Literal["none", "folder"] = Field(
+        default="none",
+        description="`folder`: the first folder below the prefix is the image's category.",
+    )
+
+
+class IngestSpec(SpecModel):
+    """Where jobs and events may take pictures from, beside requests that carry them."""
+
+    buckets: tuple[IngestBucketSpec, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Buckets beside that of `storage.s3` that pictures may be taken from.",
+    )
+    folders: tuple[str, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Folders, by absolute path, that jobs may read pictures from; nothing outside of them is read.",
+    )
+    events: IngestEventsSpec | None = Field(
+        default=None,
+        description="Notifications of a bucket; without this field they are refused.",
+    )
+
+
 class Spec(SpecModel):
     """The desired state of one visual search index."""
 
@@ -683,6 +737,9 @@ class Spec(SpecModel):
     storage: StorageSpec = Field(default=StorageSpec(), description="Object store.")
     limits: LimitsSpec = Field(default=LimitsSpec(), description="Limits per request.")
     fetch: FetchSpec = Field(default=FetchSpec(), description="Fetching images by URL.")
+    ingest: IngestSpec = Field(
+        default=IngestSpec(), description="Taking in pictures from buckets and folders."
+    )
     access: AccessSpec = Field(default=AccessSpec(), description="Access control.")
     search_log: SearchLogSpec = Field(default=SearchLogSpec(), description="Search logging.")
     attributes: tuple[AttributeSpec, ...] = Field(
