@@ -58,6 +58,7 @@ from visualindex_serving.rerank_link import RemoteRerankers, StoredPictures
 from visualindex_serving.reranking import Rerankers, Reranking
 from visualindex_serving.routes import (
     batches,
+    events,
     feedback,
     generations,
     health,
@@ -151,7 +152,18 @@ def create_app(
         redoc_url=None,
     )
     problems.install(app)
-    for module in (searching, feedback, batches, images, thumbnails, internal, generations, health, metrics):
+    for module in (
+        searching,
+        feedback,
+        batches,
+        images,
+        thumbnails,
+        internal,
+        generations,
+        events,
+        health,
+        metrics,
+    ):
         app.include_router(module.router)
     openapi.install(app, _BODIES)
     pages.install(app)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visualindex.api.images import BatchItem, BatchResult, EmbeddingState, ImageFields, ImageWritten
-from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Written
+from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Origin, Written
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.ingesting.fields import check_metadata, image_id_of
 from visualindex.ingesting.writes import write_of
@@ -80,8 +80,11 @@ async def write_image(
     deadline: float,
     mandatory: Filter = None,
     request: RequestKey | None = None,
+    origins: Sequence[Origin] = (),
 ) -> ImageWritten:
     """Store one image. Raises ProblemError; when it does, nothing of the image is visible.
+
+    `origins` are noted with it: the objects that it is.
 
     `mandatory` is the filter of the caller's key: FORBIDDEN when the image, or the one it replaces, is outside.
     """
@@ -93,7 +96,11 @@ async def write_image(
         return acknowledged(service, ready.write.key, written[0]).model_dump(mode="json")
 
     put = service.catalog.put_images(
-        service.name, [ready.write], _idempotency(request, respond), ensure_objects=ready.restore
+        service.name,
+        [ready.write],
+        _idempotency(request, respond),
+        ensure_objects=ready.restore,
+        origins=origins,
     )
     try:
         written = await within(deadline, "storing the image", put)

@@ -62,3 +62,22 @@ class SourceResult(BaseModel):
         default_factory=list, description="The first refused entries: place, key, reason."
     )
     note: str | None = Field(default=None, description="What else there is to know.")
+
+
+class EventTaken(BaseModel):
+    """What an event came to."""
+
+    key: str = Field(description="The object.")
+    outcome: Literal["stored", "unchanged", "removed", "absent", "stale", "ignored", "refused"] = Field(
+        description="`unchanged`: the index has the object as it is; `absent`: it is gone, and no image came from it; "
+        "`stale`: a later event was taken in before; `ignored`: not one of `spec.ingest.events`; `refused`: no picture that "
+        "the index takes."
+    )
+    image_id: str | None = Field(default=None, description="The image, where one was stored.")
+    reason: str | None = Field(default=None, description="Why it was refused or ignored.")
+
+
+class EventsTaken(BaseModel):
+    """What the events of a notification came to, in their order."""
+
+    events: list[EventTaken] = Field(description="One entry per event.")
