@@ -42,6 +42,12 @@ class IngestRequest(ApiModel):
         default=None, description="The index; may be left out when there is only one."
     )
     sources: list[IngestSource] = Field(min_length=1, max_length=100, description="The sources.")
+    chunk: int = Field(
+        default=128,
+        ge=1,
+        le=1024,
+        description="Entries that are written together; a batch that was killed repeats at most so many.",
+    )
 
 
 class SourceResult(BaseModel):

@@ -39,8 +39,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CHUNK = 128
-"""Entries that are committed together, and repeated together when the job is killed before that."""
 EXAMPLES = 20
 """Refused entries that the result itself carries."""
 _PATIENCE_S = 300.0
@@ -92,9 +90,7 @@ class Batches:
 
         Raises ProblemError UNAVAILABLE or STORAGE_FULL when database or store stay unusable for five minutes.
         """
-        results = []
-        for number, asked in enumerate(request.sources):
-            results.append(await self._source(number, len(request.sources), asked))
+        results = [await self._source(number, request) for number in range(len(request.sources))]
         await self.ledger.forget()
         totals = {
             name: sum(getattr(result, name) for result in results)
@@ -102,7 +98,8 @@ class Batches:
         }
         return {**totals, "sources": [result.model_dump(mode="json") for result in results]}
 
-    async def _source(self, number: int, count: int, asked: IngestSource) -> SourceResult:
+    async def _source(self, number: int, request: IngestRequest) -> SourceResult:
+        asked, count = request.sources[number], len(request.sources)
         noted = await self.ledger.latest(number)
         if noted is not None and noted.finished:
             return noted.result
@@ -113,7 +110,7 @@ class Batches:
             source = await self._patiently(
                 partial(open_source, self.resource.spec, self.places, asked, self.fetcher, self.scratch)
             )
-            noted = await self._chunks_of(number, source, noted, phase)
+            noted = await self._chunks_of(number, source, request.chunk, noted, phase)
             noted = await self._cleared(source, asked, noted)
         except ProblemError as problem:
             if is_passing(problem) or problem.type is ProblemType.CONFLICT:
@@ -125,14 +122,14 @@ class Batches:
         await self.ledger.note(number, done, refusals)
         return done.result
 
-    async def _chunks_of(self, number: int, source: Source, noted: Noted, phase: str) -> Noted:
+    async def _chunks_of(self, number: int, source: Source, size: int, noted: Noted, phase: str) -> Noted:
         """Prepares a chunk while the one before it is encoded, except where both mean the same image."""
         name = self.resource.name
         waiting: _Prepared | None = None
         steps = cast("Any", source.steps(noted.cursor))
         broken: ProblemError | None = None
         async with aclosing(steps):
-            async for part in _chunked(steps):
+            async for part in _chunked(steps, size):
                 if isinstance(part, ProblemError):
                     broken = part
                     continue
@@ -231,14 +228,14 @@ class Batches:
         return await retrying(work)
 
 
-async def _chunked(steps: AsyncIterator[Step]) -> AsyncIterator[_Chunk | ProblemError]:
+async def _chunked(steps: AsyncIterator[Step], size: int) -> AsyncIterator[_Chunk | ProblemError]:
     """The steps in chunks, and at the end what broke the source off, if something did."""
     chunk: list[Step] = []
     broken: ProblemError | None = None
     try:
         async for step in steps:
             chunk.append(step)
-            if len(chunk) == CHUNK:
+            if len(chunk) == size:
                 yield _Chunk(chunk)
                 chunk = []
     except ProblemError as problem:
