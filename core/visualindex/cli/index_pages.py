@@ -127,8 +127,9 @@ def _outcome(job: JobView) -> str:
     if job.problem:
         return job.problem
     if job.result:
-        return ", ".join(f"{name} {value}" for name, value in job.result.items())
-    if job.state == "running":
+        plain = ((name, value) for name, value in job.result.items() if not isinstance(value, list))
+        return ", ".join(f"{name} {value}" for name, value in plain)
+    if job.state in ("running", "paused"):
         return f"{job.phase} {job.done} of {job.total}" if job.total else job.phase
     return ""
 
