@@ -15,7 +15,7 @@ from visualindex.identity import image_id_for_key
 from visualindex.ingesting.events import ObjectEvent, is_later
 from visualindex.ingesting.fields import beside, says_the_same
 from visualindex.ingesting.naming import NameRule, is_picture
-from visualindex.ingesting.places import Located
+from visualindex.ingesting.places import Located, find_bucket
 from visualindex.ingesting.preparing import is_passing
 from visualindex.objectstore.sources import Content
 from visualindex.spec.models import IngestEventsSpec
@@ -37,7 +37,8 @@ async def take_events(
     if wanted is None:
         detail = f"index {service.name} takes no events of buckets: set spec.ingest.events"
         raise ProblemError(ProblemType.FORBIDDEN, detail)
-    located = service.places.locate(f"s3://{wanted.bucket}/")
+    bucket = find_bucket(service.resource.spec, wanted.bucket)
+    located = service.places.locate(f"s3://{bucket.name}/")
     taking = _Taking(service, wanted, located)
     gate = asyncio.Semaphore(_AT_ONCE)
 

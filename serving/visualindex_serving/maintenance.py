@@ -13,6 +13,7 @@ from visualindex_serving.erasing import erase_objects, erase_thumbnails
 from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.rerank_trials import measure_if_due
+from visualindex_serving.sweeping import sweep_if_due
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,16 @@ class Maintenance:
 
     def start(self) -> None:
         """Begin in the background."""
-        steps = (self._erase, self._forget, self._trim, self._prune, self._retire, self._fold, self._measure)
+        steps = (
+            self._erase,
+            self._forget,
+            self._trim,
+            self._prune,
+            self._retire,
+            self._fold,
+            self._measure,
+            self._sweep,
+        )
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
             asyncio.create_task(self._run(_ADVANCE_S, self._advance), name="activations"),
@@ -103,3 +113,7 @@ class Maintenance:
     async def _measure(self) -> None:
         for index in self._indexes.values():
             await measure_if_due(self._catalog, index.resource, index.reranking.features)
+
+    async def _sweep(self) -> None:
+        for index in self._indexes.values():
+            await sweep_if_due(self._catalog, index.resource)

@@ -1,24 +1,34 @@
 """A bucket tells of its objects: what is put is found, what goes is gone, and no event does harm, however it comes."""
 
 import asyncio
+import datetime as dt
 import io
 import os
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import uvicorn
 from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
 from tests.objectstore.conftest import MinioServer, free_port, minio_binary, shared_minio
 
+from visualindex.catalog import INGEST, Fence, JobRecord
+from visualindex.catalog.jobs import JobState
+from visualindex.credentials import Credentials
 from visualindex.ingesting.events import ObjectEvent, is_later, read_events
+from visualindex.spec import VisualIndex
+from visualindex_serving.sweeping import due, sweep_if_due
 
 from .conftest import Served, problem, put, spec_document
 from .pictures import picture
-from .test_batch_ingest import counts, images, taken_in
+from .test_batch_ingest import counts, images, taken_in, tar
+from .test_generations import finished
 
 __all__ = ["minio_binary", "shared_minio"]  # fixtures
 
@@ -100,6 +110,46 @@ async def test_only_pictures_of_the_bucket_below_the_prefix_count(
         assert [(key, i["category"]) for key, i in (await images(served)).items()] == [("1 a", "red chairs")]
 
 
+async def test_manifests_and_archives_are_read_from_buckets(
+    serve: Any, shared_minio: MinioServer, bucket: str, tmp_path: Path
+) -> None:
+    client = shared_minio.client()
+    tar(tmp_path / "s.tar", {"0001.jpg": picture(1), "0001.json": b'{"price": 3}'})
+    store(client, bucket, "lists/s.tar", (tmp_path / "s.tar").read_bytes())
+    store(client, bucket, "pictures/2.jpg", picture(2))
+    table = pyarrow.table({"key": ["b", "c"], "object": ["pictures/2.jpg", "gone.jpg"], "price": [4, 5]})
+    pyarrow.parquet.write_table(table, tmp_path / "l.parquet")
+    store(client, bucket, "lists/l.parquet", (tmp_path / "l.parquet").read_bytes())
+    async with serve(following(shared_minio, bucket)) as served:
+        sources = [{"location": f"s3://shop/lists/{name}"} for name in ("s.tar", "l.parquet")]
+        assert counts(await taken_in(served, *sources)) == {"read": 3, "created": 2, "refused": 1}
+        stored = await images(served)
+        assert {key: image["metadata"] for key, image in stored.items()} == {
+            "0001": {"price": 3},
+            "b": {"price": 4},
+        }
+
+
+async def test_what_the_service_stores_in_the_same_bucket_is_not_taken_in(
+    serve: Any, shared_minio: MinioServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, bucket = shared_minio.client(), shared_minio.new_bucket()
+    keys = Credentials("", shared_minio.access_key, shared_minio.secret_key)
+    for variable, value in keys.environment().items():
+        if value:
+            monkeypatch.setenv(variable, value)
+    own = {"endpoint": shared_minio.endpoint, "bucket": bucket, "prefix": "vi", "secure": False}
+    async with serve(spec_document(storage={"s3": own}, ingest={"events": {}})) as served:
+        store(client, bucket, "1.jpg", picture(1))
+        assert await tell(served, event(bucket, "1.jpg")) == ["stored"]
+        (image,) = (await images(served)).values()
+        assert (await served.client.get(image["thumbnails"]["128"])).status_code == 200
+        thumbnails = [o.object_name for o in client.list_objects(bucket, "vi/things/thumbnails", True)]
+        assert len(thumbnails) == 1
+        assert await tell(served, event(bucket, str(thumbnails[0]))) == ["ignored"]
+        assert counts(await taken_in(served, {"location": f"s3://{bucket}/"})) == {"read": 1, "unchanged": 1}
+
+
 async def test_an_image_that_came_from_elsewhere_stays_when_an_object_goes(
     serve: Any, shared_minio: MinioServer, bucket: str
 ) -> None:
@@ -126,6 +176,48 @@ async def test_what_no_event_told_of_is_found_by_a_sweep(
             "removed": 1,
         }
         assert set(await images(served)) == {"0.jpg", "2.jpg"}
+
+
+NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
+SWEEP = {"sources": [{"location": "s3://shop/"}]}
+
+
+def asked(ago: dt.timedelta, state: JobState = "done", sweep: Any = SWEEP) -> JobRecord:
+    one = uuid.UUID(int=1)
+    times = (NOW - ago, None, None)
+    return JobRecord(one, "things", INGEST, state, sweep, "", 0, 0, None, None, 1, Fence(one, 1), *times)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "expected"),
+    [
+        ([], True),
+        ([asked(dt.timedelta(minutes=59))], False),
+        ([asked(dt.timedelta(minutes=60))], True),
+        ([asked(dt.timedelta(days=1)), asked(dt.timedelta(minutes=1))], False),
+        ([asked(dt.timedelta(days=1), "running")], False),
+        ([asked(dt.timedelta(minutes=1), sweep={})], True),
+        ([asked(dt.timedelta(minutes=1), "queued", sweep={})], False),
+    ],
+)
+def test_when_a_sweep_is_due(jobs: list[JobRecord], expected: bool) -> None:
+    assert due(SWEEP, 60, jobs, NOW) is expected
+
+
+async def test_a_sweep_is_asked_for_once(serve: Any, shared_minio: MinioServer, bucket: str) -> None:
+    store(shared_minio.client(), bucket, "shop/1.jpg", picture(1))
+    document = following(shared_minio, bucket, prefix="shop/")
+    async with serve(document) as served:
+        catalog = served.app.state.service.catalog
+        resource = VisualIndex.model_validate(document)
+        await sweep_if_due(catalog, resource)
+        await sweep_if_due(catalog, resource)
+        (job,) = await catalog.list_jobs("things")
+        ended = await finished(served, {"job_id": str(job.job_id), "state": job.state})
+        assert (ended["state"], ended["result"]["created"]) == ("done", 1)
+        assert set(await images(served)) == {"1.jpg"}
+        await sweep_if_due(catalog, resource)
+        assert len(await catalog.list_jobs("things")) == 1
 
 
 async def test_events_are_refused_unless_the_spec_wants_them(serve: Any) -> None:

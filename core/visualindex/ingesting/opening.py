@@ -67,7 +67,7 @@ def rule_of(spec: Spec, located: Located, asked: IngestSource) -> NameRule:
     """How objects name images: as asked, else as events about the same bucket do, so that both mean the same images."""
     events = spec.ingest.events
     if events is not None and located.bucket is not None and located.key.startswith(events.prefix):
-        told = find_bucket(spec, events.bucket)
+        told = find_bucket(spec, events.bucket).s3
         if (told.endpoint, told.bucket) == (located.bucket.endpoint, located.bucket.bucket):
             return NameRule(events.prefix, asked.key or events.key, asked.category or events.category)
     return NameRule(located.key, asked.key or "path", asked.category or "none")

@@ -17,6 +17,15 @@ _SCHEME = "s3://"
 
 
 @dataclass(frozen=True)
+class NamedBucket:
+    """A bucket and what locations call it; `declared` in `spec.ingest.buckets`, or the index's own."""
+
+    name: str
+    s3: S3Spec
+    declared: bool
+
+
+@dataclass(frozen=True)
 class Located:
     """What a location means: objects, the key below which, and which of them are the service's own."""
 
@@ -45,8 +54,9 @@ class Places:
         INVALID_REQUEST for what is neither."""
         if location.startswith(_SCHEME):
             name, _, key = location.removeprefix(_SCHEME).partition("/")
-            spec = find_bucket(self._spec, name)
-            return Located(self._bucket(spec), key, spec, partial(is_own, self._spec.storage.s3, spec))
+            bucket = find_bucket(self._spec, name)
+            own = partial(is_own, self._spec.storage.s3, bucket.s3)
+            return Located(self._bucket(bucket), key, bucket.s3, own)
         path = Path(location.removeprefix("file://"))
         if not path.is_absolute():
             detail = f"{location} is neither s3://BUCKET/key nor an absolute path"
@@ -58,25 +68,24 @@ class Places:
         for objects in self._open.values():
             await objects.close()
 
-    def _bucket(self, spec: S3Spec) -> SourceObjects:
-        name = f"{spec.endpoint}/{spec.bucket}"
-        if name not in self._open:
+    def _bucket(self, bucket: NamedBucket) -> SourceObjects:
+        if bucket.name not in self._open:
             from visualindex.objectstore.source_bucket import (
                 BucketObjects,  # its client is slow to import
             )
 
-            access_key, secret_key = self._keys(spec)
-            self._open[name] = BucketObjects(spec, access_key, secret_key)
-        return self._open[name]
+            access_key, secret_key = self._keys(bucket)
+            self._open[bucket.name] = BucketObjects(bucket.s3, access_key, secret_key)
+        return self._open[bucket.name]
 
-    def _keys(self, spec: S3Spec) -> tuple[str, str]:
-        access_key, secret_key = self._credentials.access_key, self._credentials.secret_key
-        if isinstance(spec, IngestBucketSpec):
-            variable = f"VISUALINDEX_INGEST_{spec.name.upper().replace('-', '_')}"
-            access_key = self._environment.get(f"{variable}_ACCESS_KEY") or access_key
-            secret_key = self._environment.get(f"{variable}_SECRET_KEY") or secret_key
+    def _keys(self, bucket: NamedBucket) -> tuple[str, str]:
+        """The bucket's own keys, both of them, else those of the index's store."""
+        keys = self._credentials.access_key, self._credentials.secret_key
+        variable = f"VISUALINDEX_INGEST_{bucket.name.upper().replace('-', '_')}"
+        told = [self._environment.get(f"{variable}_{kind}_KEY") for kind in ("ACCESS", "SECRET")]
+        access_key, secret_key = told if bucket.declared and any(told) else keys
         if not access_key or not secret_key:
-            detail = f"bucket {spec.bucket} at {spec.endpoint} has no credentials here: set them as docs/ingest.md says"
+            detail = f"bucket {bucket.name} has no credentials here: set {variable}_ACCESS_KEY and {variable}_SECRET_KEY"
             raise ProblemError(ProblemType.UNAVAILABLE, detail)
         return access_key, secret_key
 
@@ -93,19 +102,24 @@ class Places:
         raise ProblemError(ProblemType.FORBIDDEN, detail)
 
 
-def find_bucket(spec: Spec, name: str) -> S3Spec:
-    """The bucket of that name; empty means the index's own. Raises ProblemError FORBIDDEN when the spec names none."""
-    own = spec.storage.s3
-    for bucket in spec.ingest.buckets:
-        if name == bucket.name:
-            return bucket
-    for one in (own, *spec.ingest.buckets):
-        if one is not None and name in (one.bucket, "" if one is own else one.bucket):
-            return one
-    known = [bucket.name for bucket in spec.ingest.buckets] + ([own.bucket] if own is not None else [])
-    told = ", ".join(known) or "there is none"
-    detail = f"pictures may not be taken from bucket {name!r} ({told}): add it to spec.ingest.buckets"
-    raise ProblemError(ProblemType.FORBIDDEN, detail)
+def find_bucket(spec: Spec, name: str | None) -> NamedBucket:
+    """The bucket of that name, None for the index's own. Raises ProblemError FORBIDDEN when the spec names none."""
+    known = {bucket.name: _declared(bucket) for bucket in spec.ingest.buckets}
+    if spec.storage.s3 is not None:
+        own = NamedBucket(spec.storage.s3.bucket, spec.storage.s3, declared=False)
+        if name is None:
+            return own
+        known.setdefault(own.name, own)
+    if name is None or name not in known:
+        told = ", ".join(known) or "there is none"
+        detail = f"pictures may not be taken from bucket {name!r} ({told}): add it to spec.ingest.buckets"
+        raise ProblemError(ProblemType.FORBIDDEN, detail)
+    return known[name]
+
+
+def _declared(bucket: IngestBucketSpec) -> NamedBucket:
+    s3 = S3Spec(endpoint=bucket.endpoint, bucket=bucket.bucket, region=bucket.region, secure=bucket.secure)
+    return NamedBucket(bucket.name, s3, declared=True)
 
 
 def _nothing(_: str) -> bool:

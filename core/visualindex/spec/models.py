@@ -669,24 +669,24 @@ class DomainSpec(SpecModel):
     )
 
 
-class IngestBucketSpec(S3Spec):
-    """A bucket that pictures may be taken from."""
+class IngestBucketSpec(SpecModel):
+    """A bucket that pictures may be taken from, with the keys of `storage.s3` or, where they are set, those in the
+    environment variables VISUALINDEX_INGEST_NAME_ACCESS_KEY and VISUALINDEX_INGEST_NAME_SECRET_KEY."""
 
     name: Name = Field(description="What sources call it: `s3://NAME/prefix/`.")
-    credentials_secret_ref: str | None = Field(
-        default=None,
-        description="Secret with `accessKey` and `secretKey` of this bucket; without it those of `storage.s3`. Locally the "
-        "environment variables VISUALINDEX_INGEST_NAME_ACCESS_KEY and _SECRET_KEY are read.",
-    )
+    endpoint: str = Field(description="Host and port, e.g. `minio:9000`, without scheme.")
+    bucket: str = Field(description="Bucket.")
+    region: str = Field(default="us-east-1", description="Region name.")
+    secure: bool = Field(default=True, description="Use TLS.")
 
 
 class IngestEventsSpec(SpecModel):
     """Objects that a bucket tells of are taken in as they come and deleted as they go."""
 
-    bucket: str = Field(
-        default="",
-        max_length=63,
-        description="Name of the bucket, of `ingest.buckets` or `storage.s3.bucket`; empty: that of `storage.s3`.",
+    bucket: str | None = Field(
+        default=None,
+        max_length=40,
+        description="A name of `ingest.buckets`; without it the bucket of `storage.s3`.",
     )
     prefix: str = Field(
         default="",
@@ -701,6 +701,12 @@ class IngestEventsSpec(SpecModel):
     category: Literal["none", "folder"] = Field(
         default="none",
         description="`folder`: the first folder below the prefix is the image's category.",
+    )
+    sweep_minutes: int = Field(
+        default=1440,
+        ge=0,
+        le=525_600,
+        description="Minutes between two looks through the whole prefix for what no event told of; 0 looks never.",
     )
 
 
@@ -795,6 +801,20 @@ class Spec(SpecModel):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"domains: {twice} is defined twice: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _events_come_from_a_bucket(self) -> "Spec":
+        names = [bucket.name for bucket in self.ingest.buckets]
+        if len(set(names)) < len(names):
+            raise ValueError("ingest.buckets: a name is given twice: keep one")
+        events = self.ingest.events
+        if events is not None and events.bucket is None and self.storage.s3 is None:
+            raise ValueError(
+                "ingest.events needs a bucket: name one of ingest.buckets, or configure storage.s3"
+            )
+        if events is not None and events.bucket is not None and events.bucket not in names:
+            raise ValueError("ingest.events.bucket is not a name of ingest.buckets: add it there")
         return self
 
     @model_validator(mode="after")
