@@ -34,13 +34,13 @@ def resource(name: str = "shop", **spec: Any) -> dict[str, Any]:
 def field_values(section: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
     """Every value below a section with its dotted path; what a list or a free mapping holds is one value.
 
-    The elements of `attributes` and `domains` are sections.
+    The elements of `attributes`, `domains` and `buckets` are sections.
     """
     for key, value in section.items():
         place = f"{path}.{key}"
         yield place, value
         if isinstance(value, dict) and key not in ("nodeSelector", "template"):
             yield from field_values(value, place)
-        if key in ("attributes", "domains") and isinstance(value, list) and isinstance(value[0], dict):
+        if key in ("attributes", "domains", "buckets") and isinstance(value, list) and isinstance(value[0], dict):
             for declared in value:
                 yield from field_values(declared, place)
