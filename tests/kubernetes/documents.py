@@ -41,6 +41,10 @@ def field_values(section: dict[str, Any], path: str) -> Iterator[tuple[str, Any]
         yield place, value
         if isinstance(value, dict) and key not in ("nodeSelector", "template"):
             yield from field_values(value, place)
-        if key in ("attributes", "domains", "buckets") and isinstance(value, list) and isinstance(value[0], dict):
+        if (
+            key in ("attributes", "domains", "buckets")
+            and isinstance(value, list)
+            and isinstance(value[0], dict)
+        ):
             for declared in value:
                 yield from field_values(declared, place)
