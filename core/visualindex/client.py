@@ -26,6 +26,7 @@ from tenacity import (
     wait_random,
 )
 
+from visualindex.api.checks import CheckRequest, CheckView
 from visualindex.api.generations import ActivateRequest, BuildRequest, GenerationView, JobView
 from visualindex.api.images import (
     ImageChanged,
@@ -37,6 +38,7 @@ from visualindex.api.images import (
     IndexView,
 )
 from visualindex.api.ingesting import IngestRequest
+from visualindex.api.schedules import ScheduleView
 from visualindex.api.search import SearchRequest, SearchResponse
 from visualindex.errors import TYPE_PREFIX, ProblemError, ProblemType
 
@@ -186,6 +188,21 @@ def discard_generation_call(index: str, generation: str) -> Call[None]:
     return Call("DELETE", _index_path(index, "generations", generation), lambda _: None)
 
 
+def check_index_call(index: str, asked: CheckRequest) -> Call[JobView]:
+    """POST /api/indexes/{name}/check; a repeat hears of the check that is under way."""
+    return Call("POST", _index_path(index, "check"), _reader(JobView), body=asked)
+
+
+def last_check_call(index: str) -> Call[CheckView]:
+    """GET /api/indexes/{name}/check."""
+    return Call("GET", _index_path(index, "check"), _reader(CheckView))
+
+
+def list_schedules_call(index: str) -> Call[list[ScheduleView]]:
+    """GET /api/indexes/{name}/schedules."""
+    return Call("GET", _index_path(index, "schedules"), TypeAdapter(list[ScheduleView]).validate_json)
+
+
 def list_jobs_call(index: str) -> Call[list[JobView]]:
     """GET /api/indexes/{name}/jobs."""
     return Call("GET", _index_path(index, "jobs"), TypeAdapter(list[JobView]).validate_json)
@@ -318,6 +335,18 @@ class Client:
     def discard_generation(self, index: str, generation: str) -> None:
         """Discard a generation that is not active."""
         self._send(discard_generation_call(index, generation))
+
+    def check_index(self, index: str, *, repair: bool = False, vectors: bool = True) -> JobView:
+        """Check its consistency in the background, or hear of the check that is under way."""
+        return self._send(check_index_call(index, CheckRequest(repair=repair, vectors=vectors)))
+
+    def last_check(self, index: str) -> CheckView:
+        """What the last check found."""
+        return self._send(last_check_call(index))
+
+    def list_schedules(self, index: str) -> list[ScheduleView]:
+        """Its schedules, with their next times and what became of the last ones."""
+        return self._send(list_schedules_call(index))
 
     def list_jobs(self, index: str) -> list[JobView]:
         """The latest background jobs, the newest first."""
@@ -468,6 +497,18 @@ class AsyncClient:
     async def discard_generation(self, index: str, generation: str) -> None:
         """Discard a generation that is not active."""
         await self._send(discard_generation_call(index, generation))
+
+    async def check_index(self, index: str, *, repair: bool = False, vectors: bool = True) -> JobView:
+        """Check its consistency in the background, or hear of the check that is under way."""
+        return await self._send(check_index_call(index, CheckRequest(repair=repair, vectors=vectors)))
+
+    async def last_check(self, index: str) -> CheckView:
+        """What the last check found."""
+        return await self._send(last_check_call(index))
+
+    async def list_schedules(self, index: str) -> list[ScheduleView]:
+        """Its schedules, with their next times and what became of the last ones."""
+        return await self._send(list_schedules_call(index))
 
     async def list_jobs(self, index: str) -> list[JobView]:
         """The latest background jobs, the newest first."""

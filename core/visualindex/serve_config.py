@@ -257,6 +257,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "search_log": True,
     "attributes": True,
     "domains": True,
+    "reindex": {"schedules"},
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
 }
 

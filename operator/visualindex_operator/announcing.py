@@ -21,6 +21,7 @@ _BECAME: dict[tuple[str, str], tuple[str, EventReason]] = {
     ("UpgradeBlocked", "True"): ("Warning", EventReason.UPGRADE_BLOCKED),
     ("ReindexRequired", "True"): ("Warning", EventReason.REINDEX_REQUIRED),
     ("RecallMet", "False"): ("Warning", EventReason.RECALL_MISSED),
+    ("Consistent", "False"): ("Warning", EventReason.INCONSISTENT),
     ("Paused", "True"): ("Normal", EventReason.PAUSED),
     ("Paused", "False"): ("Normal", EventReason.RESUMED),
 }

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from visualindex.catalog.inspection import GenerationInspected
+from visualindex.checking import in_short
 from visualindex.credentials import Credentials
 from visualindex.planning.observations import (
     Check,
     Dependencies,
     Generation,
     GroupObserved,
+    LastCheck,
     Member,
     MemberObserved,
     MigrationState,
@@ -52,6 +54,7 @@ async def observe(
             images=checked.inspection.images if checked.inspection else None,
             encoder=_encoder(checked),
             generations=_generations(checked),
+            check=_last_check(checked),
         )
     observed = GroupObserved(
         members=seen,
@@ -118,6 +121,13 @@ def _encoder(checked: Checked) -> EncoderStatus | None:
 
 def _generations(checked: Checked) -> tuple[Generation, ...] | None:
     return None if checked.inspection is None else tuple(map(_generation, checked.inspection.generations))
+
+
+def _last_check(checked: Checked) -> LastCheck | None:
+    found = None if checked.inspection is None else checked.inspection.check
+    if found is None:
+        return None
+    return LastCheck(found.checked_at, bool(found.report["consistent"]), in_short(found.report))
 
 
 def _generation(found: GenerationInspected) -> Generation:

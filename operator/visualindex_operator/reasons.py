@@ -28,3 +28,4 @@ class EventReason(StrEnum):
     ROLLED_BACK = "RolledBack"
     ACTIVATION_FAILED = "ActivationFailed"
     RECALL_MISSED = "RecallMissed"
+    INCONSISTENT = "Inconsistent"

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from visualindex.catalog import BUILD, INGEST, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
+from visualindex.catalog import BUILD, CHECK, INGEST, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
 from visualindex_serving.ending import ended
@@ -26,6 +26,7 @@ _MAIN = {
     BUILD: "visualindex_jobs.build",
     RERANK_TRIAL: "visualindex_jobs.rerank_trial",
     INGEST: "visualindex_jobs.ingest",
+    CHECK: "visualindex_jobs.check",
 }
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
 _LOOK_S = 1.0

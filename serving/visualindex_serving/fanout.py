@@ -95,8 +95,7 @@ class Fanout:
     async def _ask(self, shard: int, call: ShardCall, query: ShardQuery) -> ShardReport:
         start = time.perf_counter()
         try:
-            async with asyncio.timeout(remaining(query.deadline)):
-                answer = await _hedged(lambda: _twice(call, query), remaining(query.deadline) * _HEDGE_SHARE)
+            answer = await _hedged(lambda: _twice(call, query), query.deadline)
         except Exception as exc:
             if isinstance(exc, ProblemError) and exc.type not in _MISSING:
                 raise
@@ -118,16 +117,22 @@ async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:
         return await call(query)
 
 
-async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], after_s: float) -> ShardAnswer:
-    """Ask a second replica when the first is silent for half the time left: it may hang with its node."""
+async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], deadline: float) -> ShardAnswer:
+    """Ask a second replica when the first is silent for half the time left: it may hang with its node.
+
+    Raises TimeoutError when neither has answered by the deadline.
+    """
     tasks = [asyncio.create_task(ask())]
     try:
-        done, left = await asyncio.wait(tasks, timeout=after_s)
+        done, left = await asyncio.wait(tasks, timeout=remaining(deadline) * _HEDGE_SHARE)
         if not done:
             tasks.append(asyncio.create_task(ask()))
-            done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            soonest = asyncio.FIRST_COMPLETED
+            done, left = await asyncio.wait(tasks, timeout=remaining(deadline), return_when=soonest)
         if left and all(task.exception() is not None for task in done):
-            done, _ = await asyncio.wait(left)
+            done, _ = await asyncio.wait(left, timeout=remaining(deadline))
+        if not done:
+            raise TimeoutError
         answered = [task for task in done if task.exception() is None]
         return (answered or list(done))[0].result()
     finally:

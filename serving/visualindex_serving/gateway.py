@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from visualindex import __version__
+from visualindex.api.checks import CheckRequest
 from visualindex.api.generations import ActivateRequest, BuildRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.ingesting import IngestRequest
@@ -26,7 +27,7 @@ from visualindex.ingesting.places import Places
 from visualindex.objectstore import open_store
 from visualindex.serve_config import ENCODER, RERANKER, index_application
 from visualindex.spec import Spec, VisualIndex
-from visualindex_serving import openapi, pages, problems
+from visualindex_serving import openapi, pages, problems, whole_answers
 from visualindex_serving.access import Authenticator
 from visualindex_serving.active_generations import ActiveGenerations
 from visualindex_serving.admission import Admission
@@ -58,6 +59,7 @@ from visualindex_serving.rerank_link import RemoteRerankers, StoredPictures
 from visualindex_serving.reranking import Rerankers, Reranking
 from visualindex_serving.routes import (
     batches,
+    checks,
     events,
     feedback,
     generations,
@@ -65,11 +67,13 @@ from visualindex_serving.routes import (
     images,
     internal,
     metrics,
+    schedules,
     searching,
     thumbnails,
 )
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
+from visualindex_serving.settling import settle
 from visualindex_serving.shard_directory import ShardDirectory
 from visualindex_serving.shard_wire import Place, link_key
 from visualindex_serving.thumbnail_making import Thumbnails
@@ -86,12 +90,15 @@ _BODIES: list[type[BaseModel]] = [
     BatchRequest,
     EmbeddingRequest,
     BuildRequest,
+    CheckRequest,
     ActivateRequest,
     IngestRequest,
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
 _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
 ConnectShard = Callable[[Place], ShardCall]
+TellNews = Callable[[str], None]
+"""Tells the shards of an index that something of it was written."""
 ConnectRerankers = Callable[[VisualIndex], Rerankers]
 
 
@@ -106,7 +113,7 @@ class Ways:
 
 @dataclass
 class Startup:
-    """Why the parts of this process's gateway could not be opened; None while nothing is wrong."""
+    """Of a gateway that has its process to itself: why its parts could not be opened; None while nothing is wrong."""
 
     failure: Exception | None = None
 
@@ -117,6 +124,10 @@ STARTUP = Startup()
 
 class Gateway:
     """Serve's view of the gateway; the ASGI application does the work."""
+
+    def __init__(self) -> None:
+        """Runs before Serve starts the replica's HTTP server."""
+        whole_answers.install()
 
     def check_health(self) -> None:
         """The process answers; a part that is missing shows in /readyz, and restarting the gateway would not mend it.
@@ -161,6 +172,8 @@ def create_app(
         internal,
         generations,
         events,
+        checks,
+        schedules,
         health,
         metrics,
     ):
@@ -194,6 +207,8 @@ def _lifespan(resources: list[VisualIndex], ways: Ways, startup: Startup | None)
                     raise
                 logger.exception("the gateway cannot start")
                 startup.failure = error
+            if startup is not None:
+                settle()
             yield
 
     return lifespan
@@ -220,14 +235,18 @@ async def open_service(
     log.start()
     stack.push_async_callback(log.close)
     secret = await catalog.service_secret(secrets.token_bytes)
-    connect = ways.connect or await _open_directory(catalog, secret, stack)
+    connect = ways.connect
+    tell: TellNews = _nobody
+    if connect is None:
+        directory = await _open_directory(catalog, secret, stack)
+        connect, tell = directory.connect, directory.tell_news
     active = ActiveGenerations(catalog.active_generations, [r.name for r in resources])
     await once_there("the database", active.start)
     stack.push_async_callback(active.close)
     indexes = {
-        r.name: await _open_index(r, runtime, catalog, active, connect, ways, stack) for r in resources
+        r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, stack) for r in resources
     }
-    maintenance = Maintenance(catalog, list(indexes.values()))
+    maintenance = Maintenance(catalog, list(indexes.values()), metrics)
     maintenance.start()
     stack.push_async_callback(maintenance.close)
     jobs = BackgroundJobs(catalog, list(indexes.values()), ways.run_job)
@@ -236,11 +255,15 @@ async def open_service(
     return Service(indexes, catalog, Authenticator(catalog.authenticate), log, metrics, secret)
 
 
-async def _open_directory(catalog: Catalog, secret: bytes, stack: AsyncExitStack) -> ConnectShard:
+async def _open_directory(catalog: Catalog, secret: bytes, stack: AsyncExitStack) -> ShardDirectory:
     directory = ShardDirectory(catalog.replica_addresses, link_key(secret))
     directory.start()
     stack.push_async_callback(directory.close)
-    return directory.connect
+    return directory
+
+
+def _nobody(_: str) -> None:
+    """Shards in the gateway's own process look by themselves."""
 
 
 async def _open_index(
@@ -249,6 +272,7 @@ async def _open_index(
     catalog: Catalog,
     active: ActiveGenerations,
     connect: ConnectShard,
+    tell: TellNews,
     ways: Ways,
     stack: AsyncExitStack,
 ) -> IndexService:
@@ -293,6 +317,7 @@ async def _open_index(
             partial(catalog.rerank_profile, resource.name),
             StoredPictures(pool, records, thumbs, spec.storage.thumbnail_sizes[1]),
         ),
+        tell_news=partial(tell, resource.name),
     )
 
 

@@ -1,5 +1,6 @@
 """Everything a gateway needs to serve one index, wired once at start."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from visualindex.catalog import Catalog
@@ -33,6 +34,8 @@ class IndexService:
     shards: Fanout
     places: Places
     reranking: Reranking = NO_RERANKING
+    tell_news: Callable[[], None] = lambda: None
+    """Called after a write: the shards look into the change log at once instead of at their next poll."""
 
     @property
     def name(self) -> str:

@@ -106,6 +106,7 @@ async def write_image(
         written = await within(deadline, "storing the image", put)
     except AlreadyAnswered as answered:
         return ImageWritten.model_validate(answered.response)
+    service.tell_news()
     return acknowledged(service, ready.write.key, written[0])
 
 
@@ -142,9 +143,11 @@ async def write_batch(
         service.name, writes, _idempotency(request, respond), ensure_objects=_restore_any(outcomes)
     )
     try:
-        return _batch_result(service, outcomes, await within(deadline, "storing the images", put))
+        written = await within(deadline, "storing the images", put)
     except AlreadyAnswered as answered:
         return BatchResult.model_validate(answered.response)
+    service.tell_news()
+    return _batch_result(service, outcomes, written)
 
 
 def _idempotency(

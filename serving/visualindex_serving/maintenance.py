@@ -12,7 +12,9 @@ from visualindex_serving.ending import ended
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
 from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.metrics import Metrics
 from visualindex_serving.rerank_trials import measure_if_due
+from visualindex_serving.schedules import ask_what_is_due
 from visualindex_serving.sweeping import sweep_if_due
 
 logger = logging.getLogger(__name__)
@@ -26,8 +28,9 @@ _QUIET_S = 60.0
 class Maintenance:
     """A background task. Its steps are bounded and safe to run in several gateways at once."""
 
-    def __init__(self, catalog: Catalog, indexes: list[IndexService]) -> None:
+    def __init__(self, catalog: Catalog, indexes: list[IndexService], metrics: Metrics) -> None:
         self._catalog = catalog
+        self._metrics = metrics
         self._indexes = {index.name: index for index in indexes}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -42,6 +45,8 @@ class Maintenance:
             self._fold,
             self._measure,
             self._sweep,
+            self._tell_checks,
+            self._schedule,
         )
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
@@ -88,6 +93,9 @@ class Maintenance:
     async def _prune(self) -> None:
         for name, index in self._indexes.items():
             await self._catalog.prune_jobs(name)
+            await self._catalog.forget_questions(name)
+            kept = [one.name for one in index.resource.spec.reindex.schedules]
+            await self._catalog.forget_schedules(name, kept)
             await self._catalog.prune_search_logs(name, index.resource.spec.search_log.retention_days)
         await self._catalog.prune_idempotency()
 
@@ -117,3 +125,13 @@ class Maintenance:
     async def _sweep(self) -> None:
         for index in self._indexes.values():
             await sweep_if_due(self._catalog, index.resource)
+
+    async def _tell_checks(self) -> None:
+        for name in self._indexes:
+            last = await self._catalog.last_check(name)
+            if last is not None:
+                self._metrics.check(name, last.report, last.checked_at)
+
+    async def _schedule(self) -> None:
+        for index in self._indexes.values():
+            await ask_what_is_due(self._catalog, index.resource)

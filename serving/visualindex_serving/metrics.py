@@ -1,6 +1,13 @@
 """Prometheus metrics through Ray, exported by each node's agent."""
 
+import datetime as dt
+from collections import Counter as Counts
+from collections.abc import Mapping
+from typing import Any
+
 from ray.util.metrics import Counter, Gauge, Histogram
+
+from visualindex.checking import FindingKind
 
 _LATENCY_MS = [1, 2.5, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000, 2000, 5000]
 
@@ -27,6 +34,24 @@ class Metrics:
         self.search_log_dropped = Counter(
             "visualindex_search_log_dropped", "Search log rows dropped because the log could not keep up."
         )
+        self._check_faults = Gauge(
+            "visualindex_check_faults",
+            "Faults of an index by kind that the last check found and that are left.",
+            tag_keys=("index", "kind"),
+        )
+        self._check_age = Gauge(
+            "visualindex_check_age_s", "Seconds since the last check of an index ended.", tag_keys=("index",)
+        )
+
+    def check(self, index: str, report: Mapping[str, Any], checked_at: dt.datetime) -> None:
+        """Tell of the last check of an index."""
+        left = Counts[str]()
+        for one in report["findings"]:
+            left[one["kind"]] += one["count"] - one["mended"]
+        for kind in FindingKind:
+            self._check_faults.set(left[kind.value], {"index": index, "kind": kind.value})
+        age = dt.datetime.now(dt.UTC) - checked_at
+        self._check_age.set(age.total_seconds(), {"index": index})
 
 
 class ShardMetrics:

@@ -1,5 +1,10 @@
 """Whether a search is over sooner than it takes to hand it to another thread and its answer back."""
 
+from typing import Literal
+
+Kind = Literal["plain", "filtered"]
+"""Searches that have a pace in common: what a filter costs is another matter than what the index does."""
+
 _QUICK_MS = 1.0
 _WEIGHT = 0.1
 _MOST_MS = 4.0
@@ -7,7 +12,7 @@ _MOST_MS = 4.0
 
 
 class Pace:
-    """How long the plain searches of a view have taken of late, in milliseconds of the clock.
+    """How long the searches of one kind have taken of late in a view, in milliseconds of the clock.
 
     It is measured, not reckoned from the number of rows: a graph whose pages are still on disk is slow, however small.
     """
@@ -17,9 +22,9 @@ class Pace:
 
     @property
     def quick(self) -> bool:
-        """Whether the next plain search may run where it keeps everything else waiting."""
+        """Whether the next such search may run where it keeps everything else waiting."""
         return self._usual_ms <= _QUICK_MS
 
     def took(self, milliseconds: float) -> None:
-        """Take a plain search into account."""
+        """Take a search into account."""
         self._usual_ms += (min(milliseconds, _MOST_MS) - self._usual_ms) * _WEIGHT

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
-from cachetools import TTLCache
+from cachetools import LRUCache
 
 from visualindex.catalog import ImageRecord
 
@@ -30,14 +30,12 @@ _OBJECTS_PER_JSON = 8
 
 
 class Records:
-    """The records of one index that were last needed, at most 32 MiB of them and none for longer than ten minutes."""
+    """The records of one index that were last needed, at most 32 MiB of them, each good for ten minutes."""
 
     def __init__(self, read: Read, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._read = read
         self._clock = clock
-        self._held: TTLCache[uuid.UUID, _Held] = TTLCache(
-            _BYTES, _KEPT_S, timer=clock, getsizeof=lambda held: held.bytes
-        )
+        self._held: LRUCache[uuid.UUID, _Held] = LRUCache(_BYTES, getsizeof=lambda held: held.bytes)
 
     def known(
         self, ids: Sequence[uuid.UUID], versions: Sequence[int], age_s: float = 0.0
@@ -47,14 +45,11 @@ class Records:
         `age_s` is how long ago the shards looked into the change log. While they follow it, their versions tell what is
         out of date and their hits what was deleted; else a record is good for 30 seconds.
         """
-        read_since = -math.inf if age_s <= _FRESH_S else self._clock() - _FRESH_S
+        read_since = self._clock() - (_KEPT_S if age_s <= _FRESH_S else _FRESH_S)
         records = {}
         for image_id, version in zip(ids, versions, strict=True):
-            try:
-                held = self._held[image_id]
-            except KeyError:
-                continue
-            if held.record.version >= version and held.read_at >= read_since:
+            held = self._held.get(image_id)
+            if held is not None and held.record.version >= version and held.read_at >= read_since:
                 records[image_id] = held.record
         return records
 

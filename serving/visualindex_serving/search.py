@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from visualindex import catalog
 from visualindex.api.search import SearchRequest
 from visualindex.catalog import ImageRecord
 from visualindex.errors import ProblemError, ProblemType
@@ -200,8 +201,8 @@ async def _metadata(
             reading = service.records.of(page.ids, page.versions, age_s)
         else:
             reading = service.catalog.get_images(service.name, page.ids)
-        until = time.time() + remaining(deadline) * _METADATA_SHARE
-        return await within(until, "metadata", reading), []
+        with catalog.within(remaining(deadline) * _METADATA_SHARE):
+            return await reading, []
     except ProblemError as exc:
         logger.warning("hits are answered without the metadata that is not remembered: %s", exc)
         known = service.records.known(page.ids, page.versions) if grant.filter is None else {}

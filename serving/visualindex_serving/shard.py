@@ -18,12 +18,14 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
+from visualindex_serving.check_answers import CheckAnswers
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
 from visualindex_serving.live_recall import LiveRecall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
+from visualindex_serving.pace import Kind
 from visualindex_serving.shard_view import LIVE, ShardView
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class ShardReplica:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
         self._metrics = ShardMetrics(resource.name, shard, self._name)
         self._live_recall = LiveRecall(spec.index.live_recall_sample)
+        self._answers = CheckAnswers(catalog, resource.name, self._name, self._views)
         self._leased_at = -math.inf
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -88,6 +91,7 @@ class ShardReplica:
         self._tasks = [
             asyncio.create_task(self._tend(), name="tend"),
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
+            asyncio.create_task(self._answers.run(), name="answer checks"),
         ]
 
     async def close(self) -> None:
@@ -321,9 +325,15 @@ class ShardReplica:
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting in shard {self._shard}")
-        if view.pace.quick and _is_plain(query):
+        if (kind := _kind(query)) is not None and view.paces[kind].quick:
             return self._search(view, query)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, view, query)
+
+    def tell_news(self) -> None:
+        """Something was written: the generation that is searched looks into the change log now."""
+        view = self._views.get(self._active)
+        if view is not None:
+            view.look_now()
 
     def _asked_for(self, generation: str) -> ShardView:
         view = self._views.get(generation or self._active)
@@ -338,8 +348,8 @@ class ShardReplica:
         snapshot, ask = index.snapshot(), _ask(query)
         looked = snapshot.look(query.vectors, ask)
         self._live_recall.offer(view.generation, snapshot, query.vectors, ask, looked)
-        if _is_plain(query):
-            view.pace.took((time.perf_counter() - began) * 1000)
+        if (kind := _kind(query)) is not None:
+            view.paces[kind].took((time.perf_counter() - began) * 1000)
         hits = looked.hits
         return ShardAnswer(
             hits.ids,
@@ -386,10 +396,11 @@ def _active(records: Sequence[GenerationRecord]) -> GenerationRecord | None:
     return next((record for record in records if record.state == "active"), None)
 
 
-def _is_plain(query: ShardQuery) -> bool:
-    """Whether it is of the kind whose pace is measured: one vector, few hits, no counts and no other order."""
-    beside = query.filter or query.facets or query.group or query.sort
-    return len(query.vectors) == 1 and query.k <= _FEW_HITS and not beside
+def _kind(query: ShardQuery) -> Kind | None:
+    """The kind whose pace is measured, of one vector, few hits, no counts and no other order; None for all others."""
+    if len(query.vectors) > 1 or query.k > _FEW_HITS or query.facets or query.group or query.sort:
+        return None
+    return "filtered" if query.filter else "plain"
 
 
 def _ask(query: ShardQuery) -> Ask:

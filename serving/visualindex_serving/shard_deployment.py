@@ -13,6 +13,7 @@ from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.generation_files import GenerationFiles
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.patience import once_there
+from visualindex_serving.settling import settle
 from visualindex_serving.shard import ShardReplica, not_registered
 from visualindex_serving.shard_listener import ShardListener
 from visualindex_serving.shard_wire import Place, link_key
@@ -35,6 +36,7 @@ class Shard:
         async with self._starting:
             if self._replica is None:
                 self._replica = await self._opened()
+                settle()
         self._replica.check()
         if self._listener is None or not self._listener.serving:
             raise RuntimeError(f"shard {self._number} has no port any more")
@@ -51,7 +53,7 @@ class Shard:
         fingerprint = await registered(self._catalog, self._resource.name)
         key = link_key(await self._catalog.service_secret(secrets.token_bytes))
         place = Place(self._resource.name, self._number, self._resource.spec.index.shards, fingerprint)
-        self._listener = ShardListener(self._search, place, key)
+        self._listener = ShardListener(self._search, place, key, news=self._news)
         address = await self._listener.start(runtime.node_address())
         files = self._files(runtime)
         replica = ShardReplica(
@@ -72,6 +74,10 @@ class Shard:
         if self._replica is None:  # nobody is told the address before the load
             raise not_registered(self._resource.name)
         return await self._replica.search(query)
+
+    def _news(self) -> None:
+        if self._replica is not None:
+            self._replica.tell_news()
 
     async def __del__(self) -> None:
         """When Serve stops the replica in good order, gateways are told and answered before anything ends."""

@@ -70,6 +70,13 @@ class ShardDirectory:
 
         return call
 
+    def tell_news(self, index: str) -> None:
+        """Let every replica of an index look into the change log now, where something was just written."""
+        for (name, _, _), links in self._links.items():
+            if name == index:
+                for link in links.values():
+                    link.tell_news()
+
     async def _least_busy(self, shard: ShardOf, generation: str) -> ShardLink:
         links = self._links[shard]
         if not links:

@@ -32,6 +32,7 @@ class ShardLink(FrameProtocol):
         self._numbers = itertools.count()
         self._pending: dict[int, asyncio.Future[ShardAnswer]] = {}
         self._given_up = 0
+        self._takes_news = False
         self._ended = False
 
     @classmethod
@@ -85,6 +86,11 @@ class ShardLink(FrameProtocol):
         finally:
             self._pending.pop(number, None)
 
+    def tell_news(self) -> None:
+        """Let the replica look into the change log at once; one of an earlier release, which cannot be told, looks later."""
+        if self._takes_news and not self._ended:
+            self.send(wire.NEWS)
+
     def connection_lost(self, exc: Exception | None) -> None:
         gone = ConnectionError("the replica went away")
         if not self._known.done():
@@ -118,6 +124,7 @@ class ShardLink(FrameProtocol):
         """The replica's challenge is answered; then it has to answer ours."""
         if self._challenge is None:
             self._challenge = bytes.fromhex(head["nonce"])
+            self._takes_news = bool(head.get("takes_news"))
             shown = self._proof("gateway", self._challenge)
             self.send(frame({"nonce": self._nonce.hex(), "proof": shown.hex()}))
             return

@@ -17,6 +17,8 @@ from visualindex_serving.messages import ShardAnswer, ShardQuery
 logger = logging.getLogger(__name__)
 
 Search = Callable[[ShardQuery], Awaitable[ShardAnswer]]
+News = Callable[[], None]
+"""Called when a gateway has written something that shards may want to see."""
 
 IN_FLIGHT = 4096
 """Queries of one gateway at once, far more than one admits."""
@@ -30,15 +32,22 @@ _WARN_AGAIN_S = 60.0
 
 
 class ShardListener:
-    """Serves `search` over what is in `place` on a TCP port to whoever knows `key`.
+    """Serves `search` over what is in `place` on a TCP port to whoever knows `key`, and passes `news` on.
 
     A connection that has not proven to within `stranger_s` seconds is ended.
     """
 
     def __init__(
-        self, search: Search, place: wire.Place, key: bytes, *, stranger_s: float = _STRANGER_S
+        self,
+        search: Search,
+        place: wire.Place,
+        key: bytes,
+        *,
+        news: News = lambda: None,
+        stranger_s: float = _STRANGER_S,
     ) -> None:
         self.search = search
+        self.news = news
         self.place = place
         self.key = key
         self.stranger_s = stranger_s
@@ -97,7 +106,7 @@ class _Session(FrameProtocol):
         if sum(not session.trusted for session in listener.sessions) > STRANGERS:
             listener.warn_of_stranger(f"{STRANGERS} others have not shown who they are")
             self.abort()
-        self.send(frame({"nonce": self._nonce.hex()}))
+        self.send(frame({"nonce": self._nonce.hex(), "takes_news": True}))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
@@ -106,10 +115,12 @@ class _Session(FrameProtocol):
             task.cancel()
 
     def on_frame(self, head: dict[str, Any], body: bytes) -> None:
-        if self.trusted:
-            self._ask(head["number"], wire.read_query(head, body))
-        else:
+        if not self.trusted:
             self._admit(bytes.fromhex(head["nonce"]), bytes.fromhex(head["proof"]))
+        elif "news" in head:
+            self._listener.news()
+        else:
+            self._ask(head["number"], wire.read_query(head, body))
 
     def say_closing(self) -> None:
         """Ask the gateway to send nothing more."""

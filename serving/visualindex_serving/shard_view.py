@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import math
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -18,7 +20,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.messages import ShardQuery
-from visualindex_serving.pace import Pace
+from visualindex_serving.pace import Kind, Pace
 from visualindex_serving.reconciling import Reconciled
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ LIVE = "live"
 
 _LOAD_ROWS = 5_000
 _AWAY_S = 0.2
+_LOOKS_APART_S = 0.02
+"""However much is written, news brings no more looks than this into the change log: each costs the database a query."""
 _RELOAD_S = 1.0
 _PIECE_ROWS = 64
 _ROOM = 0.9
@@ -60,7 +64,7 @@ class ShardView:
         """
         self.generation = generation
         self.polled_at = 0.0
-        self.pace = Pace()
+        self.paces: dict[Kind, Pace] = {"plain": Pace(), "filtered": Pace()}
         self._follower = follower
         self._make = make
         self._writer = writer
@@ -71,9 +75,17 @@ class ShardView:
         self._index = make(())
         self._applied: Position | None = None
         self._wanted = asyncio.Event()
+        self._looked_at = -math.inf
+        self._looking: asyncio.TimerHandle | None = None
         self._caught_up = asyncio.Condition()
         self._full_at: int | None = None
+        self._mends: deque[tuple[list[uuid.UUID], asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder whose vectors it holds."""
+        return self._follower.fingerprint
 
     @property
     def index(self) -> ShardIndex:
@@ -102,8 +114,13 @@ class ShardView:
 
     async def close(self) -> None:
         """Stop following; searches that run go on."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._task is not None:
             await ended([self._task])
+        while self._mends:
+            _, mended = self._mends.popleft()
+            mended.set_exception(_closed(self.generation))
         self._index.close()
 
     async def _load(self, progress: Progress) -> None:
@@ -196,6 +213,7 @@ class ShardView:
             await self._next_poll()
             try:
                 await self._poll()
+                await self._mend_asked()
                 if self._has_room_again():
                     logger.info("generation %s has room again: reloading", self.generation)
                     await self._reload()
@@ -205,6 +223,54 @@ class ShardView:
             except ProblemError as exc:
                 logger.warning("the change log cannot be read: %s", exc)
                 await asyncio.sleep(_AWAY_S)
+
+    async def mend(self, image_ids: Sequence[uuid.UUID]) -> None:
+        """Hold of some images what the catalog says now, whatever was held before. Raises ProblemError UNAVAILABLE."""
+        if not self.following:
+            raise _closed(self.generation)
+        mended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._mends.append((list(image_ids), mended))
+        self._wanted.set()
+        await mended
+
+    async def _mend_asked(self) -> None:
+        """Between two polls: what is read now is no older than what was applied, and what comes later is polled."""
+        while self._mends:
+            image_ids, mended = self._mends.popleft()
+            try:
+                await self._mend(image_ids)
+            except ProblemError as problem:
+                if not mended.cancelled():
+                    mended.set_exception(problem)
+            except BaseException:
+                if not mended.cancelled():
+                    mended.set_exception(_closed(self.generation))
+                raise
+            else:
+                if not mended.cancelled():
+                    mended.set_result(None)
+
+    async def _mend(self, image_ids: list[uuid.UUID]) -> None:
+        rows, index = await self._follower.current(image_ids), self._index
+        packed = np.frombuffer(b"".join(one.bytes for one in image_ids), np.uint8).reshape(-1, 16)
+        try:
+            await self._on_writer(lambda: index.mend(packed, upserts(rows)))
+        except ProblemError as problem:
+            if problem.type is not ProblemType.STORAGE_FULL:
+                raise
+            self._note_full(index)
+
+    async def reached(self, position: Position, within_s: float) -> bool:
+        """Whether everything up to `position` was applied, after waiting for it at most so long."""
+        until = time.time() + within_s
+        while not self.position.includes(position):
+            self._wanted.set()
+            try:
+                async with asyncio.timeout(remaining(until)), self._caught_up:
+                    await self._caught_up.wait()
+            except TimeoutError:
+                return self.position.includes(position)
+        return True
 
     async def _reload(self) -> None:
         """Load until it succeeds: the rows of a load that broke off are not all here, so polling on would miss some."""
@@ -231,7 +297,7 @@ class ShardView:
         self._wanted.clear()
 
     async def _poll(self) -> None:
-        started = time.time()
+        started, self._looked_at = time.time(), asyncio.get_running_loop().time()
         changes = await self._follower.poll()
         await self._apply(changes)
         self._applied = changes.position
@@ -254,6 +320,16 @@ class ShardView:
         if changes.newest_changed_at is not None:
             self._seen_after_ms(max(0.0, (time.time() - changes.newest_changed_at.timestamp()) * 1000))
 
+    def look_now(self) -> None:
+        """Look into the change log without waiting for the poll interval."""
+        if self._looking is None:
+            loop = asyncio.get_running_loop()
+            self._looking = loop.call_at(self._looked_at + _LOOKS_APART_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        self._wanted.set()
+
     async def caught_up(self, query: ShardQuery) -> bool:
         """Whether the view covers what the query wants to see, after waiting for it as long as the query allows."""
         if query.token is None and not query.strong:
@@ -275,6 +351,11 @@ class ShardView:
             except TimeoutError:
                 return covered()
         return True
+
+
+def _closed(generation: str) -> ProblemError:
+    detail = f"generation {generation} is not followed here any more: ask again"
+    return ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
 
 
 async def _nothing() -> None:

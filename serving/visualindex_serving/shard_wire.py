@@ -32,6 +32,10 @@ class Place:
     fingerprint: str
 
 
+NEWS = frame({"news": True})
+"""Tells a shard that something was written just now. It answers nothing."""
+
+
 def query_frame(number: int, query: ShardQuery) -> bytes:
     """A query under a number that its answer will carry. Body: float32[q, d], then the excluded ids."""
     head = {
@@ -46,7 +50,7 @@ def query_frame(number: int, query: ShardQuery) -> bytes:
         "generation": query.generation,
         **_extras(query),
     }
-    return frame(head, np.ascontiguousarray(query.vectors, "<f4").tobytes(), *query.exclude)
+    return frame(head, np.asarray(query.vectors, "<f4").tobytes(), *query.exclude)
 
 
 def _extras(query: ShardQuery) -> dict[str, Any]:
@@ -118,13 +122,13 @@ def answer_frame(number: int, answer: ShardAnswer) -> bytes:
     for name in ("keys", "facets", "plans"):
         if told := getattr(answer, name):
             head[name] = told
-    arrays = (
-        answer.counts.astype("<i8"),
-        answer.versions.astype("<i8"),
-        answer.scores.astype("<f4"),
-        answer.ids,
+    return frame(
+        head,
+        np.asarray(answer.counts, "<i8").tobytes(),
+        np.asarray(answer.versions, "<i8").tobytes(),
+        np.asarray(answer.scores, "<f4").tobytes(),
+        answer.ids.tobytes(),
     )
-    return frame(head, *(np.ascontiguousarray(array).tobytes() for array in arrays))
 
 
 def problem_frame(number: int, problem: ProblemError) -> bytes:

@@ -1,12 +1,14 @@
 """An erased index is gone whole, and no other index has lost anything, however alike their names are."""
 
 import uuid
+from datetime import UTC, datetime
 from itertools import repeat
 
 import psycopg
 
 from visualindex.catalog import Catalog, Feedback, Idempotency, SearchLog, Written
 from visualindex.catalog.connections import Transaction
+from visualindex.scheduling import Schedule
 
 from .scene import ALL, DIMENSION, FINGERPRINT, image
 
@@ -22,6 +24,11 @@ TABLES = {
     "replicas": "index_name",
     "generations": "index_name",
     "jobs": "index_name",
+    "replica_questions": "index_name",
+    "checks": "index_name",
+    "missing_originals": "index_name",
+    "schedules": "index_name",
+    "schedule_runs": "index_name",
     "image_patches": "index_name",
     "erasures": "index_name",
     "idempotency_keys": "split_part(scope, ':', 1)",
@@ -45,8 +52,20 @@ async def fill(catalog: Catalog, index: str) -> None:
     await catalog.log_searches([SearchLog(index, query, [], 1.0, "image")])
     await catalog.add_feedback([Feedback(index, query, image(1).image_id, "click")])
     await catalog.create_key(["search"], name=f"only {index}", indexes=[index])
-    await catalog.request_job(index, "build", {})
+    await catalog.request_job(index, "check", {})
+    await _add_check(catalog, index)
     await catalog.connections.write(lambda transaction: _add_generation(transaction, index))
+
+
+async def _add_check(catalog: Catalog, index: str) -> None:
+    job = await catalog.claim_job(index, 60)
+    assert job is not None
+    await catalog.ask_replica(index, "replica", "g", "digests", {}, job.fence)
+    await catalog.keep_check(index, {}, job.fence)
+    await catalog.note_missing_originals(index, 7, {bytes([7]) * 32}, job.fence)
+    nightly = Schedule("nightly", "0 3 * * *", "UTC", "check")
+    for day in (1, 2):
+        await catalog.run_schedule(index, nightly, "check", {}, now=datetime(2026, 3, day, 12, tzinfo=UTC))
 
 
 async def _add_generation(transaction: Transaction, index: str) -> None:

@@ -234,6 +234,97 @@ def test_a_generation_is_discarded_and_what_stands_in_the_way_is_said(
     assert result.exception.detail == "it is active"
 
 
+CHECKED: dict[str, Any] = {
+    "job_id": JOB,
+    "checked_at": "2026-03-01T03:12:44Z",
+    "consistent": False,
+    "repair": True,
+    "images": 820,
+    "originals": 819,
+    "replicas": 2,
+    "buckets_compared": 4,
+    "found": 4,
+    "mended": 3,
+    "findings": [
+        {
+            "kind": "lost-row",
+            "place": "shard 0 of 2, replica a1b2c3",
+            "count": 3,
+            "mended": 3,
+            "examples": [f"image-{n}" for n in range(9)],
+            "action": "read again from the database",
+        },
+        {
+            "kind": "no-answer",
+            "place": "shard 1",
+            "count": 1,
+            "mended": 0,
+            "examples": [],
+            "action": "look at its log",
+        },
+    ],
+}
+
+
+def test_a_check_is_waited_for_and_its_findings_are_a_table(
+    script: Service, service: ScriptedService
+) -> None:
+    job = {**RUNNING, "kind": "check"}
+    script.says("POST /api/indexes/shop/check", reply(job, 202))
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply({**job, "state": "done", "result": CHECKED}))
+    script.says("GET /api/indexes/shop/check", reply(CHECKED))
+    assert "check  running" in run(service, "check", "shop").output
+    assert service.received[-1].request() == {"repair": False, "vectors": True}
+    result = run(service, "check", "shop", "--repair", "--no-vectors", "--wait")
+    assert service.received[1].request() == {"repair": True, "vectors": False}
+    assert result.exit_code == 1
+    first, _, _, lost, silent, _, examples = result.output.splitlines()
+    assert first.startswith("1 faults left: 820 images, 819 originals, 2 generations of replicas compared")
+    assert lost.split()[:3] == ["lost-row", "3", "3"]
+    assert lost.endswith("read again from the database")
+    assert silent.split()[:3] == ["no-answer", "1", "0"]
+    assert examples == "lost-row: image-0, image-1, image-2, image-3, image-4"
+
+
+def test_the_last_check_is_shown_without_beginning_one(script: Service, service: ScriptedService) -> None:
+    script.says("GET /api/indexes/shop/check", reply({**CHECKED, "consistent": True, "findings": []}))
+    result = run(service, "check", "shop", "--last")
+    assert (result.exit_code, result.output.splitlines()[0][:11]) == (0, "consistent:")
+    assert json.loads(run(service, "check", "shop", "--last", "--json").output)["images"] == 820
+    assert {one.method for one in service.received} == {"GET"}
+
+
+def test_schedules_are_listed_with_their_last_times(script: Service, service: ScriptedService) -> None:
+    run_of = {"scheduled_at": "2026-03-01T09:15:00Z", "decided_at": "2026-03-01T09:15:04Z"}
+    asked = {**run_of, "outcome": "requested", "missed": 6, "job_id": JOB}
+    late = {**run_of, "outcome": "late", "missed": 0, "job_id": None}
+    hourly = {"name": "hourly", "kind": "refresh", "cron": "15 * * * *", "time_zone": "UTC"}
+    script.says(
+        "GET /api/indexes/shop/schedules",
+        reply(
+            [
+                {**hourly, "suspended": False, "next_at": "2026-03-01T10:15:00Z", "runs": [asked, late]},
+                {**hourly, "suspended": True, "next_at": None, "runs": []},
+            ]
+        ),
+        reply([]),
+    )
+    assert run(service, "schedules", "shop").output.splitlines() == [
+        "hourly  refresh  15 * * * * (UTC)  next 2026-03-01 10:15 UTC",
+        f"  2026-03-01 09:15 UTC  requested, 6 before it missed  job {JOB}",
+        "  2026-03-01 09:15 UTC  late",
+        "hourly  refresh  15 * * * * (UTC)  suspended",
+    ]
+    assert "spec.reindex.schedules" in run(service, "schedules", "shop").output
+
+
+def test_a_job_with_a_long_result_stays_a_line(script: Service, service: ScriptedService) -> None:
+    script.says("GET /api/indexes/shop/jobs", reply([{**DONE, "kind": "check", "result": CHECKED}]))
+    (line,) = run(service, "jobs", "shop").output.splitlines()
+    assert "found 4, mended 3" in line
+    assert "lost-row" not in line
+
+
 def test_jobs_are_listed_and_cancelled(script: Service, service: ScriptedService) -> None:
     script.says("GET /api/indexes/shop/jobs", reply([RUNNING, DONE]))
     script.says(f"POST /api/indexes/shop/jobs/{JOB}/cancel", reply({**RUNNING, "state": "cancelled"}))

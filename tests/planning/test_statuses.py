@@ -53,6 +53,7 @@ def test_every_condition_is_there_from_the_first_look_on() -> None:
         "UpgradeBlocked",
         "ReindexRequired",
         "RecallMet",
+        "Consistent",
     }
 
 

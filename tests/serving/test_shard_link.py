@@ -102,6 +102,19 @@ async def test_a_query_arrives_and_its_answer_comes_back_unchanged() -> None:
     assert (got.rows, got.cpu_ms, got.behind_s, got.replica) == (3, 1.5, 0.25, "abc")
 
 
+async def test_news_reaches_the_shard_without_an_answer_and_before_the_next_query() -> None:
+    told: list[str] = []
+
+    async def search(asked: ShardQuery) -> ShardAnswer:
+        told.append("query")
+        return answer(1)
+
+    async with listening(search, news=lambda: told.append("news")) as (_, address), linked(address) as link:
+        link.tell_news()
+        await link.ask(query())
+    assert told == ["news", "query"]
+
+
 async def test_many_queries_are_under_way_at_once_and_answered_out_of_order() -> None:
     turn = [asyncio.Event() for _ in range(4)]
 

@@ -1,4 +1,4 @@
-"""Our engine in process: what one shard replica holds. The seam to `visualindex.ann` is here alone."""
+"""Our engine in process, as a shard replica serves it: a generation's segment, mapped and tuned, and fresh rows over it."""
 
 import os
 from collections.abc import Sequence
@@ -7,51 +7,61 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.engine.measure import TARGET
 from benchmarks.engine.peer import EF_CONSTRUCTION, EFFORTS, THREADS, M
-from benchmarks.engine.vectors import Dataset, Numbers, Vectors
-from visualindex.ann import Deletes, Hits, ShardIndex, Upserts
-from visualindex.ann.maintenance import Plan
+from benchmarks.engine.vectors import TOP, Dataset, Numbers, Vectors
+from visualindex.ann import Base, Deletes, Hits, ShardIndex, Upserts, open_segment, write_segment
+from visualindex.ann import codes as half
+from visualindex.ann.attribute_columns import AttributeColumns
+from visualindex.ann.attributes import fields
+from visualindex.ann.families import Effort, Parameters, build_and_tune, held_out_last
+from visualindex.ann.segment import VECTORS
 from visualindex.filters import parse_filter
+from visualindex.identity import BUCKETS, buckets_of
 from visualindex.spec.models import HnswSpec, IndexSpec
 
-_AT_ONCE = 5_000
 _MEMORY = 1 << 40
-_LEAST_GRAPH = 1_000
-_SCANNED = IndexSpec().flat_below
+_HNSW = HnswSpec(m=M, ef_construction=EF_CONSTRUCTION)
 
 
 class Engine:
-    """ShardIndex."""
+    """ShardIndex over one segment."""
 
     name = "VisualIndex"
     version = version("visualindex")
-    note = f"ShardIndex: HNSW float16, M {M}; filter language; durable by the catalog, not in this row"
+    note = f"one segment: HNSW float16, M {M}, effort as its build chose it; filter language; durable by the catalog"
     efforts: Sequence[int] = EFFORTS
+    """Once built, only what the build chose."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def build(self, data: Dataset) -> None:
-        """Take in batches and build the graph over them on two threads."""
+        """Write the segment, its graph built on two threads, and open it."""
         self.take(0, data.vectors, data.labels)
 
     def take(self, first: int, vectors: Vectors, labels: Numbers) -> None:
         """Hold rows that are numbered from `first`."""
-        self._index = ShardIndex(vectors.shape[1], flat_below=1 << 40, hnsw=_hnsw(), memory_limit=_MEMORY)
-        rows = range(0, len(vectors), _AT_ONCE)
-        self._index.load(
-            _upserts(first + at, vectors[at : at + _AT_ONCE], labels[at : at + _AT_ONCE]) for at in rows
+        folder = self._folder / f"segment-{first}"
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            _write(folder, _ids(first, len(vectors)), vectors, labels)
+        segment = open_segment(folder, vectors.shape[1])
+        assert segment.ann is not None
+        assert segment.ann.effort is not None
+        assert segment.ann.effort.ef_search is not None
+        self._ann, self.efforts = segment.ann, (segment.ann.effort.ef_search,)
+        self._index = ShardIndex(
+            vectors.shape[1],
+            flat_below=IndexSpec().flat_below,
+            hnsw=_HNSW,
+            memory_limit=_MEMORY,
+            bases=[Base.of(segment, range(BUCKETS))],
         )
-        self._set(_LEAST_GRAPH, _hnsw())
-        self._index.maintain(THREADS)
-
-    def _set(self, flat_below: int, hnsw: HnswSpec) -> None:
-        """Plans are set from outside, so that the load does not start a build of its own meanwhile."""
-        self._index._plan = Plan(flat_below, hnsw)
 
     def tune(self, effort: int) -> None:
-        """Set efSearch; up to as many survivors of a filter are scanned as the product scans."""
-        self._set(min(_SCANNED, len(self._index) - 1), _hnsw(effort))
+        """Set efSearch."""
+        self._ann.effort = Effort(ef_search=effort)
 
     def search(self, query: Vectors, label: int | None, k: int) -> Numbers:
         """The filter is written as users write it, and parsed for each query."""
@@ -69,7 +79,7 @@ class Engine:
 
     def insert(self, row: int, vector: Vectors, label: int) -> None:
         """Apply one upsert."""
-        self._index.apply(_upserts(row, vector[None], np.array([label])))
+        self._index.apply(Upserts(_ids(row, 1), vector[None], [_about(row, label)], np.ones(1, np.int64)))
 
     def delete(self, row: int) -> None:
         """Apply one delete."""
@@ -86,12 +96,26 @@ class Engine:
 
 def rows_of(hits: Hits) -> Numbers:
     """The row numbers of the hits of one query: int64[n]."""
-    numbers: Numbers = hits.ids[0, : hits.counts[0], 8:].copy().view(">i8")[:, 0].astype(np.int64)
+    numbers: Numbers = np.frombuffer(hits.ids[0, : hits.counts[0]].tobytes(), ">i8")[1::2]
     return numbers
 
 
-def _hnsw(effort: int = EFFORTS[0]) -> HnswSpec:
-    return HnswSpec(m=M, ef_construction=EF_CONSTRUCTION, ef_search=effort)
+def _write(folder: Path, ids: np.ndarray, vectors: Vectors, labels: Numbers) -> None:
+    """What a build writes of these rows."""
+    order = held_out_last(ids)
+    ids = ids[order]
+    codes = half.encode(vectors[order])
+    codes.tofile(folder / VECTORS)
+    numbers = ids[:, 8:].copy().view(">i8")[:, 0]
+    about = zip(numbers.tolist(), labels[order].tolist(), strict=True)
+    attributes = AttributeColumns.build(fields(_about(row, label)) for row, label in about)
+    ann, _ = build_and_tune("hnsw-fp16", codes, TARGET, Parameters(hnsw=_HNSW), k=TOP, threads=THREADS)
+    versions = np.ones(len(ids), np.int64)
+    write_segment(folder, ids=ids, versions=versions, buckets=buckets_of(ids), attributes=attributes, ann=ann)
+
+
+def _about(row: int, label: int) -> dict[str, object]:
+    return {"category": f"c{label}", "key": f"k{row}", "metadata": {}}
 
 
 def _ids(first: int, count: int) -> np.ndarray:
@@ -99,11 +123,3 @@ def _ids(first: int, count: int) -> np.ndarray:
     ids = np.zeros((count, 16), np.uint8)
     ids[:, 8:] = np.arange(first, first + count, dtype=">i8")[:, None].view(np.uint8)
     return ids
-
-
-def _upserts(first: int, vectors: Vectors, labels: Numbers) -> Upserts:
-    about = [
-        {"category": f"c{label}", "key": f"k{first + n}", "metadata": {}}
-        for n, label in enumerate(labels.tolist())
-    ]
-    return Upserts(_ids(first, len(vectors)), vectors, about, np.full(len(vectors), 1))

@@ -3,7 +3,9 @@
 from visualindex.ann.asking import Ask, Grouping, Looked, Sorting
 from visualindex.ann.base import Base
 from visualindex.ann.changes import Applied, Deletes, Upserts
+from visualindex.ann.codes import decode
 from visualindex.ann.hits import Hits, merge_hits
+from visualindex.ann.holding import HeldRows
 from visualindex.ann.segment import Segment, open_segment, write_segment
 from visualindex.ann.shard import ShardIndex
 from visualindex.ann.snapshot import Snapshot
@@ -14,6 +16,7 @@ __all__ = [
     "Base",
     "Deletes",
     "Grouping",
+    "HeldRows",
     "Hits",
     "Looked",
     "Segment",
@@ -21,6 +24,7 @@ __all__ = [
     "Snapshot",
     "Sorting",
     "Upserts",
+    "decode",
     "merge_hits",
     "open_segment",
     "write_segment",

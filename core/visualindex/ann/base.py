@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.codes import Mask
+from visualindex.ann.planning import Passing, everything, passing
 from visualindex.ann.segment import Segment
+from visualindex.filters import Filter
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class Base:
     def memory_bytes(self) -> int:
         """Bytes held and kept mapped."""
         return self.segment.memory_bytes + self.alive.nbytes
+
+    def passing(self, tree: Filter | None) -> Passing:
+        """The wanted rows that pass the filter."""
+        if tree is None:
+            return everything(self.alive, self.live)
+        return passing(self.segment.remembered.left_by(tree), self.alive, self.live)
 
     def find(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The wanted row of each id (uint8 [m, 16]), int64 [m]; -1 where there is none."""

@@ -1,5 +1,6 @@
 """What a shard is told: rows to hold and images to forget, checked before anything changes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,14 +66,14 @@ def normalised(vectors: NDArray[np.floating[Any]], dimension: int, what: str) ->
             f"{what} must be [n, {dimension}], got {list(vectors.shape)}: use this index's encoder"
         )
     floats = np.ascontiguousarray(vectors, np.float32)
-    lengths = np.sqrt(np.vecdot(floats, floats))[:, None]
-    directed = np.isfinite(lengths) & (lengths > 0)
-    if not directed.all():
-        bad = int(np.argmin(directed))
+    lengths = np.sqrt(np.vecdot(floats, floats))
+    if not all(0 < length < math.inf for length in lengths.tolist()):
+        bad = int(np.argmin(np.isfinite(lengths) & (lengths > 0)))
         raise _invalid(
-            f"{what}[{bad}] has no direction (length {float(lengths[bad, 0])}): encode the image again"
+            f"{what}[{bad}] has no direction (length {float(lengths[bad])}): encode the image again"
         )
-    return np.asarray(floats / lengths, np.float32)
+    directed: NDArray[np.float32] = floats / lengths[:, None]
+    return directed
 
 
 def check_lengths(upserts: Upserts) -> None:

@@ -5,6 +5,7 @@ float32. Faiss reads the rows where they are: an index header over foreign memor
 can make its own over the rows it may see, while a writer appends behind them.
 """
 
+import threading
 from typing import Any, TypeAlias
 
 import faiss
@@ -85,14 +86,35 @@ def scores_of(codes: Codes, query: NDArray[np.float32]) -> NDArray[np.float32]:
     return scores
 
 
+class _Views(threading.local):
+    """Of each thread one index for each dimension: to make an index takes as long as to scan some hundred rows."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Any, Any]] = {}
+
+    def over(self, codes: Codes) -> Any:
+        """An index that reads `codes` until the thread asks for another; the caller keeps them alive meanwhile."""
+        width = codes.shape[1]
+        made = self._made.get(width)
+        if made is None:
+            index = over(codes)
+            made = self._made[width] = (index, index.codes)
+        index, held = made
+        held.c_ptr, held.c_size, index.ntotal = faiss.swig_ptr(codes), codes.size, len(codes)
+        return index
+
+
+_views = _Views()
+
+
 def _search(
     codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     faiss.omp_set_num_threads(1)
     found: tuple[NDArray[np.float32], NDArray[np.int64]]
     if keep is None:
-        found = over(codes).search(queries, k)
+        found = _views.over(codes).search(queries, k)
     else:
         chosen, _bits = selector(keep)
-        found = over(codes).search(queries, k, params=_faiss.SearchParameters(sel=chosen))
+        found = _views.over(codes).search(queries, k, params=_faiss.SearchParameters(sel=chosen))
     return found

@@ -12,11 +12,12 @@ from visualindex.ann.attribute_columns import Attributes
 from visualindex.ann.attributes import Key
 from visualindex.ann.hits import Hits, best, rank
 from visualindex.ann.planning import Passing, Way
-from visualindex.ann.searching import Candidates, PartPlan, Settings, search_state, selected
+from visualindex.ann.searching import Candidates, PartPlan, Settings, search_state
 from visualindex.ann.state import State
 
 _WIDEN = 4
 _CHUNK_ROWS = 8192
+_ONE = np.float32(1)
 
 
 def look(state: State, queries: NDArray[np.float32], ask: Ask, settings: Settings) -> Looked:
@@ -24,7 +25,7 @@ def look(state: State, queries: NDArray[np.float32], ask: Ask, settings: Setting
 
     Grouping and sorting take one query. Equal scores, and equal sort values, are ordered by id.
     """
-    found = selected(state, ask.filter)
+    found = state.selected(ask.filter)
     if ask.sort is not None:
         looked = _sorted(state, queries, ask, ask.sort, found)
     elif ask.group is not None:
@@ -40,14 +41,17 @@ def look(state: State, queries: NDArray[np.float32], ask: Ask, settings: Setting
 
 def _ranked(
     state: State, candidates: Candidates, ask: Ask, queries: int, k: int
-) -> tuple[Hits, NDArray[np.int64]]:
-    """The hits, and the candidate that each is, int64 [q, k]."""
+) -> tuple[Hits, NDArray[np.int64] | slice]:
+    """The hits, and the candidate that each is: int64 [q, k], of one query a slice or int64 [its hits]."""
     ids, versions = _identities(state, candidates)
-    at = _wanted(ids, candidates, ask)
+    scores = _cosines(candidates.score)
+    at = _wanted(ids, scores, ask)
     if queries == 1:
-        chosen = at[best(ids[at], candidates.score[at], k)]
-        return Hits.of_one(ids[chosen], candidates.score[chosen], versions[chosen], k), chosen[None]
-    hits = rank(candidates.asked[at], ids[at], candidates.score[at], at, queries, k)
+        chosen = best(ids, scores, k) if at is None else at[best(ids[at], scores[at], k)]
+        return Hits.of_one(ids[chosen], scores[chosen], versions[chosen], k), chosen
+    if at is None:
+        at = np.arange(len(ids))
+    hits = rank(candidates.asked[at], ids[at], scores[at], at, queries, k)
     chosen = hits.versions
     if not len(versions):
         return hits, chosen
@@ -55,23 +59,27 @@ def _ranked(
     return replace(hits, versions=np.where(filled, versions[chosen], 0)), chosen
 
 
-def _wanted(ids: NDArray[np.uint8], candidates: Candidates, ask: Ask) -> NDArray[np.int64]:
-    """The places of the candidates that may be hits."""
+def _cosines(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Half precision lengthens a vector by up to 1e-4: a cosine above one would only puzzle."""
+    return np.minimum(scores, _ONE)
+
+
+def _wanted(ids: NDArray[np.uint8], scores: NDArray[np.float32], ask: Ask) -> NDArray[np.int64] | None:
+    """The places of the candidates that may be hits; None for all."""
     if not ask.exclude and ask.min_score is None:
-        return np.arange(len(ids))
+        return None
     wanted = _not_excluded(ids, ask.exclude)
     if ask.min_score is not None:
-        wanted &= candidates.score >= np.float32(ask.min_score)
+        wanted &= scores >= np.float32(ask.min_score)
     return np.flatnonzero(wanted)
 
 
 def _identities(state: State, candidates: Candidates) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Ids uint8 [n, 16] and versions int64 [n] of the candidates."""
-    sources = [(base.segment.ids, base.segment.versions) for base in state.bases]
-    sources.append((state.ids, state.versions))
+    sources = state.identities
     if (only := candidates.only_part) is not None:
         part_ids, part_versions = sources[only]
-        return part_ids[candidates.row], part_versions[candidates.row]
+        return part_ids.take(candidates.row, 0), part_versions.take(candidates.row)
     ids = np.empty((len(candidates.row), 16), np.uint8)
     versions = np.empty(len(candidates.row), np.int64)
     for part, (part_ids, part_versions) in enumerate(sources):
@@ -129,9 +137,7 @@ def _grouped(
     while True:
         candidates = search_state(state, queries, max(1, width), found, settings)
         hits, chosen = _ranked(state, candidates, ask, 1, max(1, width))
-        count = int(hits.counts[0])
-        at = chosen[0, :count]
-        keys = _values(state, group.field, candidates.part[at], candidates.row[at], min)
+        keys = _values(state, group.field, candidates.part[chosen], candidates.row[chosen], min)
         kept = capped(keys, group.size)[: ask.k]
         if len(kept) == ask.k or width >= total:
             return Looked(taken(hits, kept), tuple(keys[place] for place in kept), plans=candidates.plans)
@@ -166,7 +172,7 @@ def _sorted(
     wanted = _not_excluded(ids, ask.exclude)
     scores = np.zeros(len(ids), np.float32)
     if ask.min_score is not None:
-        scores = _scores(state, queries[0], pool)
+        scores = _scores(state, queries[0], pool.part, pool.row)
         wanted &= scores >= np.float32(ask.min_score)
     at = np.flatnonzero(wanted)
     pick = min if sort.direction == "asc" else max
@@ -174,11 +180,10 @@ def _sorted(
     order = sort_order(keys, [ids[place].tobytes() for place in at], sort)[: ask.k]
     chosen = at[order]
     if ask.min_score is None and len(chosen):
-        shown = replace(pool, part=pool.part[chosen], row=pool.row[chosen], asked=pool.asked[chosen])
-        scores[chosen] = _scores(state, queries[0], shown)
+        scores[chosen] = _scores(state, queries[0], pool.part[chosen], pool.row[chosen])
     hits = Hits(
         ids[chosen][None],
-        np.minimum(scores[chosen], np.float32(1))[None],
+        _cosines(scores[chosen])[None],
         np.array([len(chosen)], np.int64),
         versions[chosen][None],
     )
@@ -223,9 +228,9 @@ def _pool(state: State, found: Sequence[Passing]) -> Candidates:
         PartPlan(name, Way.SURVIVORS, size, (passed.least, passed.most), passed.count)
         for name, size, passed in zip(names, sizes, found, strict=True)
     )
-    joined = np.concatenate(rows)
-    part = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
-    return Candidates(np.zeros(len(joined), np.int64), part, joined, np.zeros(len(joined), np.float32), plans)
+    return Candidates(
+        [(np.zeros(len(one), np.int64), one, np.zeros(len(one), np.float32)) for one in rows], plans
+    )
 
 
 def _rows(passed: Passing, size: int) -> NDArray[np.int64]:
@@ -234,14 +239,16 @@ def _rows(passed: Passing, size: int) -> NDArray[np.int64]:
     return np.arange(size) if passed.mask is None else np.flatnonzero(passed.mask)
 
 
-def _scores(state: State, query: NDArray[np.float32], pool: Candidates) -> NDArray[np.float32]:
-    """The score of every candidate, float32 [n]."""
-    scores = np.empty(len(pool.row), np.float32)
+def _scores(
+    state: State, query: NDArray[np.float32], parts: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The score of every row of a part, float32 [n]."""
+    scores = np.empty(len(rows), np.float32)
     for part in range(len(state.bases) + 1):
-        here = np.flatnonzero(pool.part == part)
+        here = np.flatnonzero(parts == part)
         for start in range(0, len(here), _CHUNK_ROWS):
             places = here[start : start + _CHUNK_ROWS]
-            scores[places] = half.scores_of(state.codes_of(part, pool.row[places]), query)
+            scores[places] = half.scores_of(state.codes_of(part, rows[places]), query)
     return scores
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,18 @@ class Way(Enum):
     """The approximate index, which sees the rows that pass alone."""
 
 
+class Left(NamedTuple):
+    """The rows that a filter leaves of all that a part has, the dead ones among them: as a mask or as row numbers."""
+
+    mask: Mask | None
+    """bool [rows]; None with `rows`."""
+    rows: NDArray[np.int64] | None
+    """Ascending row numbers, int64 [m], where they were cheaper to tell than a mask."""
+    least: int
+    """What was estimated before looking: at least and at most so many rows."""
+    most: int
+
+
 @dataclass(frozen=True)
 class Passing:
     """The rows of a part that a search may return: as a mask, as row numbers, or all of them."""
@@ -48,20 +61,28 @@ LISTED = 4096
 """Rows up to which a filter's matches are listed one by one: a mask over all rows would cost more than the search."""
 
 
-def passing(attributes: Attributes, tree: Filter | None, alive: Mask, live: int) -> Passing:
-    """The rows, of those `alive` (bool [rows], `live` of them), that pass the filter."""
-    rows = len(alive)
-    if tree is None:
-        return Passing(live, None if live == rows else alive, least=live, most=live)
+def left_by(attributes: Attributes, tree: Filter, rows: int) -> Left:
+    """The rows of the first `rows` that pass the filter."""
     least, most = attributes.estimate(tree)
-    if most <= LISTED:
-        few = attributes.matching(tree, rows, LISTED)
-        if few is not None:
-            few = few[alive[few]]
-            return Passing(len(few), None, few, least, most)
-    mask = attributes.mask(tree, rows)
-    mask &= alive
-    return Passing(int(np.count_nonzero(mask)), mask, least=least, most=most)
+    few = attributes.matching(tree, rows, LISTED) if most <= LISTED else None
+    mask = attributes.mask(tree, rows) if few is None else None
+    return Left(mask, few, least, most)
+
+
+def everything(alive: Mask, live: int) -> Passing:
+    """The rows that are `alive`, bool [rows], `live` of them."""
+    return Passing(live, None if live == len(alive) else alive, least=live, most=live)
+
+
+def passing(left: Left, alive: Mask, live: int) -> Passing:
+    """The rows that a filter left, of those that are `alive`, bool [rows], `live` of them."""
+    whole = live == len(alive)
+    if left.rows is not None:
+        few = left.rows if whole else left.rows[alive[left.rows]]
+        return Passing(len(few), None, few, left.least, left.most)
+    assert left.mask is not None  # noqa: S101 - it is one of the two
+    mask = left.mask if whole else left.mask & alive
+    return Passing(int(np.count_nonzero(mask)), mask, None, left.least, left.most)
 
 
 def way(found: Passing, rows: int, k: int, *, indexed: bool, exact_up_to: int) -> Way:

@@ -1,7 +1,8 @@
 """How a state is searched: exactly where that is cheap, by an index where it is not, and never short."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,8 @@ from visualindex.ann.base import Base
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import Ann, Effort
 from visualindex.ann.graph import Graph
-from visualindex.ann.planning import Passing, Way, passing, way
+from visualindex.ann.planning import Passing, Way, way
 from visualindex.ann.state import State
-from visualindex.filters import Filter
 
 Scored = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 """The query each candidate answers, its row and its score."""
@@ -21,8 +21,7 @@ Scored = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 _NOTHING: Scored = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
-@dataclass(frozen=True)
-class PartPlan:
+class PartPlan(NamedTuple):
     """What `explain` tells of one part of a shard."""
 
     part: str
@@ -32,35 +31,26 @@ class PartPlan:
     matches: int
 
 
-@dataclass(frozen=True)
 class Candidates:
-    """Rows of any part that may be hits: parallel arrays of n."""
+    """Rows of any part that may be hits: parallel arrays of n, of each query best first within each part."""
 
-    asked: NDArray[np.int64]
-    """The query each answers."""
-    part: NDArray[np.int64]
-    """Number of the part: the bases in order, then the fresh rows."""
-    row: NDArray[np.int64]
-    """Row within its part."""
-    score: NDArray[np.float32]
-    """Cosine similarity."""
-    plans: tuple[PartPlan, ...]
-
-    @property
-    def only_part(self) -> int | None:
+    def __init__(self, scored: Sequence[Scored], plans: Sequence[PartPlan]) -> None:
+        """`scored` is what was found in each part: in the bases in order, then among the fresh rows."""
+        self.plans = tuple(plans)
+        self._scored = scored
+        holding = [part for part, one in enumerate(scored) if len(one[1])]
+        self.only_part = holding[0] if len(holding) == 1 else None
         """The part that all candidates are of, if they are of one."""
-        if len(self.part) and (self.part == self.part[0]).all():
-            return int(self.part[0])
-        return None
+        self.asked, self.row, self.score = _joined([scored[part] for part in holding])
+        """The query each answers, int64; its row within its part, int64; its cosine similarity, float32."""
 
-    @property
-    def matches(self) -> int:
-        """Rows that pass the filter, of all parts."""
-        return sum(plan.matches for plan in self.plans)
+    @cached_property
+    def part(self) -> NDArray[np.int64]:
+        """Number of the part of each."""
+        return np.arange(len(self._scored)).repeat([len(one[1]) for one in self._scored])
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What decides how a part is searched."""
 
     exact_up_to: int
@@ -71,18 +61,12 @@ class Settings:
     """Whether indexes are left aside: every row that passes is scored."""
 
 
-def selected(state: State, tree: Filter | None) -> tuple[Passing, ...]:
-    """The rows of each part that pass the filter: of the bases in order, then of the fresh rows."""
-    bases = (passing(base.segment.attributes, tree, base.alive, base.live) for base in state.bases)
-    return (*bases, passing(state.attributes, tree, state.alive, state.live))
-
-
 def search_state(
     state: State, queries: NDArray[np.float32], k: int, found: Sequence[Passing], settings: Settings
 ) -> Candidates:
     """At least the best `k` of the passing rows for each normalised query, float32 [q, dimension].
 
-    `found` is what `selected` told of this state.
+    `found` is what `State.selected` told.
     """
     scored: list[Scored] = []
     plans: list[PartPlan] = []
@@ -100,18 +84,14 @@ def search_state(
     chosen = way(found[-1], state.rows, k, indexed=indexed, exact_up_to=settings.exact_up_to)
     scored.append(_in_fresh(state, queries, k, found[-1], chosen, settings))
     plans.append(_plan("fresh", chosen, state.rows, found[-1]))
-    part = np.arange(len(scored)).repeat([len(rows) for _, rows, _ in scored])
-    asked, rows, scores = _joined(scored)
-    # Half precision lengthens a vector by up to 1e-4: a cosine above one would only puzzle.
-    return Candidates(asked, part, rows, np.minimum(scores, np.float32(1)), tuple(plans))
+    return Candidates(scored, plans)
 
 
 def _joined(scored: Sequence[Scored]) -> Scored:
     """All candidates one after another."""
-    some = [one for one in scored if len(one[1])]
-    if len(some) <= 1:
-        return some[0] if some else _NOTHING
-    asked, rows, scores = (np.concatenate(column) for column in zip(*some, strict=True))
+    if len(scored) <= 1:
+        return scored[0] if scored else _NOTHING
+    asked, rows, scores = (np.concatenate(column) for column in zip(*scored, strict=True))
     return asked, rows, scores
 
 
@@ -164,9 +144,11 @@ def _in_fresh(
 def _listed(scores: NDArray[np.float32], rows: NDArray[np.int64], first: int = 0) -> Scored:
     """What was found for each query, float32 and int64 [q, k], as candidates; rows count from `first`."""
     if len(rows) == 1:
-        found = rows[0] >= 0
-        count = int(np.count_nonzero(found))  # what was not found comes last
-        return np.zeros(count, np.int64), rows[0, :count] + first, scores[0, :count]
+        count = rows.shape[1]
+        if rows[0, -1] < 0:  # what was not found comes last
+            count = int(np.count_nonzero(rows >= 0))
+        named = rows[0, :count] + first if first else rows[0, :count]
+        return np.zeros(count, np.int64), named, scores[0, :count]
     asked, places = np.nonzero(rows >= 0)
     return asked, rows[asked, places] + first, scores[asked, places]
 
@@ -204,7 +186,7 @@ def _by_graph(
 def _exact(codes: Codes, queries: NDArray[np.float32], k: int, passed: Passing) -> Scored:
     if passed.rows is None:
         return _scan(codes, queries, k, _mask(passed, len(codes)), 0)
-    asked, places, scores = _scan(codes[passed.rows], queries, k, None, 0)
+    asked, places, scores = _scan(codes.take(passed.rows, 0), queries, k, None, 0)
     return asked, passed.rows[places], scores
 
 
@@ -220,7 +202,7 @@ def _scan(codes: Codes, queries: NDArray[np.float32], k: int, keep: Mask | None,
     selected, width = (None if matching == len(codes) else keep), min(k + 1, matching)
     while True:
         scores, rows = half.scan(codes, queries, width, selected)
-        if width == matching or not (scores[:, k - 1] == scores[:, width - 1]).any():
+        if width == matching or not np.count_nonzero(scores[:, k - 1] == scores[:, width - 1]):
             break
         width = min(width * 4, matching)
     return _listed(scores, rows, first)

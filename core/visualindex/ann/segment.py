@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from visualindex.ann.attribute_columns import AttributeColumns, Attributes
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import Ann, Effort, open_ann
+from visualindex.ann.remembered import Remembered
 from visualindex.errors import ProblemError, ProblemType
 
 IDS, VERSIONS, BUCKETS, SORTED_KEYS, BY_ID = (
@@ -54,6 +55,11 @@ class Segment:
     def rows(self) -> int:
         """Rows, whether they are still wanted or not."""
         return len(self.ids)
+
+    @cached_property
+    def remembered(self) -> Remembered:
+        """What filters leave of the rows."""
+        return Remembered(self.attributes, self.rows)
 
     @cached_property
     def memory_bytes(self) -> int:

@@ -148,6 +148,24 @@ class ShardIndex:
         self._start_maintenance()
         return Applied(len(added), len(dead), stale + late)
 
+    def mend(self, ids: NDArray[np.uint8], rows: Upserts) -> None:
+        """Hold of the images `ids`, uint8 [n, 16], just `rows`, whatever versions were held or removed before.
+
+        Of an image that is in `rows` and fits, a search may miss it for a moment, and finds it then. Raises what `apply`
+        raises; then the images are forgotten.
+        """
+        keys = checked_ids(ids, "ids")
+        with self._writing:
+            after = self._state
+            fresh = {key: row for key in keys if (row := after.row_of.get(key)) is not None}
+            after = without(after, list(fresh.values())) if fresh else after
+            after = _out_of_bases(after, keys)
+            for key in keys:
+                self._removed.pop(key, None)
+            self._publish(after, {}, fresh, {})
+        if len(rows):
+            self.apply(rows)
+
     def _upserted(self, upserts: Upserts | None) -> tuple[State, dict[bytes, int], int]:
         """The state with the upserts that are news, the row each of their images has there, and how many are not."""
         if not upserts:

@@ -1,5 +1,6 @@
 """What a shard index held at one moment: searched twice, by its indexes and exactly, it tells what the indexes miss."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from visualindex.ann.asking import Ask, Looked
 from visualindex.ann.changes import normalised
+from visualindex.ann.holding import HeldRows, held_rows
 from visualindex.ann.looking import look
 from visualindex.ann.searching import Settings
 from visualindex.ann.state import State
@@ -30,3 +32,7 @@ class Snapshot:
         """
         wanted = normalised(queries, self.dimension, "queries")
         return look(self.state, wanted, ask, Settings(self.exact_up_to, self.ef_search, exact))
+
+    def held(self, buckets: NDArray[np.bool_] | None = None) -> Iterator[HeldRows]:
+        """Everything that can be found, in slices; of some `buckets`, bool [1024], alone if given."""
+        return held_rows(self.state, buckets)

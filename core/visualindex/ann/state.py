@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from visualindex.ann.attributes import AttributeIndex
 from visualindex.ann.base import Base
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.graph import Graph
+from visualindex.ann.planning import Passing, everything, left_by, passing
+from visualindex.filters import Filter
 
 ROW_OBJECT_BYTES = 200
 """A row's id in the dictionary: the key, the row number and the slot."""
@@ -40,6 +43,27 @@ class State:
     def images(self) -> int:
         """Images that can be found."""
         return self.live + sum(base.live for base in self.bases)
+
+    @cached_property
+    def wanted(self) -> tuple[Passing, ...]:
+        """The rows of each part that are wanted: of the bases in order, then of the fresh rows."""
+        return (*(base.passing(None) for base in self.bases), everything(self.alive, self.live))
+
+    @cached_property
+    def identities(self) -> tuple[tuple[NDArray[np.uint8], NDArray[np.int64]], ...]:
+        """Ids uint8 [n, 16] and versions int64 [n] of the rows of each part."""
+        bases = ((base.segment.ids, base.segment.versions) for base in self.bases)
+        return (*bases, (self.ids, self.versions))
+
+    def selected(self, tree: Filter | None) -> tuple[Passing, ...]:
+        """The wanted rows of each part that pass the filter."""
+        if tree is None:
+            return self.wanted
+        if not self.live:
+            fresh = self.wanted[-1]
+        else:
+            fresh = passing(left_by(self.attributes, tree, self.rows), self.alive, self.live)
+        return (*(base.passing(tree) for base in self.bases), fresh)
 
     def codes_of(self, part: int, rows: NDArray[np.int64]) -> Codes:
         """The codes of rows of one part: of a base by its number, else of the fresh rows."""

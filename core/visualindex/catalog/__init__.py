@@ -2,6 +2,7 @@
 
 from visualindex.catalog.catalog import Catalog
 from visualindex.catalog.changes import ChangeFollower, Changes, LogTrimmed
+from visualindex.catalog.checks import DIGESTS, ROWS, CheckRecord, Question, TrueRows
 from visualindex.catalog.connections import within
 from visualindex.catalog.embedded import EmbeddedPostgres, Listening
 from visualindex.catalog.generations import GenerationRecord
@@ -9,7 +10,7 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
-from visualindex.catalog.jobs import BUILD, INGEST, LEASE_S, RERANK_TRIAL, Fence, JobRecord
+from visualindex.catalog.jobs import BUILD, CHECK, INGEST, LEASE_S, RERANK_TRIAL, Fence, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
@@ -26,20 +27,25 @@ from visualindex.catalog.replicas import (
     ReplicaPosition,
 )
 from visualindex.catalog.rows import Rows
+from visualindex.catalog.schedules import ScheduleRun
 from visualindex.catalog.search_logs import Feedback, SearchLog
 from visualindex.catalog.trial_server import TrialServer
 from visualindex.catalog.twins import Twin
 
 __all__ = [
     "BUILD",
+    "CHECK",
+    "DIGESTS",
     "INGEST",
     "LEASE_S",
     "RERANK_TRIAL",
+    "ROWS",
     "UNSET",
     "AlreadyAnswered",
     "Catalog",
     "ChangeFollower",
     "Changes",
+    "CheckRecord",
     "DeclaredKey",
     "EmbeddedPostgres",
     "ErasedRows",
@@ -61,13 +67,16 @@ __all__ = [
     "Origin",
     "Page",
     "Position",
+    "Question",
     "ReplicaAddress",
     "ReplicaLoad",
     "ReplicaPosition",
     "Rows",
+    "ScheduleRun",
     "SearchLog",
     "Token",
     "TrialServer",
+    "TrueRows",
     "Twin",
     "Written",
     "check_revision",

@@ -3,6 +3,7 @@
 from typing import Self
 
 from visualindex.catalog.changes import ChangeFollower
+from visualindex.catalog.checks import Checks
 from visualindex.catalog.connections import Connections
 from visualindex.catalog.erasures import Erasures
 from visualindex.catalog.facts import Facts
@@ -18,6 +19,7 @@ from visualindex.catalog.migrate import check_connection, stamp_if_restored
 from visualindex.catalog.origins import Origins
 from visualindex.catalog.patches import Patches
 from visualindex.catalog.replicas import Replicas
+from visualindex.catalog.schedules import Schedules
 from visualindex.catalog.search_logs import SearchLogs
 from visualindex.catalog.twins import Twins
 
@@ -33,6 +35,8 @@ class Catalog(
     Replicas,
     Generations,
     Jobs,
+    Checks,
+    Schedules,
     Keys,
     ManagedKeys,
     SearchLogs,

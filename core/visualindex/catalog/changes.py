@@ -3,7 +3,7 @@
 See docs/decisions/0002-change-log-positions.md.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -108,6 +108,11 @@ class ChangeFollower:
         self._undurable: tuple[Position, int] | None = None
 
     @property
+    def fingerprint(self) -> str:
+        """Of the encoder whose vectors it reads."""
+        return self._fingerprint
+
+    @property
     def position(self) -> Position:
         """What was handed out so far. During a load it is already the load's position: lease it (`heartbeat`) early."""
         if self._position is None:
@@ -133,6 +138,16 @@ class ChangeFollower:
                 await cursor.execute(_LOAD.encode(), self._selection())
                 while found := await cursor.fetchmany(batch_rows):
                     yield Rows.collect(self._dimension, found)
+
+    async def current(self, image_ids: Sequence[UUID]) -> Rows:
+        """Those of some images that there are now. The position stays: later polls may bring them again."""
+        query = f"{_LOAD} AND e.image_id = ANY(%s)"
+
+        async def work(connection: Connection) -> list[TupleRow]:
+            return await rows(connection, query, *self._selection(), list(image_ids))
+
+        found = await self._connections.read(work)
+        return Rows.collect(self._dimension, found) if found else Rows.empty(self._dimension)
 
     async def poll(self, limit: int = 20_000) -> Changes:
         """What changed since `position`, and moves it on.

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -322,8 +322,9 @@ def _columns(index: str, images: Sequence[ImageWrite]) -> dict[str, Any]:
 
 
 def _record(row: TupleRow) -> ImageRecord:
-    found = ImageRecord(*row)
-    return replace(found, colours=unpack(row[-1] or b""))
+    *fields, colours = row
+    fields.append(unpack(colours or b""))
+    return ImageRecord(*fields)
 
 
 async def _put_embeddings(

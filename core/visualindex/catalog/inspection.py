@@ -25,6 +25,17 @@ _INDEX = """SELECT fingerprint, dimension,
 _GENERATIONS = """SELECT generation, state, coalesce((manifest -> 'recall') - 'shards', '{}'), created_at,
         coalesce(problem, '')
     FROM generations WHERE index_name = %s AND state NOT IN ('retired', 'gone') ORDER BY created_at DESC, generation"""
+# A database that was not brought to this release yet has no checks.
+_CHECKS = "SELECT to_regclass('checks') IS NOT NULL"
+_CHECK = "SELECT report, checked_at FROM checks WHERE index_name = %s"
+
+
+@dataclass(frozen=True)
+class CheckInspected:
+    """The last check of an index: its report, and when it ended."""
+
+    report: Mapping[str, Any]
+    checked_at: datetime
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Inspection:
     dimension: int = 0
     images: int | None = 0
     generations: tuple[GenerationInspected, ...] = field(default=())
+    check: CheckInspected | None = None
 
 
 async def inspect(dsn: str, index: str, *, timeout_s: float = 5.0) -> Inspection:
@@ -79,4 +91,12 @@ async def _inspect(connection: Connection, index: str) -> Inspection:
         dimension,
         (None if counted is None else int(counted)) if any_images else 0,
         tuple(GenerationInspected(*row) for row in await rows(connection, _GENERATIONS, index)),
+        await _last_check(connection, index),
     )
+
+
+async def _last_check(connection: Connection, index: str) -> CheckInspected | None:
+    if not (await one(connection, _CHECKS))[0]:
+        return None
+    found = await rows(connection, _CHECK, index)
+    return CheckInspected(*found[0]) if found else None

@@ -22,6 +22,8 @@ BUILD, RERANK_TRIAL = "build", "rerank-trial"
 """Kinds of jobs: build a generation (parameter `activate`: whether it is to be served); measure whether reranking helps."""
 INGEST = "ingest"
 """Take in the pictures of buckets, folders, manifests and archives (parameters: `visualindex.api.ingesting`)."""
+CHECK = "check"
+"""Compare database, object store, generations and replicas (parameter `repair`: whether to mend what differs)."""
 LEASE_S = 30.0
 """Seconds for which a job whose process ended keeps others from taking it up."""
 MAX_ATTEMPTS = 3
@@ -70,38 +72,27 @@ class Jobs:
         self, index: str, kind: str, parameters: Mapping[str, Any]
     ) -> tuple[JobRecord, bool]:
         """Asks for a job; one of its kind that is open already is returned instead, with False."""
-        insert = f"""INSERT INTO jobs (job_id, index_name, kind, parameters) VALUES (%s, %s, %s, %s)
-            ON CONFLICT (index_name, kind) WHERE state IN ('queued', 'running') DO NOTHING
-            RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
-        open_ones = f"""SELECT {_COLUMNS} FROM jobs WHERE index_name = %s AND kind = %s
-            AND state IN ('queued', 'running')"""  # noqa: S608 (constants)
 
         async def work(transaction: Transaction) -> tuple[JobRecord, bool]:
-            connection = transaction.connection
-            made = await rows(connection, insert, uuid4(), index, kind, Jsonb(dict(parameters)))
-            if made:
-                return _record(made[0]), True
-            there = await rows(connection, open_ones, index, kind)
-            if not there:
-                detail = f"the {kind} of index {index} that was under way has just ended: ask again"
-                raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
-            return _record(there[0]), False
+            return await ask(transaction.connection, index, kind, parameters)
 
         return await self.connections.write(work)
 
     async def claim_job(self, index: str, lease_s: float) -> JobRecord | None:
         """The oldest job that nobody holds, for `lease_s` seconds; None when there is none.
 
-        One whose holder ended without a word is given up after three attempts.
+        One whose holder ended without a word is given up after three attempts. Every gateway asks each second, and seldom
+        for something, so that a read tells first whether to write.
         """
+        free = "(state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))"
+        look = f"SELECT 1 FROM jobs WHERE index_name = %s AND {free} LIMIT 1"  # noqa: S608 (constants)
         give_up = """UPDATE jobs SET state = 'failed', ended_at = now(), lease_until = NULL,
                 problem = format('its process ended without a word, %%s times; the last phase was %%s', attempts, phase)
             WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp() AND attempts >= %s"""
         claim = f"""UPDATE jobs SET state = 'running', fence = fence + 1, attempts = attempts + 1, phase = 'starting',
                 done = 0, total = 0, started_at = coalesce(started_at, now()),
                 lease_until = clock_timestamp() + make_interval(secs => %s)
-            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND (state = 'queued'
-                    OR (state = 'running' AND lease_until < clock_timestamp()))
+            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND {free}
                 ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
 
@@ -110,6 +101,8 @@ class Jobs:
             claimed = await rows(transaction.connection, claim, lease_s, index)
             return _record(claimed[0]) if claimed else None
 
+        if not await self.connections.read(lambda connection: rows(connection, look, index)):
+            return None
         return await self.connections.write(work)
 
     async def renew_job(self, fence: Fence, phase: str, done: int, total: int, lease_s: float) -> bool:
@@ -220,6 +213,32 @@ class Jobs:
             return await run(transaction.connection, query, index, keep_days)
 
         return await self.connections.write(work)
+
+
+async def ask(
+    connection: Connection, index: str, kind: str, parameters: Mapping[str, Any]
+) -> tuple[JobRecord, bool]:
+    """As `Jobs.request_job`, within the caller's transaction."""
+    insert = f"""INSERT INTO jobs (job_id, index_name, kind, parameters) VALUES (%s, %s, %s, %s)
+        ON CONFLICT (index_name, kind) WHERE state IN ('queued', 'running') DO NOTHING
+        RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
+    open_ones = f"""SELECT {_COLUMNS} FROM jobs WHERE index_name = %s AND kind = %s
+        AND state IN ('queued', 'running')"""  # noqa: S608 (constants)
+    made = await rows(connection, insert, uuid4(), index, kind, Jsonb(dict(parameters)))
+    if made:
+        return _record(made[0]), True
+    there = await rows(connection, open_ones, index, kind)
+    if not there:
+        detail = f"the {kind} of index {index} that was under way has just ended: ask again"
+        raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
+    return _record(there[0]), False
+
+
+async def cancel_open(connection: Connection, index: str, kind: str) -> bool:
+    """Cancels the job of its kind that has not ended, within the caller's transaction; whether there was one."""
+    query = """UPDATE jobs SET state = 'cancelled', ended_at = now(), lease_until = NULL
+        WHERE index_name = %s AND kind = %s AND state IN ('queued', 'running')"""
+    return bool(await run(connection, query, index, kind))
 
 
 async def check_fence(connection: Connection, fence: Fence | None) -> None:

@@ -63,6 +63,13 @@ class Position:
             return token.epoch < self.epoch
         return token.xid < self.xmin or (token.xid < self.xmax and token.xid not in self.running)
 
+    def includes(self, other: Self) -> bool:
+        """Whether everything that was seen at `other` was seen here; a later epoch is a new history, and counts as such."""
+        if self.epoch != other.epoch:
+            return self.epoch > other.epoch
+        unseen = [xid for xid in self.running if xid < other.xmax]
+        return self.xmax >= other.xmax and set(unseen) <= set(other.running)
+
     def cut(self, xmax: int) -> Self:
         """The part of this position below `xmax`: what a reader has seen that stopped after transaction `xmax - 1`."""
         if xmax >= self.xmax:

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
+from visualindex.api.checks import CheckView
 from visualindex.api.generations import GenerationView, JobView
 from visualindex.api.images import IndexView, ReplicaView
+from visualindex.api.schedules import ScheduleRunView, ScheduleView
 from visualindex.cli.recall_plot import Curve, in_characters, read_curve
+
+_EXAMPLES = 5
 
 
 def overview(views: Sequence[IndexView]) -> str:
@@ -127,11 +131,45 @@ def _outcome(job: JobView) -> str:
     if job.problem:
         return job.problem
     if job.result:
-        plain = ((name, value) for name, value in job.result.items() if not isinstance(value, list))
-        return ", ".join(f"{name} {value}" for name, value in plain)
+        told = {name: value for name, value in job.result.items() if not isinstance(value, (list, dict))}
+        return ", ".join(f"{name} {value}" for name, value in told.items())
     if job.state in ("running", "paused"):
         return f"{job.phase} {job.done} of {job.total}" if job.total else job.phase
     return ""
+
+
+def check_page(view: CheckView) -> str:
+    """What a check found: a line for each kind of fault in each place, with examples below."""
+    verdict = "consistent" if view.consistent else f"{view.found - view.mended} faults left"
+    compared = (
+        f"{view.images} images, {view.originals} originals, {view.replicas} generations of replicas compared"
+    )
+    lines = [f"{verdict}: {compared}, {view.checked_at:%Y-%m-%d %H:%M:%S}"]
+    if not view.findings:
+        return lines[0]
+    rows = [(one.kind, str(one.count), str(one.mended), one.place, one.action) for one in view.findings]
+    lines += ["", _table(("fault", "found", "mended", "where", "what to do, or was done"), rows)]
+    shown = [(one, one.examples[:_EXAMPLES]) for one in view.findings if one.examples]
+    lines += ["", *(f"{one.kind}: {', '.join(some)}" for one, some in shown)] if shown else []
+    return "\n".join(lines)
+
+
+def schedule_table(views: Sequence[ScheduleView]) -> str:
+    """A line for each schedule, and below it one for each of its last times."""
+    if not views:
+        return "no schedule is declared: spec.reindex.schedules has them"
+    lines = []
+    for view in views:
+        upcoming = "suspended" if view.next_at is None else f"next {view.next_at:%Y-%m-%d %H:%M %Z}"
+        lines.append(f"{view.name}  {view.kind}  {view.cron} ({view.time_zone})  {upcoming}")
+        lines += [f"  {_schedule_run(run)}" for run in view.runs]
+    return "\n".join(lines)
+
+
+def _schedule_run(run: ScheduleRunView) -> str:
+    missed = f", {run.missed} before it missed" if run.missed else ""
+    job = f"  job {run.job_id}" if run.job_id else ""
+    return f"{run.scheduled_at:%Y-%m-%d %H:%M %Z}  {run.outcome}{missed}{job}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

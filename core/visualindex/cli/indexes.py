@@ -12,15 +12,17 @@ from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, ServiceUrl
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from visualindex.api.checks import CheckView
     from visualindex.api.generations import GenerationView, JobView
     from visualindex.api.images import IndexView
+    from visualindex.api.schedules import ScheduleView
     from visualindex.client import Client
 
 indexes = typer.Typer(
     no_args_is_help=True, help="Indexes: how they do, their generations, activation, rollback."
 )
 
-View = TypeVar("View", "IndexView", "GenerationView", "JobView")
+View = TypeVar("View", "IndexView", "GenerationView", "JobView", "ScheduleView")
 
 NOT_YET = 4
 """Exit code when time was up before a generation was active; it becomes so by itself."""
@@ -147,6 +149,47 @@ def discard(
 
 
 @indexes.command()
+def check(
+    name: Name,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs.")] = False,
+    vectors: Annotated[
+        bool,
+        typer.Option(help="Compare vectors too, which reads all of them; without, ids and versions alone."),
+    ] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end of the check, and show what it found.")
+    ] = False,
+    last: Annotated[bool, typer.Option("--last", help="Show what the last check found; begin none.")] = False,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare database, object store, generations and replicas. Exit code 1 when faults are left, with --wait or --last."""
+    from visualindex.cli.watching import watch
+
+    with _client(service, api_key) as client:
+        if not last:
+            job = client.check_index(name, repair=repair, vectors=vectors)
+            if not wait:
+                return _print_job(job, as_json)
+            _raise_failed(watch(client, name, job, quiet=as_json))
+        view = client.last_check(name)
+    return _print_check(view, as_json)
+
+
+@indexes.command()
+def schedules(
+    name: Name, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False
+) -> None:
+    """List the schedules of an index: when each is due, and what became of its last times."""
+    from visualindex.cli.index_pages import schedule_table
+
+    with _client(service, api_key) as client:
+        views = client.list_schedules(name)
+    _print_all(views, schedule_table, as_json)
+
+
+@indexes.command()
 def jobs(
     name: Name, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False
 ) -> None:
@@ -217,6 +260,14 @@ def _print_job(job: "JobView", as_json: bool) -> None:
     from visualindex.cli.index_pages import job_line
 
     typer.echo(job.model_dump_json(indent=2) if as_json else job_line(job))
+
+
+def _print_check(view: "CheckView", as_json: bool) -> None:
+    from visualindex.cli.index_pages import check_page
+
+    typer.echo(view.model_dump_json(indent=2) if as_json else check_page(view))
+    if not view.consistent:
+        raise typer.Exit(1)
 
 
 def _print_activation(view: "GenerationView", as_json: bool) -> None:

@@ -54,6 +54,10 @@ class Reason(StrEnum):
     TARGET_MET = "TargetMet"
     TARGET_MISSED = "TargetMissed"
     NO_GENERATION = "NoGeneration"
+    # Consistent
+    NOTHING_DIFFERS = "NothingDiffers"
+    FAULTS_LEFT = "FaultsLeft"
+    NEVER_CHECKED = "NeverChecked"
 
 
 def condition(type_: ConditionType, holds: bool | None, reason: str, message: str = "") -> Condition:
@@ -143,6 +147,29 @@ def recall_met(observed: MemberObserved, old: Sequence[Condition]) -> Condition:
 
 
 _LIVE = "no generation was activated yet: shards index the images as they come, and nothing was measured"
+
+
+def consistent(observed: MemberObserved, old: Sequence[Condition]) -> Condition:
+    """Database, object store, generations and replicas held the same when they were last compared.
+
+    While the database does not tell, what it said last goes on to hold.
+    """
+    check = observed.check
+    if observed.generations is None:
+        said = next((c for c in old if c.type == "Consistent"), None)
+        return said or condition("Consistent", None, Reason.NEVER_CHECKED, "the database has not told yet")
+    if check is None:
+        message = "nothing was compared yet: visualindex index check NAME"
+        return condition("Consistent", None, Reason.NEVER_CHECKED, message)
+    when = f"{check.ended.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    if check.consistent:
+        return condition("Consistent", True, Reason.NOTHING_DIFFERS, f"compared at {when}")
+    remedy = "visualindex index check NAME --repair --wait"
+    message = f"left at {when}: {check.faults[:_FAULTS]}; mend them with {remedy}"
+    return condition("Consistent", False, Reason.FAULTS_LEFT, message)
+
+
+_FAULTS = 500
 
 
 def not_applied(conditions: Sequence[Condition], why: str) -> list[Condition]:

@@ -101,6 +101,15 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class LastCheck:
+    """The last check of an index for consistency; `faults` are those that are left, in half a sentence."""
+
+    ended: datetime
+    consistent: bool
+    faults: str = ""
+
+
+@dataclass(frozen=True)
 class MemberObserved:
     """Everything about one index."""
 
@@ -110,6 +119,7 @@ class MemberObserved:
     encoder: EncoderStatus | None = None
     generations: Sequence[Generation] | None = None
     """Those that are there, the newest first; None while the database does not tell."""
+    check: LastCheck | None = None
 
     @property
     def generation(self) -> Generation | None:

@@ -354,6 +354,7 @@ def _conditions(decision: _Decision, decisions: Sequence[_Decision]) -> list[Con
         conditions.upgrade_blocked(decision.gated, member.spec.ray.gpu_budget if member.spec else None),
         _reindex_required(decision),
         conditions.recall_met(seen, member.status.conditions),
+        conditions.consistent(seen, member.status.conditions),
     ]
 
 

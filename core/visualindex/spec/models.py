@@ -6,9 +6,18 @@ camelCase in YAML, as Kubernetes users expect, and snake_case in Python.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
+from visualindex.scheduling import Schedule, checked_cron, checked_time_zone
 from visualindex.spec.quantities import parse_bytes
 
 API_VERSION = "visualindex.dev/v1alpha1"
@@ -729,6 +738,69 @@ class IngestSpec(SpecModel):
     )
 
 
+class ScheduleSpec(SpecModel):
+    """Work that is asked for again and again (docs/schedules.md)."""
+
+    name: Name = Field(description="What it is called: lower-case letters, digits and dashes.")
+    cron: Annotated[
+        str,
+        Field(min_length=9, max_length=100, pattern=r"^\S+( +\S+){4}$"),
+        AfterValidator(checked_cron),
+    ] = Field(
+        description="When: minute, hour, day of month, month and day of week, such as `0 3 * * *`. Where clocks change, a "
+        "time that is skipped comes when the clock was put forward, and one that is repeated comes once.",
+    )
+    time_zone: Annotated[str, Field(max_length=64), AfterValidator(checked_time_zone)] = Field(
+        default="UTC", description="Time zone of `cron`, such as `Europe/Berlin`."
+    )
+    kind: Literal["refresh", "full", "check"] = Field(
+        description="`refresh` folds what was written since into a new generation and activates it; `full` rebuilds the "
+        "index from its originals; `check` compares all parts of the index and mends what differs."
+    )
+    concurrency_policy: Literal["Forbid", "Replace"] = Field(
+        default="Forbid",
+        description="While the last job of this kind is under way: `Forbid` skips the new one, `Replace` cancels the old.",
+    )
+    starting_deadline_seconds: int | None = Field(
+        default=None,
+        ge=10,
+        le=31_536_000,
+        description="Longest time after its own that a missed run may still begin. Default: until the next one's time.",
+    )
+    suspend: bool = Field(
+        default=False, description="Ask for nothing; what passes meanwhile does not run later."
+    )
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its times and rules."""
+        return Schedule(
+            self.name,
+            self.cron,
+            self.time_zone,
+            self.kind,
+            self.concurrency_policy,
+            self.starting_deadline_seconds,
+            self.suspend,
+        )
+
+
+class ReindexSpec(SpecModel):
+    """How generations are made."""
+
+    schedules: tuple[ScheduleSpec, ...] = Field(
+        default=(), max_length=32, description="Rebuilds and checks that are asked for by the clock."
+    )
+
+    @model_validator(mode="after")
+    def _schedules_have_names_of_their_own(self) -> "ReindexSpec":
+        names = [schedule.name for schedule in self.schedules]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"schedules: {twice} is defined twice: keep one")
+        return self
+
+
 class Spec(SpecModel):
     """The desired state of one visual search index."""
 
@@ -759,6 +831,7 @@ class Spec(SpecModel):
         description="Parts of the images that searches can name, such as clothes, furniture, landmarks.",
     )
     rerank: RerankSpec = Field(default=RerankSpec(), description="Reordering the first hits.")
+    reindex: ReindexSpec = Field(default=ReindexSpec(), description="How generations are made.")
     ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
     generation: str | None = Field(
         default=None,

@@ -133,6 +133,12 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
             "domains: a name is defined twice: keep one",
         ),
     ),
+    "spec.reindex.schedules": (
+        Rule(
+            "self.all(a, self.exists_one(b, b.name == a.name))",
+            "schedules: a name is defined twice: keep one",
+        ),
+    ),
     "spec.ray": (
         Rule(
             "!has(self.mode) || (self.mode == 'External') == has(self.external)",

@@ -18,6 +18,7 @@ ConditionType = Literal[
     "UpgradeBlocked",
     "ReindexRequired",
     "RecallMet",
+    "Consistent",
 ]
 ChangeKind = Literal["Create", "InPlace", "NewCluster", "Recreate", "Reindex", "Suspend", "Resume"]
 

@@ -213,6 +213,7 @@ async def patch_image(request: Request, image_id: ImageId, index: IndexParameter
     patch = body.read(ImagePatch)
     changing = _change(service, found, grant, image_id, patch)
     token = await within(_deadline(found), "changing the image", changing)
+    found.tell_news()
     return ImageChanged(image_id=image_id, token=str(token))
 
 
@@ -245,6 +246,7 @@ async def delete_image(request: Request, image_id: ImageId, index: IndexParamete
     token = await within(deadline, "erasing the image", service.catalog.delete_image(found.name, image_id))
     if token is None:
         raise not_found(found, image_id)
+    found.tell_news()
     return ImageChanged(image_id=image_id, token=str(token))
 
 

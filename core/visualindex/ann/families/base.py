@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +65,7 @@ class Ann(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One search as an index family sees it."""
 
     effort: Effort
@@ -148,7 +147,7 @@ class Approximate(ABC):
         depth, kept = _DEEPER * wanted.depth, self.rows / wanted.widening
         if _DEEPER * depth >= kept:
             return half.scan(self.codes, queries, wanted.hits, keep)
-        return self._best(queries, keep, replace(wanted, depth=depth))
+        return self._best(queries, keep, wanted._replace(depth=depth))
 
     def _complete(
         self,
@@ -158,9 +157,8 @@ class Approximate(ABC):
         rows: NDArray[np.int64],
     ) -> None:
         """Scan for the queries that found too little: the index lost its way among rows that are not kept."""
-        lacking = rows[:, -1] < 0
-        if lacking.any():
-            short = np.flatnonzero(lacking)
+        if min(rows[:, -1].tolist()) < 0:
+            short = np.flatnonzero(rows[:, -1] < 0)
             scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
 
     faiss_class: ClassVar[str]

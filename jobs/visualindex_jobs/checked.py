@@ -1,0 +1,54 @@
+"""What the parts of a check share: the index, its hold on the job, and the report they write."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from visualindex.ann.graph import Abandoned
+from visualindex.catalog import Catalog, JobRecord
+from visualindex.checking import Report
+from visualindex.objectstore import ObjectStore
+from visualindex.spec import VisualIndex
+from visualindex_jobs.lease import Lease
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One check."""
+
+    catalog: Catalog
+    store: ObjectStore
+    resource: VisualIndex
+    fingerprint: str
+    """Of the index's encoder."""
+    job: JobRecord
+    lease: Lease
+    report: Report
+
+    @property
+    def index(self) -> str:
+        """Its name."""
+        return self.resource.name
+
+    @property
+    def repair(self) -> bool:
+        """Whether what differs is to be mended."""
+        return self.report.repair
+
+    def go_on(self, phase: str, done: int, total: int) -> None:
+        """Say how far the check is. Raises Abandoned when it was cancelled or taken over."""
+        if not self.lease.held():
+            raise Abandoned
+        self.lease.say(phase, done, total)
+
+
+class Breather:
+    """Rests as long as it worked, so that a check takes half of what it could: searches come first."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    async def rest(self) -> None:
+        """Pause."""
+        await asyncio.sleep(time.perf_counter() - self._since)
+        self._since = time.perf_counter()
