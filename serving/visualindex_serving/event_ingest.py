@@ -147,6 +147,7 @@ class _Taking:
     async def _remove(self, event: ObjectEvent) -> EventTaken:
         place = self.located.objects.place
         token = await self.service.catalog.remove_origin(self.service.name, place, event.key)
+        self.service.tell_news()
         return EventTaken(key=event.key, outcome="absent" if token is None else "removed")
 
 
