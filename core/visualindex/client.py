@@ -44,6 +44,7 @@ from visualindex.api.images import (
     ImageWritten,
     IndexView,
 )
+from visualindex.api.ingesting import IngestRequest
 from visualindex.api.schedules import ScheduleView
 from visualindex.api.search import SearchRequest, SearchResponse
 from visualindex.errors import TYPE_PREFIX, ProblemError, ProblemType
@@ -239,6 +240,26 @@ def cancel_job_call(index: str, job_id: uuid.UUID) -> Call[JobView]:
     return Call("POST", _index_path(index, "jobs", str(job_id), "cancel"), _reader(JobView), repeatable=False)
 
 
+def pause_job_call(index: str, job_id: uuid.UUID) -> Call[JobView]:
+    """POST /api/indexes/{name}/jobs/{job_id}/pause; sent once, for a paused job cannot be paused again."""
+    return Call("POST", _index_path(index, "jobs", str(job_id), "pause"), _reader(JobView), repeatable=False)
+
+
+def resume_job_call(index: str, job_id: uuid.UUID) -> Call[JobView]:
+    """POST /api/indexes/{name}/jobs/{job_id}/resume; sent once, as a pause is."""
+    return Call("POST", _index_path(index, "jobs", str(job_id), "resume"), _reader(JobView), repeatable=False)
+
+
+def start_batch_call(request: IngestRequest) -> Call[JobView]:
+    """POST /internal/index with sources; a repeat hears of the batch that is under way."""
+    return Call("POST", "/internal/index", _reader(JobView), body=request)
+
+
+def refused_call(index: str, job_id: uuid.UUID) -> Call[bytes]:
+    """GET /api/indexes/{name}/jobs/{job_id}/refused: NDJSON."""
+    return Call("GET", _index_path(index, "jobs", str(job_id), "refused"), bytes)
+
+
 def _index_path(*parts: str) -> str:
     return "/".join(["/api/indexes", *(quote(part, safe="") for part in parts)])
 
@@ -373,6 +394,22 @@ class Client:
     def cancel_job(self, index: str, job_id: uuid.UUID) -> JobView:
         """Cancel a job that has not ended."""
         return self._send(cancel_job_call(index, job_id))
+
+    def pause_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """Pause a job that waits or runs."""
+        return self._send(pause_job_call(index, job_id))
+
+    def resume_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """Have a job go on that was paused or that failed."""
+        return self._send(resume_job_call(index, job_id))
+
+    def start_batch(self, request: IngestRequest) -> JobView:
+        """Have the service take pictures in by itself, or hear of the same batch that is under way."""
+        return self._send(start_batch_call(request))
+
+    def refused(self, index: str, job_id: uuid.UUID) -> bytes:
+        """What an ingest refused so far: a JSON object a line, with `place`, `key`, `type` and `reason`."""
+        return self._send(refused_call(index, job_id))
 
     def file(self, path: str) -> bytes:
         """The bytes behind a path of a response, such as a thumbnail."""
@@ -530,6 +567,22 @@ class AsyncClient:
     async def cancel_job(self, index: str, job_id: uuid.UUID) -> JobView:
         """Cancel a job that has not ended."""
         return await self._send(cancel_job_call(index, job_id))
+
+    async def pause_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """Pause a job that waits or runs."""
+        return await self._send(pause_job_call(index, job_id))
+
+    async def resume_job(self, index: str, job_id: uuid.UUID) -> JobView:
+        """Have a job go on that was paused or that failed."""
+        return await self._send(resume_job_call(index, job_id))
+
+    async def start_batch(self, request: IngestRequest) -> JobView:
+        """Have the service take pictures in by itself, or hear of the same batch that is under way."""
+        return await self._send(start_batch_call(request))
+
+    async def refused(self, index: str, job_id: uuid.UUID) -> bytes:
+        """What an ingest refused so far: a JSON object a line, with `place`, `key`, `type` and `reason`."""
+        return await self._send(refused_call(index, job_id))
 
     async def file(self, path: str) -> bytes:
         """The bytes behind a path of a response, such as a thumbnail."""

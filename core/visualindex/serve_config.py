@@ -247,6 +247,7 @@ _OF_GATEWAY: dict[str, Any] = {
     },
     "limits": True,
     "fetch": True,
+    "ingest": True,
     "access": {"mode", "thumbnails"},
     "search_log": True,
     "attributes": True,

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from visualindex.catalog import BUILD, CHECK, COMPARE, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
+from visualindex.catalog import BUILD, CHECK, COMPARE, INGEST, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
 from visualindex_serving.ending import ended
@@ -24,6 +24,7 @@ RunJob = Callable[[IndexService, JobRecord], Awaitable[None]]
 
 _MAIN = {
     BUILD: "visualindex_jobs.build",
+    INGEST: "visualindex_jobs.ingest",
     CHECK: "visualindex_jobs.check",
     COMPARE: "visualindex_jobs.compare",
     RERANK_TRIAL: "visualindex_jobs.rerank_trial",
@@ -80,8 +81,8 @@ async def run_in_ray(index: IndexService, job: JobRecord) -> None:
 
 
 def _gpus(index: IndexService, job: JobRecord) -> float:
-    """A measurement encodes, with the model that the index has and so where that runs."""
-    return index.resource.spec.encoder.num_gpus if job.kind == RERANK_TRIAL else 0.0
+    """Some jobs encode, with the model that the index has and so where that runs."""
+    return index.resource.spec.encoder.num_gpus if job.kind in (RERANK_TRIAL, INGEST) else 0.0
 
 
 def _carry_out(module: str, document: dict[str, Any], job: JobRecord, features: str | None) -> None:

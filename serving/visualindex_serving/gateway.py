@@ -17,11 +17,13 @@ from visualindex import __version__
 from visualindex.api.checks import CheckRequest
 from visualindex.api.generations import ActivateGenerationRequest, ActivateRequest, BuildRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
+from visualindex.api.ingesting import IngestRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
 from visualindex.footprint import decode_workers
 from visualindex.imaging import DecodePool
+from visualindex.ingesting.places import Places
 from visualindex.objectstore import open_store
 from visualindex.serve_config import ENCODER, RERANKER, index_application
 from visualindex.spec import Spec, VisualIndex
@@ -58,6 +60,7 @@ from visualindex_serving.reranking import Rerankers, Reranking
 from visualindex_serving.routes import (
     batches,
     checks,
+    events,
     feedback,
     generations,
     health,
@@ -90,6 +93,7 @@ _BODIES: list[type[BaseModel]] = [
     BuildRequest,
     CheckRequest,
     ActivateRequest,
+    IngestRequest,
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
 _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
@@ -168,6 +172,7 @@ def create_app(
         thumbnails,
         internal,
         generations,
+        events,
         checks,
         schedules,
         health,
@@ -287,6 +292,8 @@ async def _open_index(
     stack.push_async_callback(thumbs.close)
     fetcher = SafeFetcher(spec.fetch, spec.limits)
     stack.push_async_callback(fetcher.close)
+    sources = Places(spec, runtime.credentials)
+    stack.push_async_callback(sources.close)
     count = spec.index.shards
     records = Records(partial(catalog.get_images, resource.name))
     places = [Place(resource.name, number, count, about.fingerprint) for number in range(count)]
@@ -302,6 +309,7 @@ async def _open_index(
         vision=Vision(pool, about.input, encode, encode_with_patches=encode_with_patches),
         records=records,
         thumbnails=thumbs,
+        places=sources,
         shards=Fanout([connect(place) for place in places]),
         reranking=Reranking(
             spec.rerank,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from visualindex.catalog import Catalog
 from visualindex.fetching import SafeFetcher
+from visualindex.ingesting.places import Places
 from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
 from visualindex_serving.active_generations import ActiveGenerations
@@ -31,6 +32,7 @@ class IndexService:
     records: Records
     thumbnails: Thumbnails
     shards: Fanout
+    places: Places
     reranking: Reranking = NO_RERANKING
     tell_news: Callable[[], None] = lambda: None
     """Called after a write: the shards look into the change log at once instead of at their next poll."""

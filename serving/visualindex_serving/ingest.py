@@ -2,30 +2,24 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from visualindex.api.images import BatchItem, BatchResult, EmbeddingState, ImageFields, ImageWritten
-from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Written
+from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Origin, Written
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import check_metadata as check_declared
-from visualindex.filters import schema_of
-from visualindex.identity import image_id_for_key
+from visualindex.ingesting.fields import check_metadata, image_id_of
+from visualindex.ingesting.writes import write_of
 from visualindex.objectstore import original_key
 from visualindex_serving.deadlines import monotonic, within
 from visualindex_serving.hashing import sha256
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.originals import check_image_bytes
-from visualindex_serving.problems import invalid
 from visualindex_serving.visibility import Filter, outside, passes, visible
 from visualindex_serving.vision import Seen
 
-_WHOLE_IMAGE = 0
 _BATCH_WORKERS = 4
-_METADATA_DEPTH = 16
 
 _Restore = Callable[[bytes], Awaitable[None]]
 
@@ -86,8 +80,11 @@ async def write_image(
     deadline: float,
     mandatory: Filter = None,
     request: RequestKey | None = None,
+    origins: Sequence[Origin] = (),
 ) -> ImageWritten:
     """Store one image. Raises ProblemError; when it does, nothing of the image is visible.
+
+    `origins` are noted with it: the objects that it is.
 
     `mandatory` is the filter of the caller's key: FORBIDDEN when the image, or the one it replaces, is outside.
     """
@@ -99,7 +96,11 @@ async def write_image(
         return acknowledged(service, ready.write.key, written[0]).model_dump(mode="json")
 
     put = service.catalog.put_images(
-        service.name, [ready.write], _idempotency(request, respond), ensure_objects=ready.restore
+        service.name,
+        [ready.write],
+        _idempotency(request, respond),
+        ensure_objects=ready.restore,
+        origins=origins,
     )
     try:
         written = await within(deadline, "storing the image", put)
@@ -190,8 +191,8 @@ async def _prepare(
     service: IndexService, incoming: Incoming, deadline: float, mandatory: Filter, budget: _Budget
 ) -> Ready:
     fields = incoming.fields
-    check_metadata(service, fields.metadata)
-    image_id = _image_id(service.name, fields)
+    check_metadata(service.resource.spec, fields.metadata)
+    image_id = image_id_of(service.name, fields)
     await _check_reach(service, image_id, fields, mandatory)
     data = await _bytes(service, incoming, deadline, budget)
     seen = await service.vision.see(data, box=None, deadline=deadline, colours=True)
@@ -213,29 +214,6 @@ async def _bytes(service: IndexService, incoming: Incoming, deadline: float, bud
     data = (await service.fetcher.fetch(incoming.image_url, deadline=monotonic(deadline))).data
     budget.take(len(data))
     return data
-
-
-def check_metadata(
-    service: IndexService, metadata: Mapping[str, Any], before: Mapping[str, Any] | None = None
-) -> None:
-    """Raise ProblemError REQUEST_TOO_LARGE or INVALID_REQUEST for a metadata document beyond the limits.
-
-    INVALID_REQUEST also for a value of another type than `spec.attributes` declares, unless it was there `before`.
-    """
-    limit = service.resource.spec.limits.metadata_bytes
-    if metadata and len(orjson.dumps(metadata)) > limit:
-        detail = f"The metadata document is larger than {limit} bytes (limits.metadataBytes)."
-        raise ProblemError(ProblemType.REQUEST_TOO_LARGE, detail, extra={"limit": limit})
-    if _nests_deeper(metadata, _METADATA_DEPTH):
-        raise invalid("/metadata", f"nests deeper than {_METADATA_DEPTH} levels; flatten it")
-    check_declared(schema_of(service.resource.spec.attributes), metadata, before)
-
-
-def _nests_deeper(document: Any, levels: int) -> bool:
-    if not isinstance(document, Mapping | list):
-        return False
-    values = document.values() if isinstance(document, Mapping) else document
-    return levels == 0 or any(_nests_deeper(value, levels - 1) for value in values)
 
 
 async def _check_reach(
@@ -262,28 +240,8 @@ def _write(
     service: IndexService, image_id: uuid.UUID, fields: ImageFields, digest: bytes, size: int, seen: Seen
 ) -> ImageWrite:
     assert seen.decoded is not None  # noqa: S101 - ingest always decodes
-    info = seen.decoded.info
-    return ImageWrite(
-        image_id=image_id,
-        key=fields.key,
-        url=fields.url,
-        category=fields.category,
-        metadata=fields.metadata,
-        content_digest=digest,
-        media_type=info.media_type,
-        width=info.width,
-        height=info.height,
-        size_bytes=size,
-        colours=seen.decoded.colours,
-        embeddings={(_WHOLE_IMAGE, service.fingerprint): seen.vector},
-        patches=service.reranking.packed(seen.patches),
-    )
-
-
-def _image_id(index: str, fields: ImageFields) -> uuid.UUID:
-    if fields.image_id is not None:
-        return fields.image_id
-    return uuid.uuid4() if fields.key is None else image_id_for_key(index, fields.key)
+    patches = service.reranking.packed(seen.patches)
+    return write_of(image_id, fields, digest, size, seen.decoded, service.fingerprint, seen.vector, patches)
 
 
 def acknowledged(service: IndexService, key: str | None, written: Written) -> ImageWritten:

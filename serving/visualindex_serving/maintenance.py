@@ -15,6 +15,7 @@ from visualindex_serving.index_service import IndexService
 from visualindex_serving.metrics import Metrics
 from visualindex_serving.rerank_trials import measure_if_due
 from visualindex_serving.schedules import ask_what_is_due
+from visualindex_serving.sweeping import sweep_if_due
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Maintenance:
 
     def start(self) -> None:
         """Begin in the background."""
-        made = (self._retire, self._fold, self._measure, self._schedule)
+        made = (self._retire, self._fold, self._measure, self._sweep, self._schedule)
         told = (self._tell_refused, self._tell_checks)
         steps = (self._erase, self._forget, self._trim, self._prune, *made, *told)
         self._tasks = [
@@ -111,6 +112,10 @@ class Maintenance:
     async def _measure(self) -> None:
         for index in self._indexes.values():
             await measure_if_due(self._catalog, index.resource, index.reranking.features)
+
+    async def _sweep(self) -> None:
+        for index in self._indexes.values():
+            await sweep_if_due(self._catalog, index.resource)
 
     async def _tell_checks(self) -> None:
         for name in self._indexes:

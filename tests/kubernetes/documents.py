@@ -34,7 +34,7 @@ def resource(name: str = "shop", **spec: Any) -> dict[str, Any]:
 def field_values(section: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
     """Every value below a section with its dotted path; what a list or a free mapping holds is one value.
 
-    The elements of `attributes`, `domains` and `schedules` are sections.
+    The elements of `attributes`, `domains`, `buckets` and `schedules` are sections.
     """
     for key, value in section.items():
         place = f"{path}.{key}"
@@ -42,7 +42,7 @@ def field_values(section: dict[str, Any], path: str) -> Iterator[tuple[str, Any]
         if isinstance(value, dict) and key not in ("nodeSelector", "template"):
             yield from field_values(value, place)
         if (
-            key in ("attributes", "domains", "schedules")
+            key in ("attributes", "domains", "buckets", "schedules")
             and isinstance(value, list)
             and isinstance(value[0], dict)
         ):

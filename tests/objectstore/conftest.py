@@ -28,7 +28,8 @@ class MinioServer:
     data: Path
     access_key: str = field(default_factory=lambda: secrets.token_hex(10))
     secret_key: str = field(default_factory=lambda: secrets.token_hex(20))
-    port: int = field(default_factory=lambda: _free_port())
+    port: int = field(default_factory=lambda: free_port())
+    settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -43,6 +44,7 @@ class MinioServer:
             "MINIO_ROOT_PASSWORD": self.secret_key,
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
+            **self.settings,
         }
         command = [self.binary, "server", str(self.data), "--address", self.endpoint, "--quiet"]
         with (self.data.parent / "minio.log").open("ab") as log:
@@ -80,7 +82,8 @@ class MinioServer:
         raise AssertionError("MinIO was not ready within 60 s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

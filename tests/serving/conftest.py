@@ -16,8 +16,17 @@ from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
 from visualindex.building import Kept
-from visualindex.catalog import CHECK, COMPARE, RERANK_TRIAL, Catalog, EmbeddedPostgres, JobRecord, migrate
-from visualindex.credentials import Credentials
+from visualindex.catalog import (
+    CHECK,
+    COMPARE,
+    INGEST,
+    RERANK_TRIAL,
+    Catalog,
+    EmbeddedPostgres,
+    JobRecord,
+    migrate,
+)
+from visualindex.credentials import Credentials, from_environment
 from visualindex.errors import TYPE_PREFIX
 from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
@@ -25,6 +34,7 @@ from visualindex.spec import API_VERSION, KIND, VisualIndex
 from visualindex_jobs.build import carry_out as build
 from visualindex_jobs.check import carry_out as check
 from visualindex_jobs.compare import carry_out as compare
+from visualindex_jobs.ingest import carry_out as take_in
 from visualindex_jobs.rerank_trial import carry_out as measure
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
@@ -115,6 +125,10 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
     async def run(index: IndexService, job: JobRecord) -> None:
         catalog = await Catalog.open(dsn, max_connections=2)
         try:
+            if job.kind == INGEST:
+                access = await from_environment()
+                await take_in(catalog, index.store, index.resource, job, state / "cache", access=access)
+                return
             if job.kind == CHECK:
                 await check(catalog, index.store, index.resource, job)
                 return

@@ -41,9 +41,12 @@ class JobView(BaseModel):
 
     job_id: uuid.UUID = Field(description="Names the job.")
     kind: str = Field(
-        description="What is done: `build` builds a generation, `compare` measures one against another."
+        description="What is done: `build` builds a generation, `compare` measures one against another, `ingest` takes "
+        "pictures in, `check` compares all parts of the index."
     )
-    state: Literal["queued", "running", "done", "failed", "cancelled"] = Field(description="Where it stands.")
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled"] = Field(
+        description="Where it stands."
+    )
     phase: str = Field(description="What it is doing.")
     done: int = Field(description="How much of the phase is done.")
     total: int = Field(description="Of how much; 0 when that is not known.")

@@ -10,11 +10,12 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
-from visualindex.catalog.jobs import BUILD, CHECK, COMPARE, LEASE_S, RERANK_TRIAL, Fence, JobRecord
+from visualindex.catalog.jobs import BUILD, CHECK, COMPARE, INGEST, LEASE_S, RERANK_TRIAL, Fence, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
 from visualindex.catalog.migrate import check_revision, has_schema, migrate
+from visualindex.catalog.origin_rows import Origin
 from visualindex.catalog.positions import Position, Token
 from visualindex.catalog.reaching import reach
 from visualindex.catalog.replicas import (
@@ -29,12 +30,14 @@ from visualindex.catalog.rows import Rows
 from visualindex.catalog.schedules import ScheduleRun
 from visualindex.catalog.search_logs import Feedback, SearchLog
 from visualindex.catalog.trial_server import TrialServer
+from visualindex.catalog.twins import Twin
 
 __all__ = [
     "BUILD",
     "CHECK",
     "COMPARE",
     "DIGESTS",
+    "INGEST",
     "LEASE_S",
     "RERANK_TRIAL",
     "ROWS",
@@ -62,6 +65,7 @@ __all__ = [
     "Listening",
     "LogStatus",
     "LogTrimmed",
+    "Origin",
     "Page",
     "Position",
     "Question",
@@ -74,6 +78,7 @@ __all__ = [
     "Token",
     "TrialServer",
     "TrueRows",
+    "Twin",
     "Written",
     "check_revision",
     "has_schema",

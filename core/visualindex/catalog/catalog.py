@@ -16,16 +16,20 @@ from visualindex.catalog.jobs import Jobs
 from visualindex.catalog.keys import Keys
 from visualindex.catalog.managed_keys import ManagedKeys
 from visualindex.catalog.migrate import check_connection, stamp_if_restored
+from visualindex.catalog.origins import Origins
 from visualindex.catalog.patches import Patches
 from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.schedules import Schedules
 from visualindex.catalog.search_logs import SearchLogs
+from visualindex.catalog.twins import Twins
 
 
 class Catalog(
     Indexes,
     IndexErasure,
     Images,
+    Origins,
+    Twins,
     Patches,
     Erasures,
     Replicas,

@@ -19,6 +19,8 @@ from visualindex.catalog import erasures, idempotency, patches
 from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
 from visualindex.catalog.erasures import EnsureObjects
 from visualindex.catalog.idempotency import Idempotency
+from visualindex.catalog.jobs import Fence, check_fence
+from visualindex.catalog.origin_rows import Origin, note
 from visualindex.catalog.positions import Token
 from visualindex.colours import Colour, pack, unpack
 from visualindex.errors import ProblemError, ProblemType
@@ -139,8 +141,12 @@ class Images:
         idempotency: Idempotency[Written] | None = None,
         *,
         ensure_objects: EnsureObjects | None = None,
+        origins: Sequence[Origin] = (),
+        fence: Fence | None = None,
     ) -> list[Written]:
         """Creates or replaces `images` in one transaction; results are in their order and share one token.
+
+        `origins` are noted and `fence` is checked in that transaction: CONFLICT when the job is no longer the caller's.
 
         `ensure_objects(digest)` is awaited where an original may just have been erased and must store it again; a caller
         that gives none stores its originals after this. Raises
@@ -150,9 +156,11 @@ class Images:
         _refuse_doubles(images)
 
         async def work(transaction: Transaction) -> list[Written]:
+            await check_fence(transaction.connection, fence)
             if idempotency:
                 await _claim(transaction, idempotency)
             written = await _put(transaction, index, images, ensure_objects)
+            await note(transaction.connection, index, origins)
             if idempotency:
                 await _keep(transaction, idempotency, written)
             return written
@@ -227,7 +235,7 @@ class Images:
         """Deletes the image and asks for the erasure of its original; None if there is no such image."""
 
         async def work(transaction: Transaction) -> Token | None:
-            return await _delete(transaction, index, image_id)
+            return await delete_row(transaction, index, image_id)
 
         return await self.connections.write(work)
 
@@ -366,7 +374,8 @@ async def _patch(
     return Token(transaction.epoch, int(updated[0][0]))
 
 
-async def _delete(transaction: Transaction, index: str, image_id: UUID) -> Token | None:
+async def delete_row(transaction: Transaction, index: str, image_id: UUID) -> Token | None:
+    """Deletes an image within a transaction, as `delete_image` does."""
     query = "DELETE FROM images WHERE index_name = %s AND image_id = %s RETURNING content_digest"
     deleted = await rows(transaction.connection, query, index, image_id)
     if not deleted:

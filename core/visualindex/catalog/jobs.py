@@ -10,15 +10,18 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
+from psycopg.errors import UniqueViolation
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
 from visualindex.errors import ProblemError, ProblemType
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
 BUILD, RERANK_TRIAL = "build", "rerank-trial"
 """Kinds of jobs: build a generation (parameter `activate`: whether it is to be served); measure whether reranking helps."""
+INGEST = "ingest"
+"""Take in the pictures of buckets, folders, manifests and archives (parameters: `visualindex.api.ingesting`)."""
 CHECK = "check"
 """Compare database, object store, generations and replicas (parameter `repair`: whether to mend what differs)."""
 COMPARE = "compare"
@@ -135,13 +138,54 @@ class Jobs:
     async def cancel_job(self, index: str, job_id: UUID) -> JobRecord:
         """Cancels a job that has not ended; it stops within seconds. Raises ProblemError NOT_FOUND or CONFLICT."""
         query = """UPDATE jobs SET state = 'cancelled', ended_at = now(), lease_until = NULL
-            WHERE job_id = %s AND index_name = %s AND state IN ('queued', 'running')"""
+            WHERE job_id = %s AND index_name = %s AND state IN ('queued', 'running', 'paused')"""
 
         async def work(transaction: Transaction) -> JobRecord:
             cancelled = await run(transaction.connection, query, job_id, index)
             record = await _get(transaction.connection, index, job_id)
             if not cancelled:
                 raise ProblemError(ProblemType.CONFLICT, f"job {job_id} is {record.state} already")
+            return record
+
+        return await self.connections.write(work)
+
+    async def pause_job(self, index: str, job_id: UUID) -> JobRecord:
+        """Takes a job out of the hands that hold it, which notice within seconds and commit nothing more.
+
+        It stays paused until `resume_job`, and keeps no other job of its kind waiting. Raises ProblemError NOT_FOUND or
+        CONFLICT.
+        """
+        query = """UPDATE jobs SET state = 'paused', lease_until = NULL
+            WHERE job_id = %s AND index_name = %s AND state IN ('queued', 'running')"""
+
+        async def work(transaction: Transaction) -> JobRecord:
+            paused = await run(transaction.connection, query, job_id, index)
+            record = await _get(transaction.connection, index, job_id)
+            if not paused:
+                detail = f"job {job_id} is {record.state}: only one that waits or runs can be paused"
+                raise ProblemError(ProblemType.CONFLICT, detail)
+            return record
+
+        return await self.connections.write(work)
+
+    async def resume_job(self, index: str, job_id: UUID) -> JobRecord:
+        """Puts a job that was paused, or that failed, back to those that wait; what it did before is not lost to it.
+
+        Raises ProblemError NOT_FOUND, or CONFLICT, also while another job of its kind is under way.
+        """
+        query = """UPDATE jobs SET state = 'queued', attempts = 0, problem = NULL, ended_at = NULL
+            WHERE job_id = %s AND index_name = %s AND state IN ('paused', 'failed')"""
+
+        async def work(transaction: Transaction) -> JobRecord:
+            try:
+                resumed = await run(transaction.connection, query, job_id, index)
+            except UniqueViolation as error:
+                detail = f"job {job_id} cannot go on while another job of its kind is under way: cancel one, or wait"
+                raise ProblemError(ProblemType.CONFLICT, detail) from error
+            record = await _get(transaction.connection, index, job_id)
+            if not resumed:
+                detail = f"job {job_id} is {record.state}: only one that is paused or failed can go on"
+                raise ProblemError(ProblemType.CONFLICT, detail)
             return record
 
         return await self.connections.write(work)
@@ -205,7 +249,9 @@ async def check_fence(connection: Connection, fence: Fence | None) -> None:
         return
     query = "SELECT FROM jobs WHERE job_id = %s AND fence = %s AND state = 'running' FOR UPDATE"
     if not await rows(connection, query, fence.job_id, fence.number):
-        detail = f"job {fence.job_id} was cancelled or taken over by another process: nothing is committed"
+        detail = (
+            f"job {fence.job_id} was cancelled, paused or taken over by another process: nothing is committed"
+        )
         raise ProblemError(ProblemType.CONFLICT, detail)
 
 

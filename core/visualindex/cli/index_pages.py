@@ -134,7 +134,7 @@ def _outcome(job: JobView) -> str:
     if job.result:
         told = {name: value for name, value in job.result.items() if not isinstance(value, (list, dict))}
         return ", ".join(f"{name} {value}" for name, value in told.items())
-    if job.state == "running":
+    if job.state in ("running", "paused"):
         return f"{job.phase} {job.done} of {job.total}" if job.total else job.phase
     return ""
 

@@ -239,6 +239,34 @@ def cancel(
     _print_job(job, as_json)
 
 
+@indexes.command()
+def pause(
+    name: Name,
+    job_id: JobId,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pause a job that waits or runs; an ingest goes on where it was."""
+    with _client(service, api_key) as client:
+        job = client.pause_job(name, job_id)
+    _print_job(job, as_json)
+
+
+@indexes.command()
+def resume(
+    name: Name,
+    job_id: JobId,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a job go on that was paused, or that failed."""
+    with _client(service, api_key) as client:
+        job = client.resume_job(name, job_id)
+    _print_job(job, as_json)
+
+
 def _client(service: str, api_key: str | None) -> "Client":
     from visualindex.client import Client
 

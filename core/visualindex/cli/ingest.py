@@ -20,7 +20,8 @@ _SHOWN_FAILURES = 10
 Source = Annotated[
     str,
     typer.Argument(
-        help="Folder, manifest (CSV, JSONL, Parquet), list of addresses (.txt), picture, or address.",
+        help="Folder, manifest (CSV, JSONL, Parquet), list of addresses (.txt), picture, or address; with --server-side "
+        "s3://BUCKET/prefix, or what the service can read.",
         show_default=False,
     ),
 ]
@@ -39,6 +40,23 @@ def ingest(
     concurrency: Concurrency = 8,
     failures: Failures = Path("visualindex-failures.jsonl"),
     again: Again = False,
+    server_side: Annotated[
+        bool, typer.Option("--server-side", help="Have the service read SOURCE by itself, in the background.")
+    ] = False,
+    key_from: Annotated[
+        str | None,
+        typer.Option(help="With --server-side: the key of a prefix's pictures: path, name or stem."),
+    ] = None,
+    category_from: Annotated[
+        str | None, typer.Option(help="With --server-side: `folder` takes the first folder as category.")
+    ] = None,
+    remove_missing: Annotated[
+        bool,
+        typer.Option(help="With --server-side: delete images whose objects are gone from SOURCE."),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option(help="With --server-side: wait for the end, and show how far it is.")
+    ] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as JSON, and no progress bar.")
     ] = False,
@@ -48,6 +66,24 @@ def ingest(
     A manifest has the columns path or image_url, and key, category, url, metadata if you like; other columns become
     metadata. A second run sends what is new or changed. Exit code 0: all stored; 1: some refused, or stopped early.
     """
+    if server_side:
+        from visualindex.cli.batches import start
+
+        start(
+            {
+                "location": source,
+                "key": key_from,
+                "category": category_from,
+                "remove_missing": remove_missing,
+            },
+            index,
+            service,
+            api_key,
+            failures=failures,
+            wait=wait,
+            as_json=as_json,
+        )
+        return
     take_in(
         source,
         index,

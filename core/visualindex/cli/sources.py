@@ -1,22 +1,16 @@
 """What `visualindex ingest` reads: folders, manifests and addresses, each as a stream of pictures with their fields."""
 
-import csv
-import datetime as dt
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.ingesting.manifest_rows import MANIFESTS, nested, plain, reader_of, text
+from visualindex.ingesting.naming import PICTURES
 
 MANIFEST = "manifest.jsonl"
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"})
-"""File names that a folder's pictures end with, in lower case."""
-
 _OWN_COLUMNS = frozenset({"path", "image_url", "key", "category", "url", "metadata"})
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ def _read(source: str) -> Iterator[Entry]:
         return _manifest(manifest) if manifest.is_file() else _folder(path)
     if not path.is_file():
         raise _refused(f"{source} does not exist: name a folder, a manifest, a picture or an http(s) address")
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in PICTURES:
         return iter([Item(source, path.name, path=path)])
     return _manifest(path)
 
@@ -89,7 +83,7 @@ def _read(source: str) -> Iterator[Entry]:
 def _folder(folder: Path) -> Iterator[Entry]:
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not _is_hidden(inside):
+        if path.suffix.lower() in PICTURES and path.is_file() and not _is_hidden(inside):
             yield Item(str(path), inside.as_posix(), path=path)
 
 
@@ -99,16 +93,9 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _manifest(path: Path) -> Iterator[Entry]:
-    readers = {
-        ".csv": _csv_rows,
-        ".jsonl": _json_rows,
-        ".ndjson": _json_rows,
-        ".parquet": _parquet_rows,
-        ".txt": _address_rows,
-    }
-    reader = readers.get(path.suffix.lower())
+    reader = _address_rows if path.suffix.lower() == ".txt" else reader_of(path, _OWN_COLUMNS)
     if reader is None:
-        known = ", ".join(readers)
+        known = ", ".join((*MANIFESTS, ".txt"))
         raise _refused(f"{path} is neither a picture nor a manifest: manifests end with {known}")
     return _entries(reader(path), path.parent)
 
@@ -121,74 +108,22 @@ def _entries(rows: Iterable[tuple[str, Any]], base: Path) -> Iterator[Entry]:
 def _entry(place: str, row: dict[str, Any], base: Path) -> Entry:
     """A manifest's row as an item: columns that are not ours become metadata."""
     row = {name: value for name, value in row.items() if value is not None and value != ""}
-    nested = row.get("metadata", {})
-    if not isinstance(nested, dict):
+    inner = nested(row)
+    if inner is None:
         return Unusable(place, "`metadata` is not a JSON object")
     path, address = row.get("path"), row.get("image_url") or (None if "path" in row else row.get("url"))
     if (path is None) == (address is None):
         return Unusable(place, "names no picture: give `path`, or `image_url`, and not both")
-    metadata = {**{name: value for name, value in row.items() if name not in _OWN_COLUMNS}, **nested}
+    metadata = {**{name: value for name, value in row.items() if name not in _OWN_COLUMNS}, **inner}
     return Item(
         place,
         key=str(row.get("key") or path or address),
         path=base / str(path) if path is not None else None,
         image_url=None if address is None else str(address),
-        category=_text(row.get("category")),
-        url=_text(row.get("url")),
-        metadata=_plain(metadata),
+        category=text(row.get("category")),
+        url=text(row.get("url")),
+        metadata=plain(metadata),
     )
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            place = f"{path}:{reader.line_num}"
-            if None in row:
-                yield place, "has more cells than the header has columns"
-            else:
-                yield place, {name: _cell(name, text) for name, text in row.items()}
-
-
-def _cell(column: str, text: str | None) -> Any:
-    """CSV knows text only: numbers and true/false become what they look like, but never in our own columns."""
-    if text is None or column in _OWN_COLUMNS - {"metadata"}:
-        return text
-    if column == "metadata":
-        return _parsed(text) if text else None
-    if text in ("true", "false"):
-        return text == "true"
-    match = _NUMBER.fullmatch(text)
-    return (float(text) if match.group(2) else int(text)) if match else text
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    row = f"is not JSON: {error}"
-                yield f"{path}:{number}", row if isinstance(row, dict | str) else "is not a JSON object"
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(path) as file:
-        number = 0
-        for batch in file.iter_batches(batch_size=4096):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path} row {number}", row
 
 
 def _address_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -203,21 +138,6 @@ def _address_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _no_address(line: int) -> str:
     return f"line {line} is not an http(s) address"
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _plain(value: Any) -> Any:
-    """JSON values of what Parquet holds: times as ISO 8601 text, the rest that JSON lacks as text."""
-    if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dt.datetime | dt.date | dt.time):
-        return value.isoformat()
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _refused(detail: str) -> ProblemError:

@@ -4,6 +4,7 @@ from visualindex.objectstore.base import ObjectStat, ObjectStore
 from visualindex.objectstore.erasing import erase_prefix
 from visualindex.objectstore.layout import (
     index_prefix,
+    job_prefix,
     manifest_key,
     manifest_prefix,
     original_key,
@@ -23,6 +24,7 @@ __all__ = [
     "ObjectStore",
     "erase_prefix",
     "index_prefix",
+    "job_prefix",
     "manifest_key",
     "manifest_prefix",
     "open_store",

@@ -1,5 +1,6 @@
 """Which object lies under which key: content addresses, so that equal pictures are stored once per index."""
 
+import uuid
 from collections.abc import Iterable
 
 _DIGEST_BYTES = 32
@@ -53,6 +54,11 @@ def part_prefix(index: str) -> str:
 def part_key(index: str, digest: bytes) -> str:
     """Key of a part of a generation's file; `digest` is the 32-byte SHA-256 of the part."""
     return f"{part_prefix(index)}{_address(digest)}"
+
+
+def job_prefix(index: str, job_id: uuid.UUID) -> str:
+    """What the keys of all objects of a background job start with."""
+    return f"{index_prefix(index)}jobs/{job_id}/"
 
 
 def _address(digest: bytes) -> str:

@@ -678,6 +678,66 @@ class DomainSpec(SpecModel):
     )
 
 
+class IngestBucketSpec(SpecModel):
+    """A bucket that pictures may be taken from, with the keys of `storage.s3` or, where they are set, those in the
+    environment variables VISUALINDEX_INGEST_NAME_ACCESS_KEY and VISUALINDEX_INGEST_NAME_SECRET_KEY."""
+
+    name: Name = Field(description="What sources call it: `s3://NAME/prefix/`.")
+    endpoint: str = Field(description="Host and port, e.g. `minio:9000`, without scheme.")
+    bucket: str = Field(description="Bucket.")
+    region: str = Field(default="us-east-1", description="Region name.")
+    secure: bool = Field(default=True, description="Use TLS.")
+
+
+class IngestEventsSpec(SpecModel):
+    """Objects that a bucket tells of are taken in as they come and deleted as they go."""
+
+    bucket: str | None = Field(
+        default=None,
+        max_length=40,
+        description="A name of `ingest.buckets`; without it the bucket of `storage.s3`.",
+    )
+    prefix: str = Field(
+        default="",
+        max_length=512,
+        description="Objects below this prefix; other events are ignored.",
+    )
+    key: Literal["path", "name", "stem"] = Field(
+        default="path",
+        description="The image's key: the object's `path` below the prefix, its file `name`, or that without its ending "
+        "(`stem`).",
+    )
+    category: Literal["none", "folder"] = Field(
+        default="none",
+        description="`folder`: the first folder below the prefix is the image's category.",
+    )
+    sweep_minutes: int = Field(
+        default=1440,
+        ge=0,
+        le=525_600,
+        description="Minutes between two looks through the whole prefix for what no event told of; 0 looks never.",
+    )
+
+
+class IngestSpec(SpecModel):
+    """Where jobs and events may take pictures from, beside requests that carry them."""
+
+    buckets: tuple[IngestBucketSpec, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Buckets beside that of `storage.s3` that pictures may be taken from.",
+    )
+    folders: tuple[str, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Folders, by absolute path, that jobs may read pictures from; nothing outside of them is read.",
+    )
+    events: IngestEventsSpec | None = Field(
+        default=None,
+        description="Notifications of a bucket; without this field they are refused.",
+    )
+
+
 class ScheduleSpec(SpecModel):
     """Work that is asked for again and again (docs/schedules.md)."""
 
@@ -814,6 +874,9 @@ class Spec(SpecModel):
     storage: StorageSpec = Field(default=StorageSpec(), description="Object store.")
     limits: LimitsSpec = Field(default=LimitsSpec(), description="Limits per request.")
     fetch: FetchSpec = Field(default=FetchSpec(), description="Fetching images by URL.")
+    ingest: IngestSpec = Field(
+        default=IngestSpec(), description="Taking in pictures from buckets and folders."
+    )
     access: AccessSpec = Field(default=AccessSpec(), description="Access control.")
     search_log: SearchLogSpec = Field(default=SearchLogSpec(), description="Search logging.")
     attributes: tuple[AttributeSpec, ...] = Field(
@@ -870,6 +933,20 @@ class Spec(SpecModel):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"domains: {twice} is defined twice: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _events_come_from_a_bucket(self) -> "Spec":
+        names = [bucket.name for bucket in self.ingest.buckets]
+        if len(set(names)) < len(names):
+            raise ValueError("ingest.buckets: a name is given twice: keep one")
+        events = self.ingest.events
+        if events is not None and events.bucket is None and self.storage.s3 is None:
+            raise ValueError(
+                "ingest.events needs a bucket: name one of ingest.buckets, or configure storage.s3"
+            )
+        if events is not None and events.bucket is not None and events.bucket not in names:
+            raise ValueError("ingest.events.bucket is not a name of ingest.buckets: add it there")
         return self
 
     @model_validator(mode="after")

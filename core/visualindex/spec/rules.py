@@ -45,12 +45,31 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
     ),
     "spec": (
         Rule(
+            "!has(self.ingest) || !has(self.ingest.events) || has(self.ingest.events.bucket) || "
+            "(has(self.storage) && has(self.storage.s3))",
+            "ingest.events needs a bucket: name one of ingest.buckets, or configure storage.s3",
+            ".ingest.events",
+        ),
+        Rule(
             "!has(self.rerank) || !has(self.rerank.mode) || self.rerank.mode == 'never' || has(self.rerank.projection) || "
             "!has(self.encoder) || !has(self.encoder.family) || "
             "(self.encoder.family == 'efficientnet-lite0' && !has(self.encoder.checkpoint))",
             "rerank.projection is required for this encoder: fit one with `visualindex encoder fit-patches`, or set "
             "rerank.mode: never",
             ".rerank.projection",
+        ),
+    ),
+    "spec.ingest": (
+        Rule(
+            "!has(self.buckets) || self.buckets.all(a, self.buckets.exists_one(b, b.name == a.name))",
+            "ingest.buckets: a name is given twice: keep one",
+            ".buckets",
+        ),
+        Rule(
+            "!has(self.events) || !has(self.events.bucket) || "
+            "(has(self.buckets) && self.buckets.exists(b, b.name == self.events.bucket))",
+            "ingest.events.bucket is not a name of ingest.buckets: add it there",
+            ".events.bucket",
         ),
     ),
     "spec.encoder": (

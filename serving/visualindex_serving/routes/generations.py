@@ -4,6 +4,7 @@ import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import StreamingResponse
 
 from visualindex.api.gate import GateReport
 from visualindex.api.generations import (
@@ -16,9 +17,10 @@ from visualindex.api.generations import (
 from visualindex.api.search import IndexName
 from visualindex.catalog import BUILD, GenerationRecord, JobRecord
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.ingesting.ledger import refused_lines
 from visualindex_serving import openapi
 from visualindex_serving.activation import activate, roll_back
-from visualindex_serving.bodies import read_body
+from visualindex_serving.bodies import NDJSON, read_body
 from visualindex_serving.comparing import compared, request_comparison
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.service import service_of
@@ -100,11 +102,43 @@ async def get_job(request: Request, name: Name, job_id: JobId) -> JobView:
     return job_view(await index.catalog.get_job(index.name, job_id))
 
 
+@router.get(
+    "/jobs/{job_id}/refused",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "NDJSON: `place`, `key`, `type` and `reason` of each.",
+            "content": {NDJSON[0]: {"schema": {"type": "string"}}},
+        },
+        **openapi.problem_responses(*_PROBLEMS),
+    },
+)
+async def get_refused(request: Request, name: Name, job_id: JobId) -> Response:
+    """Everything that an ingest has refused so far, with the reasons, one JSON object a line."""
+    index = await _admin(request, name)
+    await index.catalog.get_job(index.name, job_id)
+    return StreamingResponse(refused_lines(index.store, index.name, job_id), media_type=NDJSON[0])
+
+
 @router.post("/jobs/{job_id}/cancel", responses=openapi.problem_responses(*_PROBLEMS))
 async def cancel_job(request: Request, name: Name, job_id: JobId) -> JobView:
     """Cancel a job that has not ended. It leaves nothing behind."""
     index = await _admin(request, name)
     return job_view(await index.catalog.cancel_job(index.name, job_id))
+
+
+@router.post("/jobs/{job_id}/pause", responses=openapi.problem_responses(*_PROBLEMS))
+async def pause_job(request: Request, name: Name, job_id: JobId) -> JobView:
+    """Pause a job that waits or runs: it stops within seconds and keeps what it has done."""
+    index = await _admin(request, name)
+    return job_view(await index.catalog.pause_job(index.name, job_id))
+
+
+@router.post("/jobs/{job_id}/resume", responses=openapi.problem_responses(*_PROBLEMS))
+async def resume_job(request: Request, name: Name, job_id: JobId) -> JobView:
+    """Have a job go on that was paused, or that failed: an ingest does so where it stopped, others begin again."""
+    index = await _admin(request, name)
+    return job_view(await index.catalog.resume_job(index.name, job_id))
 
 
 @router.get("/generations/{generation}", responses=openapi.problem_responses(*_PROBLEMS))

@@ -19,6 +19,7 @@ from visualindex.api.search import ColourView, IndexName
 from visualindex.catalog import ImageRecord, Token, merge_patch
 from visualindex.errors import ProblemType
 from visualindex.identity import bucket_of, shard_of
+from visualindex.ingesting.fields import check_metadata
 from visualindex_serving import openapi
 from visualindex_serving.access import Grant
 from visualindex_serving.bodies import MERGE_PATCH, Body, read_body
@@ -27,7 +28,7 @@ from visualindex_serving.colours import shown_colours
 from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.idempotency import request_key
 from visualindex_serving.index_service import IndexService
-from visualindex_serving.ingest import Incoming, check_metadata, write_image
+from visualindex_serving.ingest import Incoming, write_image
 from visualindex_serving.mounting import base_of
 from visualindex_serving.originals import read_original
 from visualindex_serving.problems import invalid
@@ -224,7 +225,7 @@ async def _change(
     if "metadata" in changes and patch.metadata is None:
         changes["metadata"] = dict.fromkeys(record.metadata)
     metadata = merge_patch(record.metadata, changes.get("metadata", {}))
-    check_metadata(index, metadata, record.metadata)
+    check_metadata(index.resource.spec, metadata, record.metadata)
     category = changes.get("category", record.category)
     if not passes(grant.filter, key=record.key, category=category, metadata=metadata):
         raise outside("The changed image would lie")

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from visualindex.api.generations import JobView
 from visualindex.api.images import (
     BatchRequest,
     BatchResult,
@@ -10,6 +11,10 @@ from visualindex.api.images import (
     ImageRequest,
     ImageWritten,
 )
+from visualindex.api.ingesting import IngestRequest
+from visualindex.catalog import INGEST
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.ingesting.opening import check_source
 from visualindex_serving import openapi
 from visualindex_serving.bodies import Body, read_body
 from visualindex_serving.deadlines import deadline_in, monotonic, within
@@ -17,6 +22,7 @@ from visualindex_serving.index_service import IndexService
 from visualindex_serving.originals import check_image_bytes
 from visualindex_serving.problems import invalid
 from visualindex_serving.routes.batches import items_of, store
+from visualindex_serving.routes.generations import job_view
 from visualindex_serving.routes.images import IMAGE_BODY, create, incoming_of
 from visualindex_serving.service import service_of
 
@@ -67,14 +73,16 @@ async def _picture(index: IndexService, asked: EmbeddingRequest, body: Body, dea
 @router.post(
     "/index",
     openapi_extra=IMAGE_BODY,
-    response_model=ImageWritten | BatchResult,
+    response_model=ImageWritten | BatchResult | JobView,
     responses={
+        202: {"model": JobView, "description": "A batch from the `sources` was started, or is under way."},
         201: {"model": ImageWritten, "description": "A new image was stored."},
         **openapi.problem_responses(*openapi.WRITE_PROBLEMS),
     },
 )
-async def index_images(request: Request, response: Response) -> ImageWritten | BatchResult:
-    """Index one image, as `POST /api/images`, or a JSON list of images by URL under `images`, as the batch call."""
+async def index_images(request: Request, response: Response) -> ImageWritten | BatchResult | JobView:
+    """Index one image, as `POST /api/images`; a JSON list of images by URL under `images`, as the batch call; or start a
+    batch from the prefixes, manifests and archives under `sources`."""
     service = service_of(request)
     caller = await service.caller(request, "admin")
     body = await read_body(request)
@@ -82,8 +90,25 @@ async def index_images(request: Request, response: Response) -> ImageWritten | B
         many = body.read(BatchRequest)
         index, grant = caller.index(many.index, body.size)
         return await store(service, index, grant, request, items_of(index, many, body))
+    if "sources" in body.document:
+        batch = body.read(IngestRequest)
+        index, _ = caller.index(batch.index, body.size)
+        response.status_code = 202
+        return await start_batch(index, batch)
     one = body.read(ImageRequest)
     index, grant = caller.index(one.index, body.size)
     written = await create(service, index, grant, request, incoming_of(one, body))
     response.status_code = 201 if written.created else 200
     return written
+
+
+async def start_batch(index: IndexService, asked: IngestRequest) -> JobView:
+    """Ask for the job; the same request again tells of the same job. Raises ProblemError CONFLICT while another is open."""
+    for source in asked.sources:
+        check_source(index.resource.spec, index.places, source)
+    parameters = asked.model_dump(mode="json", exclude={"index"})
+    job, _ = await index.catalog.request_job(index.name, INGEST, parameters)
+    if dict(job.parameters) != parameters:
+        detail = f"index {index.name} is taking in another batch (job {job.job_id}): wait for it, pause it or cancel it"
+        raise ProblemError(ProblemType.CONFLICT, detail)
+    return job_view(job)

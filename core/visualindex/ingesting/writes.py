@@ -1,0 +1,81 @@
+"""The rows of an image: of a picture that was just decoded, of the same picture as another image has it, of its own."""
+
+import uuid
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.api.images import ImageFields
+from visualindex.catalog import ImageRecord, ImageWrite, Twin
+from visualindex.imaging import Decoded
+
+WHOLE_IMAGE = 0
+"""The region that is all of a picture."""
+
+
+def write_of(
+    image_id: uuid.UUID,
+    fields: ImageFields,
+    digest: bytes,
+    size_bytes: int,
+    decoded: Decoded,
+    fingerprint: str,
+    vector: NDArray[np.float32],
+    patches: Mapping[str, bytes],
+) -> ImageWrite:
+    """An image with its vector, float32[d], and its packed patches by their fingerprint."""
+    return ImageWrite(
+        image_id=image_id,
+        key=fields.key,
+        url=fields.url,
+        category=fields.category,
+        metadata=fields.metadata,
+        content_digest=digest,
+        media_type=decoded.info.media_type,
+        width=decoded.info.width,
+        height=decoded.info.height,
+        size_bytes=size_bytes,
+        colours=decoded.colours,
+        embeddings={(WHOLE_IMAGE, fingerprint): vector},
+        patches=patches,
+    )
+
+
+def write_of_twin(
+    image_id: uuid.UUID, fields: ImageFields, digest: bytes, twin: Twin, fingerprint: str
+) -> ImageWrite:
+    """An image of content that the index has: what was made of it is made of this one, too."""
+    return ImageWrite(
+        image_id=image_id,
+        key=fields.key,
+        url=fields.url,
+        category=fields.category,
+        metadata=fields.metadata,
+        content_digest=digest,
+        media_type=twin.media_type,
+        width=twin.width,
+        height=twin.height,
+        size_bytes=twin.size_bytes,
+        colours=twin.colours,
+        embeddings={(WHOLE_IMAGE, fingerprint): twin.vector},
+        patches=twin.patches,
+    )
+
+
+def write_of_fields(record: ImageRecord, fields: ImageFields) -> ImageWrite:
+    """The image with other fields; its vectors stay with its content."""
+    return ImageWrite(
+        image_id=record.image_id,
+        key=fields.key,
+        url=fields.url,
+        category=fields.category,
+        metadata=fields.metadata,
+        content_digest=record.content_digest,
+        media_type=record.media_type,
+        width=record.width,
+        height=record.height,
+        size_bytes=record.size_bytes,
+        colours=record.colours,
+        embeddings={},
+    )
