@@ -256,6 +256,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "search_log": True,
     "attributes": True,
     "domains": True,
+    "reindex": True,
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},
 }
 

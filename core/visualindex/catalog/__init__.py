@@ -9,13 +9,14 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
-from visualindex.catalog.jobs import BUILD, LEASE_S, RERANK_TRIAL, Fence, JobRecord
+from visualindex.catalog.jobs import BUILD, LEASE_S, REINDEX, RERANK_TRIAL, Fence, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
 from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.positions import Position, Token
 from visualindex.catalog.reaching import reach
+from visualindex.catalog.reindexing import ChunkCommit, Encoded, Lacking, Quarantined, Refused
 from visualindex.catalog.replicas import (
     HoldingBackend,
     HoldingReplica,
@@ -31,14 +32,17 @@ from visualindex.catalog.trial_server import TrialServer
 __all__ = [
     "BUILD",
     "LEASE_S",
+    "REINDEX",
     "RERANK_TRIAL",
     "UNSET",
     "AlreadyAnswered",
     "Catalog",
     "ChangeFollower",
     "Changes",
+    "ChunkCommit",
     "DeclaredKey",
     "EmbeddedPostgres",
+    "Encoded",
     "ErasedRows",
     "Feedback",
     "Fence",
@@ -52,11 +56,14 @@ __all__ = [
     "JobRecord",
     "KeyChanges",
     "KeyRecord",
+    "Lacking",
     "Listening",
     "LogStatus",
     "LogTrimmed",
     "Page",
     "Position",
+    "Quarantined",
+    "Refused",
     "ReplicaAddress",
     "ReplicaLoad",
     "ReplicaPosition",

@@ -16,6 +16,7 @@ from visualindex.catalog.keys import Keys
 from visualindex.catalog.managed_keys import ManagedKeys
 from visualindex.catalog.migrate import check_connection, stamp_if_restored
 from visualindex.catalog.patches import Patches
+from visualindex.catalog.reindexing import Reindexing
 from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.search_logs import SearchLogs
 
@@ -29,6 +30,7 @@ class Catalog(
     Replicas,
     Generations,
     Jobs,
+    Reindexing,
     Keys,
     ManagedKeys,
     SearchLogs,

@@ -17,8 +17,9 @@ from visualindex.catalog.connections import Connection, Connections, Transaction
 from visualindex.errors import ProblemError, ProblemType
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-BUILD, RERANK_TRIAL = "build", "rerank-trial"
-"""Kinds of jobs: build a generation (parameter `activate`: whether it is to be served); measure whether reranking helps."""
+BUILD, RERANK_TRIAL, REINDEX = "build", "rerank-trial", "reindex"
+"""Kinds of jobs: build a generation (parameter `activate`: whether it is to be served); measure whether reranking helps;
+make what images lack of vectors, patches and colours from their originals, then build."""
 LEASE_S = 30.0
 """Seconds for which a job whose process ended keeps others from taking it up."""
 MAX_ATTEMPTS = 3
@@ -89,11 +90,12 @@ class Jobs:
     async def claim_job(self, index: str, lease_s: float) -> JobRecord | None:
         """The oldest job that nobody holds, for `lease_s` seconds; None when there is none.
 
-        One whose holder ended without a word is given up after three attempts.
+        One whose holder ended without a word is given up after three attempts, or as many as its parameter `attempts` says.
         """
         give_up = """UPDATE jobs SET state = 'failed', ended_at = now(), lease_until = NULL,
                 problem = format('its process ended without a word, %%s times; the last phase was %%s', attempts, phase)
-            WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp() AND attempts >= %s"""
+            WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp()
+                AND attempts >= coalesce((parameters ->> 'attempts')::int, %s)"""
         claim = f"""UPDATE jobs SET state = 'running', fence = fence + 1, attempts = attempts + 1, phase = 'starting',
                 done = 0, total = 0, started_at = coalesce(started_at, now()),
                 lease_until = clock_timestamp() + make_interval(secs => %s)
