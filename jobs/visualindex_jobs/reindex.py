@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from visualindex import credentials
@@ -32,6 +32,8 @@ from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
 from visualindex_jobs.reindex_here import Conveyor, Here
 
+Place = Literal["here", "beside", "own"]
+"""Where chunks are made: in the job's process, in processes beside a service's replicas, or on a cluster of the job's own."""
 _WHOLE = range(BUCKETS)
 
 
@@ -49,15 +51,16 @@ class Surroundings:
 
 
 def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
-    """Carry a claimed job out in this process, at the lowest priority: searches come first.
+    """Carry a claimed job out in this Ray task of a service, at the lowest priority: searches come first.
 
     `features` is the fingerprint of the patches that the index keeps, if it keeps any.
     """
     os.nice(10)
-    asyncio.run(_main(VisualIndex.model_validate(document), job, features))
+    asyncio.run(run(VisualIndex.model_validate(document), job, features, "beside"))
 
 
-async def _main(resource: VisualIndex, job: JobRecord, features: str | None) -> None:
+async def run(resource: VisualIndex, job: JobRecord, features: str | None, place: Place) -> None:
+    """Carry a claimed job out with what this process's environment gives."""
     access = await credentials.from_environment()
     state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
     async with AsyncExitStack() as stack:
@@ -70,7 +73,20 @@ async def _main(resource: VisualIndex, job: JobRecord, features: str | None) -> 
             kept = Kept(features, NodeCache(cache / "generations", generation_cache(resource.spec)))
         scratch = cache / "building" / str(job.job_id)
         around = Surroundings(catalog, store, resource, cache, scratch, access, kept)
-        await carry_out(around, job)
+        await carry_out(around, job, _conveyor(resource, job, place))
+
+
+def _conveyor(resource: VisualIndex, job: JobRecord, place: Place) -> Conveyor | None:
+    """Processes of Ray, unless this one does as well: one encoder without a GPU beside a service."""
+    spec = resource.spec
+    alone = spec.reindex.workers == 1 and not spec.reindex.decoders and not spec.encoder.num_gpus
+    if place == "here" or (place == "beside" and alone):
+        return None
+    from visualindex_jobs.reindex_ray import OnRay, Places  # a job in one process needs no Ray
+
+    beside = place == "beside"
+    places = Places.of(resource, os.cpu_count() or 1, beside=beside)
+    return OnRay(resource, str(job.job_id), places, beside=beside)
 
 
 async def carry_out(around: Surroundings, job: JobRecord, conveyor: Conveyor | None = None) -> None:

@@ -9,7 +9,7 @@ from tests.serving.pictures import picture
 
 from visualindex.building import Kept
 from visualindex.catalog import REINDEX, Catalog, ImageWrite, JobRecord
-from visualindex.encoders import fingerprint_of
+from visualindex.encoders import backbone_of, fingerprint_of
 from visualindex.encoders.patch_packing import load_packing
 from visualindex.generations import NodeCache
 from visualindex.identity import content_digest
@@ -112,9 +112,7 @@ class Collection:
         resource = resource_of(**spec)
         kept = None
         if resource.spec.rerank.kept:
-            backbone = fingerprint_of(
-                resource.spec.encoder.model_copy(update={"dimension": 1280}), self.cache_dir
-            )
+            backbone = backbone_of(resource.spec.encoder, self.cache_dir)
             packing = load_packing(resource.spec.rerank, backbone, cache_dir=self.cache_dir)
             assert packing is not None
             kept = Kept(packing.fingerprint, NodeCache(self.root / "generations", 1 << 30))

@@ -87,8 +87,8 @@ class Jobs:
 
         return await self.connections.write(work)
 
-    async def claim_job(self, index: str, lease_s: float) -> JobRecord | None:
-        """The oldest job that nobody holds, for `lease_s` seconds; None when there is none.
+    async def claim_job(self, index: str, lease_s: float, *, job_id: UUID | None = None) -> JobRecord | None:
+        """The oldest job that nobody holds (or the one that is named), for `lease_s` seconds; None when there is none.
 
         One whose holder ended without a word is given up after three attempts, or as many as its parameter `attempts` says.
         """
@@ -99,14 +99,15 @@ class Jobs:
         claim = f"""UPDATE jobs SET state = 'running', fence = fence + 1, attempts = attempts + 1, phase = 'starting',
                 done = 0, total = 0, started_at = coalesce(started_at, now()),
                 lease_until = clock_timestamp() + make_interval(secs => %s)
-            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND (state = 'queued'
+            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND (%s::uuid IS NULL OR job_id = %s::uuid)
+                AND (state = 'queued'
                     OR (state = 'running' AND lease_until < clock_timestamp()))
                 ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
 
         async def work(transaction: Transaction) -> JobRecord | None:
             await run(transaction.connection, give_up, index, MAX_ATTEMPTS)
-            claimed = await rows(transaction.connection, claim, lease_s, index)
+            claimed = await rows(transaction.connection, claim, lease_s, index, job_id, job_id)
             return _record(claimed[0]) if claimed else None
 
         return await self.connections.write(work)

@@ -702,20 +702,21 @@ class ReindexSpec(SpecModel):
         default=1, ge=1, le=1024, description="Encoders at work at once, each with `encoder.numGpus` GPUs."
     )
     decoders: int = Field(
-        default=1,
-        ge=1,
+        default=0,
+        ge=0,
         le=4096,
-        description="Processes beside them that fetch originals and decode, on any node of a cluster.",
+        description="Processes apart from the encoders that fetch originals and decode, on any node of a cluster. 0: each "
+        "encoder's process does that beside, and no pixels travel.",
     )
     decode_workers: int = Field(
-        default=2, ge=1, le=256, description="Sandboxed decoders of each of those processes."
+        default=2, ge=1, le=256, description="Sandboxed decoders of each process that decodes."
     )
     cpus: float | None = Field(
         default=None,
         gt=0,
         le=256,
-        description="Logical CPUs that each of those processes reserves of Ray. Default: next to nothing beside a service, "
-        "whose searches go first; on a cluster of a job's own a whole one, and one per decoder.",
+        description="Logical CPUs that each process reserves of Ray. Default: next to nothing beside a service, whose "
+        "searches go first; on a cluster of a job's own one for the encoder, and one for each decoder.",
     )
     max_quarantined: int = Field(
         default=1_000,
