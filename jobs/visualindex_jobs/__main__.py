@@ -7,6 +7,7 @@ Credentials come from the environment, as for every part of the service; the ind
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ _LOOK_S = 1.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when the job is done, 1 when it failed or was cancelled, 2 for wrong arguments, 3 when there was none."""
     asked = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return asyncio.run(_run(asked))
     except (ProblemError, SpecError) as problem:
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _run(asked: argparse.Namespace) -> int:
-    resource = _named(load_specs(asked.spec), asked.index)
+    resource = _named(load_specs([asked.spec]), asked.index)
     access = await credentials.from_environment()
     catalog = await Catalog.open(access.dsn, max_connections=1, application_name="visualindex-jobs")
     try:

@@ -7,11 +7,12 @@ job is taken up by another, which goes on with the plans in force and repeats wh
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from visualindex import credentials
@@ -24,7 +25,7 @@ from visualindex.footprint import generation_cache
 from visualindex.generations import NodeCache
 from visualindex.identity import BUCKETS
 from visualindex.objectstore import ObjectStore, open_store
-from visualindex.reindexing import Account, FindPatches, Ledger, Plan, make_plan
+from visualindex.reindexing import Account, FindPatches, Ledger, Plan, make_plan, patiently
 from visualindex.spec import VisualIndex
 from visualindex_jobs.costs import costs
 from visualindex_jobs.encoder_tools import fetching
@@ -33,8 +34,9 @@ from visualindex_jobs.lease import Lease
 from visualindex_jobs.reindex_here import Conveyor, Here
 
 Place = Literal["here", "beside", "own"]
-"""Where chunks are made: in the job's process, in processes beside a service's replicas, or on a cluster of the job's own."""
+"""Where chunks are made: in the job's process, in processes beside a service's replicas, or on a cluster of its own."""
 _WHOLE = range(BUCKETS)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class _Reindex:
             )
         if plan is not None:
             ledger = {"plans": [*(one.name for one in plans), plan.name]}
-            await self._catalog.set_job_ledger(self._job.fence, ledger)
+            await self._patiently(partial(self._catalog.set_job_ledger, self._job.fence, ledger))
         return plan
 
     def _planned(self, images: int) -> None:
@@ -227,7 +229,8 @@ class _Reindex:
         done = await self._ledger.done(plan.name, chunk)
         of = plan.recipe.fingerprint, plan.recipe.features
         commit = ChunkCommit(plan.name, chunk, *of, done.encoded, done.refused, done.account.to_json())
-        if await self._catalog.commit_chunk(self._name, self._job.fence, commit):
+        take = partial(self._catalog.commit_chunk, self._name, self._job.fence, commit)
+        if await self._patiently(take):
             self._refused += len(done.refused)
         limit = self._spec.reindex.max_quarantined
         if self._refused > limit:
@@ -238,6 +241,9 @@ class _Reindex:
                 "delete them, or raise the limit"
             )
             raise ProblemError(ProblemType.CONFLICT, detail)
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(work, self._spec.reindex.patience_seconds)
 
     def _check(self) -> None:
         if not self._lease.held():

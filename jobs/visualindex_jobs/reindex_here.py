@@ -1,6 +1,7 @@
 """Chunks made in the job's own process: while one is encoded the next is fetched and decoded."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Protocol, Self
@@ -21,6 +22,8 @@ from visualindex.reindexing import (
 )
 from visualindex.spec import Spec, VisualIndex
 from visualindex_jobs.encoder_tools import EncoderTools
+
+logger = logging.getLogger(__name__)
 
 
 class Conveyor(Protocol):
@@ -82,6 +85,7 @@ class Here:
                 upcoming = (
                     asyncio.create_task(self._prepare(preparer, plan, following[0])) if following else None
                 )
+                logger.info("encoding chunk %d of plan %s", chunk, plan.name)
                 done = await asyncio.to_thread(finish, prepared, front, self._resource.spec.encoder.num_gpus)
                 await self._ledger.put_done(plan.name, chunk, done)
                 yield chunk

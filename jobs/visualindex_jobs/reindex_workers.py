@@ -3,6 +3,7 @@
 Two chunks are at work in a process: while one is encoded, the next is fetched and decoded and the one before is stored.
 """
 
+import logging
 import os
 import pickle
 import threading
@@ -23,6 +24,8 @@ from visualindex.spec import VisualIndex
 from visualindex_jobs.background_loop import BackgroundLoop
 from visualindex_jobs.encoder_tools import EncoderTools, fetching
 from visualindex_jobs.reindex_here import refuse_other_hardware
+
+logger = logging.getLogger(__name__)
 
 AT_ONCE = 2
 """Chunks at work in a process."""
@@ -91,6 +94,7 @@ class _Encoding:
     def finish(self, chunk: int, prepared: Prepared) -> None:
         process = self._process
         with self._turn:
+            logger.info("encoding chunk %d of plan %s", chunk, process.plan.name)
             done = finish(prepared, self._front, process.resource.spec.encoder.num_gpus)
         process.loop.run(process.ledger.put_done(process.plan.name, chunk, done))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from visualindex.catalog import BUILD, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
+from visualindex.catalog import BUILD, LEASE_S, REINDEX, RERANK_TRIAL, Catalog, JobRecord
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
 from visualindex_serving.ending import ended
@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 RunJob = Callable[[IndexService, JobRecord], Awaitable[None]]
 """Carries a claimed job out and returns when it has ended."""
 
-_MAIN = {BUILD: "visualindex_jobs.build", RERANK_TRIAL: "visualindex_jobs.rerank_trial"}
+_MAIN = {
+    BUILD: "visualindex_jobs.build",
+    REINDEX: "visualindex_jobs.reindex",
+    RERANK_TRIAL: "visualindex_jobs.rerank_trial",
+}
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
 _LOOK_S = 1.0
 

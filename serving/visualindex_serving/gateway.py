@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from ray import serve
 
 from visualindex import __version__
-from visualindex.api.generations import ActivateRequest, BuildRequest
+from visualindex.api.generations import ActivateRequest, BuildRequest, ReindexRequest
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
 from visualindex.catalog import Catalog
@@ -62,6 +62,7 @@ from visualindex_serving.routes import (
     images,
     internal,
     metrics,
+    reindexing,
     searching,
     thumbnails,
 )
@@ -83,6 +84,7 @@ _BODIES: list[type[BaseModel]] = [
     BatchRequest,
     EmbeddingRequest,
     BuildRequest,
+    ReindexRequest,
     ActivateRequest,
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
@@ -148,7 +150,18 @@ def create_app(
         redoc_url=None,
     )
     problems.install(app)
-    for module in (searching, feedback, batches, images, thumbnails, internal, generations, health, metrics):
+    for module in (
+        searching,
+        feedback,
+        batches,
+        images,
+        thumbnails,
+        internal,
+        generations,
+        reindexing,
+        health,
+        metrics,
+    ):
         app.include_router(module.router)
     openapi.install(app, _BODIES)
     pages.install(app)

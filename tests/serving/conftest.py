@@ -16,13 +16,15 @@ from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
 from visualindex.building import Kept
-from visualindex.catalog import RERANK_TRIAL, Catalog, EmbeddedPostgres, JobRecord, migrate
+from visualindex.catalog import REINDEX, RERANK_TRIAL, Catalog, EmbeddedPostgres, JobRecord, migrate
 from visualindex.credentials import Credentials
 from visualindex.errors import TYPE_PREFIX
 from visualindex.generations import NodeCache
 from visualindex.objectstore import open_store
 from visualindex.spec import API_VERSION, KIND, VisualIndex
 from visualindex_jobs.build import carry_out as build
+from visualindex_jobs.reindex import Surroundings
+from visualindex_jobs.reindex import carry_out as reindex
 from visualindex_jobs.rerank_trial import carry_out as measure
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
@@ -115,6 +117,11 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
         try:
             features = index.reranking.features
             kept = None if features is None else Kept(features, NodeCache(state / "generations", 1 << 30))
+            if job.kind == REINDEX:
+                folders = state / "cache", state / "building"
+                around = Surroundings(catalog, index.store, index.resource, *folders, patches=kept)
+                await reindex(around, job)
+                return
             carry_out, folder = (
                 (measure, state / "cache") if job.kind == RERANK_TRIAL else (build, state / "building")
             )

@@ -9,7 +9,7 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
-from visualindex.catalog.jobs import BUILD, LEASE_S, REINDEX, RERANK_TRIAL, Fence, JobRecord
+from visualindex.catalog.jobs import BUILD, LEASE_S, REINDEX, RERANK_TRIAL, Fence, JobLine, JobRecord
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
@@ -53,6 +53,7 @@ __all__ = [
     "ImageRecord",
     "ImageWrite",
     "IndexRecord",
+    "JobLine",
     "JobRecord",
     "KeyChanges",
     "KeyRecord",

@@ -55,6 +55,15 @@ class JobRecord:
     ended_at: datetime | None
 
 
+@dataclass(frozen=True)
+class JobLine:
+    """A line of a job's log; `number` grows from line to line, not always by one."""
+
+    number: int
+    told_at: datetime
+    line: str
+
+
 _COLUMNS = """job_id, index_name, kind, state, parameters, phase, done, total, result, problem, attempts, fence,
     requested_at, started_at, ended_at"""
 
@@ -108,18 +117,27 @@ class Jobs:
         async def work(transaction: Transaction) -> JobRecord | None:
             await run(transaction.connection, give_up, index, MAX_ATTEMPTS)
             claimed = await rows(transaction.connection, claim, lease_s, index, job_id, job_id)
-            return _record(claimed[0]) if claimed else None
+            if not claimed:
+                return None
+            record = _record(claimed[0])
+            await _tell(transaction.connection, record.job_id, f"begun, the {record.fence.number}. time")
+            return record
 
         return await self.connections.write(work)
 
     async def renew_job(self, fence: Fence, phase: str, done: int, total: int, lease_s: float) -> bool:
         """Tells how far the job is and keeps it; False when it was cancelled or claimed by another."""
-        query = """UPDATE jobs SET phase = %s, done = %s, total = %s,
+        query = """WITH mine AS (
+                SELECT job_id, phase FROM jobs WHERE job_id = %s AND fence = %s AND state = 'running' FOR UPDATE
+            ), told AS (
+                INSERT INTO job_log (job_id, line) SELECT job_id, %s FROM mine WHERE phase <> %s
+            )
+            UPDATE jobs SET phase = %s, done = %s, total = %s,
                 lease_until = clock_timestamp() + make_interval(secs => %s)
-            WHERE job_id = %s AND fence = %s AND state = 'running'"""
+            FROM mine WHERE jobs.job_id = mine.job_id"""
 
         async def work(transaction: Transaction) -> bool:
-            values = (phase, done, total, lease_s, fence.job_id, fence.number)
+            values = (fence.job_id, fence.number, phase, phase, phase, done, total, lease_s)
             return bool(await run(transaction.connection, query, *values))
 
         return await self.connections.write(work)
@@ -136,7 +154,11 @@ class Jobs:
         async def work(transaction: Transaction) -> bool:
             document = None if result is None else Jsonb(dict(result))
             values = (state, document, problem, fence.job_id, fence.number)
-            return bool(await run(transaction.connection, query, *values))
+            ended = bool(await run(transaction.connection, query, *values))
+            if ended:
+                line = "done" if problem is None else f"failed: {problem}"
+                await _tell(transaction.connection, fence.job_id, line)
+            return ended
 
         return await self.connections.write(work)
 
@@ -150,6 +172,7 @@ class Jobs:
             record = await _get(transaction.connection, index, job_id)
             if not cancelled:
                 raise ProblemError(ProblemType.CONFLICT, f"job {job_id} is {record.state} already")
+            await _tell(transaction.connection, job_id, "cancelled")
             return record
 
         return await self.connections.write(work)
@@ -171,6 +194,24 @@ class Jobs:
 
         return await self.connections.read(work)
 
+    async def tell_job(self, fence: Fence, line: str) -> None:
+        """Adds a line to the job's log, whoever holds it."""
+
+        async def work(transaction: Transaction) -> None:
+            await _tell(transaction.connection, fence.job_id, line)
+
+        await self.connections.write(work)
+
+    async def job_log(self, index: str, job_id: UUID, after: int = 0, limit: int = 1_000) -> list[JobLine]:
+        """What a job told of itself beyond line `after`, the oldest first. Raises ProblemError NOT_FOUND."""
+        query = "SELECT seq, told_at, line FROM job_log WHERE job_id = %s AND seq > %s ORDER BY seq LIMIT %s"
+
+        async def work(connection: Connection) -> list[JobLine]:
+            await _get(connection, index, job_id)
+            return [JobLine(*row) for row in await rows(connection, query, job_id, after, limit)]
+
+        return await self.connections.read(work)
+
     async def prune_jobs(self, index: str, keep_days: int = 90) -> int:
         """Forgets jobs that ended more than `keep_days` days ago."""
         query = "DELETE FROM jobs WHERE index_name = %s AND ended_at < now() - make_interval(days => %s)"
@@ -189,6 +230,10 @@ async def check_fence(connection: Connection, fence: Fence | None) -> None:
     if not await rows(connection, query, fence.job_id, fence.number):
         detail = f"job {fence.job_id} was cancelled or taken over by another process: nothing is committed"
         raise ProblemError(ProblemType.CONFLICT, detail)
+
+
+async def _tell(connection: Connection, job_id: UUID, line: str) -> None:
+    await run(connection, "INSERT INTO job_log (job_id, line) VALUES (%s, %s)", job_id, line)
 
 
 async def _get(connection: Connection, index: str, job_id: UUID) -> JobRecord:

@@ -3,7 +3,8 @@
 from visualindex.reindexing.chunks import Account, Done, Todo
 from visualindex.reindexing.encoding import BatchEncoder, hardware_of, measured_batch
 from visualindex.reindexing.finishing import finish
-from visualindex.reindexing.ledger import PATIENCE_S, Ledger, Plan, Recipe
+from visualindex.reindexing.ledger import Ledger, Plan, Recipe
+from visualindex.reindexing.patience import PATIENCE_S, patiently
 from visualindex.reindexing.planning import FindPatches, make_plan
 from visualindex.reindexing.preparing import Prepared, Preparer
 
@@ -23,4 +24,5 @@ __all__ = [
     "hardware_of",
     "make_plan",
     "measured_batch",
+    "patiently",
 ]

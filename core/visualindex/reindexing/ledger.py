@@ -10,15 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 import orjson
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_delay,
-    wait_random_exponential,
-)
 
-from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore import (
     ObjectStore,
     done_key,
@@ -29,13 +21,10 @@ from visualindex.objectstore import (
     todo_key,
 )
 from visualindex.reindexing.chunks import ARROW, Done, Todo, pack_done, pack_todo, unpack_done, unpack_todo
+from visualindex.reindexing.patience import PATIENCE_S, patiently
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 300.0
-"""Seconds for which an object store that cannot be used is asked again, at growing intervals."""
-_LONGEST_WAIT_S = 20.0
-_WORTH_WAITING = (ProblemType.UNAVAILABLE, ProblemType.DEADLINE_EXCEEDED, ProblemType.OVERLOADED)
 _JSON = "application/json"
 _T = TypeVar("_T")
 
@@ -137,25 +126,8 @@ class Ledger:
         await erase_prefix(self._store, job_prefix(self._index, self._job), in_time=lambda: True)
 
     async def _again(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        attempts = AsyncRetrying(
-            stop=stop_after_delay(self._patience_s),
-            wait=wait_random_exponential(multiplier=0.2, max=_LONGEST_WAIT_S),
-            retry=retry_if_exception(_may_heal),
-            before_sleep=self._note,
-            reraise=True,
-        )
+        return await patiently(work, self._patience_s, self._note)
 
-        async def once() -> _T:
-            return await work()
-
-        result: _T = await attempts(once)
-        return result
-
-    def _note(self, state: RetryCallState) -> None:
+    def _note(self, error: BaseException | None) -> None:
         self.retries += 1
-        error = state.outcome.exception() if state.outcome else None
         logger.warning("job %s asks the object store again: %s", self._job, error)
-
-
-def _may_heal(error: BaseException) -> bool:
-    return isinstance(error, ProblemError) and error.type in _WORTH_WAITING
