@@ -19,6 +19,7 @@ PATCHED = {"rerank": {"mode": "always"}}
 async def test_three_kills_change_nothing_in_the_generation(things: Collection) -> None:
     await things.put(*range(150))
     await things.put(150, data=b"no picture at all")
+    await things.forget()
     killing = Killing(things, **PATCHED)
     undisturbed = await killing.run()
     await things.forget()
