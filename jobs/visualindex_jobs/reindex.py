@@ -18,13 +18,13 @@ from uuid import UUID
 from visualindex import credentials
 from visualindex.ann.graph import Abandoned
 from visualindex.building import Built, Kept, StoredPatches, build_generation
-from visualindex.catalog import Catalog, ChunkCommit, IndexRecord, JobRecord, Lacking
+from visualindex.catalog import REINDEX, Catalog, ChunkCommit, IndexRecord, JobRecord, Lacking
 from visualindex.encoders import fingerprint_of
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.footprint import generation_cache
 from visualindex.generations import NodeCache
 from visualindex.identity import BUCKETS
-from visualindex.objectstore import ObjectStore, open_store
+from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix, jobs_prefix, open_store
 from visualindex.reindexing import Account, FindPatches, Ledger, Plan, make_plan, patiently
 from visualindex.spec import VisualIndex
 from visualindex_jobs.costs import costs
@@ -130,6 +130,7 @@ class _Reindex:
         self._refused = 0
 
     async def run(self) -> dict[str, Any]:
+        await self._forget_ended()
         wanted = await self._wanted()
         self._refused = sum(one["refused"] for one in await self._catalog.chunk_accounts(self._job.job_id))
         plans = await self._plans_in_force()
@@ -145,6 +146,23 @@ class _Reindex:
         built = await self._build(wanted)
         activating = await self._activate(built, wanted)
         return await self._summary(plans, built, time.process_time() - cpu, activating=activating)
+
+    async def _forget_ended(self) -> None:
+        """Ledgers of jobs that failed or were cancelled go when the next one begins: what they made is in the catalog."""
+        prefix = jobs_prefix(self._name)
+        found = {key.removeprefix(prefix).partition("/")[0] async for key in self._around.store.list(prefix)}
+        for job_id in found - {str(self._job.job_id)}:
+            if await self._ended(job_id):
+                await erase_prefix(
+                    self._around.store, job_prefix(self._name, job_id), in_time=self._lease.held
+                )
+
+    async def _ended(self, job_id: str) -> bool:
+        try:
+            job = await self._catalog.get_job(self._name, UUID(job_id))
+        except (ValueError, ProblemError) as error:
+            return isinstance(error, ProblemError) and error.type is ProblemType.NOT_FOUND
+        return job.kind == REINDEX and job.state not in ("queued", "running")
 
     async def _wanted(self) -> IndexRecord:
         """The encoder that the spec names; the index's own, unless its vectors are to be of another one."""

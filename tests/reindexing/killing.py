@@ -1,6 +1,7 @@
 """A rebuild in processes of its own, which are killed at any moment and started again, as a cluster would."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -65,12 +66,15 @@ class Killing:
                         if await self._one(waiting[0], process):
                             told.kills += 1
                             waiting.pop(0)
-                    output = (await process.communicate())[0]
+                    await process.wait()
                 finally:
                     _end(process.pid)
+                assert process.stdout is not None
+                output = await process.stdout.read()
             told.read(log.read_text(errors="replace"))
-            if output:
-                told.ended = json.loads(output)
+            results = [line for line in output.decode().splitlines() if line.startswith("{")]
+            if results:
+                told.ended = json.loads(results[-1])  # Ray tells of lost workers there as well
             else:
                 assert process.returncode == -signal.SIGKILL, log.read_text()[-3000:]
                 await self._things.execute(
@@ -112,7 +116,8 @@ class Killing:
 def _end(pid: int) -> None:
     """Nothing that the process started outlives it: as when a pod is gone."""
     for child in _session(pid):
-        child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _session(pid: int) -> list[psutil.Process]:
@@ -193,3 +198,17 @@ async def committed(things: Collection) -> int:
         return int(row[0])
 
     return await things.catalog.connections.read(work)
+
+
+def some_ray_worker(things: Collection, count: int) -> Moment:
+    """Kills a process of Ray that makes chunks, once so many are in the catalog; the driver lives."""
+
+    async def moment(driver: psutil.Process) -> None:
+        await _until(lambda: _committed_at_least(things, count))
+        random.choice(_makers(driver)).kill()
+
+    return moment
+
+
+def _makers(driver: psutil.Process) -> list[psutil.Process]:
+    return [one for one in driver.children(recursive=True) if "ray::MapWorker" in " ".join(one.cmdline())]

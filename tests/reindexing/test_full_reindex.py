@@ -120,3 +120,13 @@ async def test_more_of_them_than_the_spec_allows_end_the_job_and_name_the_limit(
     assert "4 images" in job.problem
     assert "spec.reindex.maxQuarantined (3)" in job.problem
     assert await things.catalog.list_generations(NAME) == []
+
+
+async def test_the_ledger_of_a_job_that_failed_goes_when_the_next_one_begins(things: Collection) -> None:
+    await things.put(*range(3))
+    await things.put(3, data=b"no picture at all")
+    failed = await things.reindex(reindex={"maxQuarantined": 0})
+    assert failed.state == "failed"
+    assert await keys(things, jobs_prefix(NAME)) != []
+    await things.reindex()
+    assert await keys(things, jobs_prefix(NAME)) == []
