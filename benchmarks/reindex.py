@@ -2,8 +2,8 @@
 
     flock /tmp/bench.lock python -m benchmarks.reindex --images 2000
 
-Bare: batches of pixels that are in memory already go through the encoder, on as many threads. Whole: from the request of the job
-to its end. Making: from the first to the last committed chunk, without plan and build. The rounds take turns, so that a
+Bare: batches of pixels that are in memory already go through the encoder, on as many threads. Whole: from the request of
+the job to its end. Making: from the plan to the last committed chunk, without the build. The rounds take turns, so that a
 machine that gets slower does so for all; ratios are of their medians.
 """
 
@@ -70,12 +70,12 @@ def bare_rate(front: BatchEncoder, pixels: np.ndarray, seconds: float) -> float:
 
 
 async def making_s(things: Collection, job: JobRecord) -> float:
-    """Seconds from the job's start of making to its last chunk."""
+    """Seconds from the moment when the plan came into force to the last committed chunk."""
 
     async def work(connection: Any) -> float:
-        query = """SELECT extract(epoch FROM max(committed_at) - (SELECT min(told_at) FROM job_log l
-            WHERE l.job_id = c.job_id AND line LIKE 'encoding%%')) FROM job_chunks c WHERE job_id = %s"""
-        row = await (await connection.execute(query, (job.job_id,))).fetchone()
+        query = """SELECT extract(epoch FROM (SELECT max(committed_at) FROM job_chunks WHERE job_id = %(job)s)
+            - (SELECT ledger_at FROM jobs WHERE job_id = %(job)s))"""
+        row = await (await connection.execute(query, {"job": job.job_id})).fetchone()
         return float(row[0])
 
     return await things.catalog.connections.read(work)

@@ -31,8 +31,8 @@ async def run(dsn: str, root: Path, arguments: argparse.Namespace) -> dict[str, 
         await things.put(*range(arguments.images))
         await things.put(arguments.images, data=b"no picture at all")
         await things.forget()
-        spec = {"reindex": {"chunkImages": arguments.chunk, "workers": arguments.workers}}
-        killing = Killing(things, arguments.place, rerank={"mode": "always"}, **spec)
+        spec = {"reindex": {"chunkImages": arguments.chunk}}
+        killing = Killing(things, rerank={"mode": "always"}, **spec)
         undisturbed = await killing.run()
         await things.forget()
         rng = random.Random(arguments.seed)
@@ -59,8 +59,6 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--images", type=int, default=4_000)
     parser.add_argument("--chunk", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--place", choices=["here", "own"], default="here")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vi-") as folder:

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from visualindex import credentials
 from visualindex.catalog import LEASE_S, Catalog, JobRecord
@@ -102,10 +101,11 @@ def _features(resource: VisualIndex, access: credentials.Credentials) -> str | N
 
 
 def _join_ray() -> None:
+    """The cluster in RAY_ADDRESS, or one on this machine. Its processes open what this one does."""
     import ray
 
-    options: dict[str, Any] = {"ignore_reinit_error": True, "log_to_driver": False}
-    ray.init(**options)
+    own = {name: value for name, value in os.environ.items() if name.startswith("VISUALINDEX_")}
+    ray.init(ignore_reinit_error=True, log_to_driver=False, runtime_env={"env_vars": own})
 
 
 if __name__ == "__main__":

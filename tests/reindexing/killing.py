@@ -47,9 +47,10 @@ Moment = Callable[[psutil.Process], Awaitable[None]]
 class Killing:
     """Starts the command on a collection until its job is done."""
 
-    def __init__(self, things: Collection, place: str = "here", **spec: Any) -> None:
+    def __init__(self, things: Collection, ray_address: str | None = None, **spec: Any) -> None:
+        """With an address the processes of that Ray cluster make the chunks, else the command itself."""
         self._things = things
-        self._place = place
+        self._ray_address = ray_address
         document = resource_of(**spec).model_dump(mode="json", by_alias=True, exclude_defaults=True)
         self._spec = things.root / "spec.yaml"
         self._spec.write_text(yaml.safe_dump(document))
@@ -102,7 +103,10 @@ class Killing:
             "VISUALINDEX_POSTGRES_DSN": things.dsn,
             "VISUALINDEX_STATE_DIR": str(things.root),
         }
-        command = ["-m", "visualindex_jobs", "reindex", "--spec", str(self._spec), "--place", self._place]
+        if self._ray_address is not None:
+            environment["RAY_ADDRESS"] = self._ray_address
+        place = "here" if self._ray_address is None else "own"
+        command = ["-m", "visualindex_jobs", "reindex", "--spec", str(self._spec), "--place", place]
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *command,
@@ -203,12 +207,14 @@ async def committed(things: Collection) -> int:
 def some_ray_worker(things: Collection, count: int) -> Moment:
     """Kills a process of Ray that makes chunks, once so many are in the catalog; the driver lives."""
 
-    async def moment(driver: psutil.Process) -> None:
+    async def moment(_: psutil.Process) -> None:
         await _until(lambda: _committed_at_least(things, count))
-        random.choice(_makers(driver)).kill()
+        random.choice(_makers()).kill()
 
     return moment
 
 
-def _makers(driver: psutil.Process) -> list[psutil.Process]:
-    return [one for one in driver.children(recursive=True) if "ray::MapWorker" in " ".join(one.cmdline())]
+def _makers() -> list[psutil.Process]:
+    """Those below this process, which started Ray."""
+    below = psutil.Process().children(recursive=True)
+    return [one for one in below if "ray::MapWorker" in " ".join(one.cmdline())]

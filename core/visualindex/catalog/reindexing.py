@@ -126,7 +126,7 @@ class Reindexing:
 
         async def work(transaction: Transaction) -> None:
             await check_fence(transaction.connection, fence)
-            query = "UPDATE jobs SET ledger = %s, attempts = 0 WHERE job_id = %s"
+            query = "UPDATE jobs SET ledger = %s, ledger_at = now(), attempts = 0 WHERE job_id = %s"
             await run(transaction.connection, query, Jsonb(dict(ledger)), fence.job_id)
 
         await self.connections.write(work)

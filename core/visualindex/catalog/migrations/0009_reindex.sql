@@ -2,8 +2,8 @@
 -- cannot be had. The release before knows none of it and claims no such job's chunks.
 -- min_reader: 1
 
-ALTER TABLE jobs ADD COLUMN ledger jsonb;
-COMMENT ON COLUMN jobs.ledger IS 'which plans in the object store are in force, and what a resumed job must keep';
+ALTER TABLE jobs ADD COLUMN ledger jsonb, ADD COLUMN ledger_at timestamptz;
+COMMENT ON COLUMN jobs.ledger IS 'which plans in the object store are in force, since ledger_at';
 
 -- A row means that the vectors of that chunk are in the catalog: written in the same transaction, so counted once.
 CREATE TABLE job_chunks (
