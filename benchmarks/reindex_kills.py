@@ -14,13 +14,22 @@ import time
 from pathlib import Path
 
 from tests.reindexing.collection import Collection
-from tests.reindexing.killing import Killing, any_time
+from tests.reindexing.killing import Killing, Moment, soon, under_way, while_building
 from tests.serving.pictures import fresh_database
 
 from visualindex.catalog import EmbeddedPostgres, migrate
 
-LONGEST_S = 12.0
-"""A process is killed at some moment of its first seconds: while it starts, plans, encodes, commits or builds."""
+LONGEST_S = 8.0
+
+
+def moments(things: Collection, rng: random.Random, kills: int) -> list[Moment]:
+    """A fifth while it starts, most while chunks are made, a few while the generation is built."""
+    building = kills // 8
+    some = [
+        soon(rng, LONGEST_S) if rng.random() < 0.2 else under_way(things, rng)
+        for _ in range(kills - building)
+    ]
+    return [*some, *(while_building(things) for _ in range(building))]
 
 
 async def run(dsn: str, root: Path, arguments: argparse.Namespace) -> dict[str, object]:
@@ -37,7 +46,7 @@ async def run(dsn: str, root: Path, arguments: argparse.Namespace) -> dict[str, 
         await things.forget()
         rng = random.Random(arguments.seed)
         begun = time.perf_counter()
-        disturbed = await killing.run(*(any_time(rng, LONGEST_S) for _ in range(arguments.kills)))
+        disturbed = await killing.run(*moments(things, rng, arguments.kills))
     assert undisturbed.ended is not None
     assert disturbed.ended is not None
     first, second = undisturbed.ended["result"], disturbed.ended["result"]

@@ -165,17 +165,26 @@ def some_decoder(things: Collection, count: int) -> Moment:
     return moment
 
 
-def any_time(rng: random.Random, longest_s: float) -> Moment:
-    """Kills the driver or one of the processes below it after some time."""
+def soon(rng: random.Random, longest_s: float) -> Moment:
+    """Kills the driver at some moment of its first seconds: while it starts, resumes or plans."""
 
     async def moment(driver: psutil.Process) -> None:
         await asyncio.sleep(rng.uniform(0, longest_s))
+        driver.kill()
+
+    return moment
+
+
+def under_way(things: Collection, rng: random.Random) -> Moment:
+    """Kills the driver, or one of the processes below it, some moments after a few more chunks were committed."""
+
+    async def moment(driver: psutil.Process) -> None:
+        wanted = await committed(things) + rng.randint(1, 3)
+        await _until(lambda: _committed_at_least(things, wanted))
+        await asyncio.sleep(rng.uniform(0, 1))
         children = driver.children(recursive=True)
-        chosen = driver if not children or rng.random() < 0.6 else rng.choice(children)
-        try:
-            chosen.kill()
-        except psutil.NoSuchProcess:
-            driver.kill()
+        chosen = driver if not children or rng.random() < 0.7 else rng.choice(children)
+        chosen.kill()
 
     return moment
 
