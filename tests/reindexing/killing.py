@@ -8,7 +8,7 @@ import random
 import re
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,10 +47,10 @@ Moment = Callable[[psutil.Process], Awaitable[None]]
 class Killing:
     """Starts the command on a collection until its job is done."""
 
-    def __init__(self, things: Collection, ray_address: str | None = None, **spec: Any) -> None:
-        """With an address the processes of that Ray cluster make the chunks, else the command itself."""
+    def __init__(self, things: Collection, ray: Mapping[str, str] | None = None, **spec: Any) -> None:
+        """With the variables that lead to a Ray cluster its processes make the chunks, else the command itself."""
         self._things = things
-        self._ray_address = ray_address
+        self._ray = ray
         document = resource_of(**spec).model_dump(mode="json", by_alias=True, exclude_defaults=True)
         self._spec = things.root / "spec.yaml"
         self._spec.write_text(yaml.safe_dump(document))
@@ -103,9 +103,8 @@ class Killing:
             "VISUALINDEX_POSTGRES_DSN": things.dsn,
             "VISUALINDEX_STATE_DIR": str(things.root),
         }
-        if self._ray_address is not None:
-            environment["RAY_ADDRESS"] = self._ray_address
-        place = "here" if self._ray_address is None else "own"
+        environment |= self._ray or {}
+        place = "here" if self._ray is None else "own"
         command = ["-m", "visualindex_jobs", "reindex", "--spec", str(self._spec), "--place", place]
         return await asyncio.create_subprocess_exec(
             sys.executable,

@@ -1,5 +1,7 @@
 """Chunks made by processes of a Ray cluster: the same generation, however many there are and whichever is lost."""
 
+import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,23 +23,28 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster of this machine, with as many CPUs as the two tests take."""
+def cluster() -> Iterator[dict[str, str]]:
+    """The variables that lead to a cluster of this machine, with as many CPUs as the two tests take."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     process = subprocess.Popen(
-        [sys.executable, "-c", _CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _CLUSTER],
+        env={**os.environ, **token},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         address = next(line for line in lines if line.startswith("address:")).split()[1]
-        yield address
+        yield {**token, "RAY_ADDRESS": address}
         assert process.stdin is not None
         process.stdin.close()
         process.wait(60)
 
 
 async def test_processes_of_ray_give_the_same_generation_although_some_are_killed(
-    cluster: str, things: Collection
+    cluster: dict[str, str], things: Collection
 ) -> None:
     await things.put(*range(250))
     await things.put(250, data=b"no picture at all")
@@ -53,7 +60,9 @@ async def test_processes_of_ray_give_the_same_generation_although_some_are_kille
     assert told.ended["result"]["quarantined"] == 1
 
 
-async def test_pixels_may_travel_from_decoders_to_encoders(cluster: str, things: Collection) -> None:
+async def test_pixels_may_travel_from_decoders_to_encoders(
+    cluster: dict[str, str], things: Collection
+) -> None:
     await things.put(*range(100))
     await things.forget()
     alone = (await Killing(things).run()).ended
