@@ -5,6 +5,9 @@
 Bare: batches of pixels that are in memory already go through the encoder, on as many threads. Whole: from the request of
 the job to its end. Making: from the plan to the last committed chunk, without the build. The rounds take turns, so that a
 machine that gets slower does so for all; ratios are of their medians.
+
+An encoder on CPU shares the cores with decoding: the best that a rebuild can reach there is the share of encoding in all
+CPU time, and `cores_busy` tells whether it keeps them as busy as the bare encoder does.
 """
 
 import argparse
@@ -126,6 +129,7 @@ async def run(dsn: str, root: Path, arguments: argparse.Namespace) -> dict[str, 
         encode_cpu = await asyncio.to_thread(lambda: front.encode(pixels).cpu_s / len(pixels))
         front.shut()
         tools.encoder.close()
+    all_cpu = statistics.median(cpu) / arguments.images
     rates = {"bare": bare, "whole": whole, "making": making}
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
@@ -135,9 +139,10 @@ async def run(dsn: str, root: Path, arguments: argparse.Namespace) -> dict[str, 
         "images_per_s": {name: round(value, 1) for name, value in medians.items()},
         "making_over_bare": round(medians["making"] / medians["bare"], 3),
         "whole_over_bare": round(medians["whole"] / medians["bare"], 3),
-        "cpu_ms_per_image": {
-            "all": round(statistics.median(cpu) / arguments.images * 1000, 2),
-            "encoding": round(encode_cpu * 1000, 2),
+        "cpu_ms_per_image": {"all": round(all_cpu * 1000, 2), "encoding": round(encode_cpu * 1000, 2)},
+        "cores_busy": {
+            "bare": round(medians["bare"] * encode_cpu, 2),
+            "making": round(medians["making"] * all_cpu, 2),
         },
         "memory_high_water_mib": round(memory.bytes / MIB),
         "each": {name: [round(value, 1) for value in values] for name, values in rates.items()},
