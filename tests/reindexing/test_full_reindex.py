@@ -130,3 +130,18 @@ async def test_the_ledger_of_a_job_that_failed_goes_when_the_next_one_begins(thi
     assert await keys(things, jobs_prefix(NAME)) != []
     await things.reindex()
     assert await keys(things, jobs_prefix(NAME)) == []
+
+
+async def test_vectors_of_another_encoder_come_beside_those_that_are_served(things: Collection) -> None:
+    """The candidate is built of the new ones and waits; what the index serves stays as it is."""
+    await things.put(*range(12))
+    await things.reindex()
+    before = await things.vectors()
+    job = await things.reindex(activate=True, encoder={"dimension": 16})
+    assert (job.state, job.problem) == ("done", None)
+    assert job.result is not None
+    assert (job.result["images"], job.result["encoded"], job.result["activating"]) == (12, 12, False)
+    candidate = await things.catalog.get_generation(NAME, job.result["generation"])
+    assert (candidate.state, candidate.manifest["dimension"]) == ("ready", 16)
+    assert candidate.fingerprint != things.fingerprint
+    assert await things.vectors() == before

@@ -178,7 +178,10 @@ class _Work:
     async def _read(self, shard: int, spool: Spool) -> None:
         """Each shard is of its own moment; going on from the first one's, the log brings all of them to the same."""
         follower = self._catalog.follow(
-            self._resource.name, self._fingerprint, buckets_of_shard(shard, self._shards)
+            self._resource.name,
+            self._fingerprint,
+            buckets_of_shard(shard, self._shards),
+            dimension=self._dimension,
         )
         rows = 0
         parts = cast("AsyncGenerator[Rows]", follower.load(_READ_ROWS))

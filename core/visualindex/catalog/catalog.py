@@ -67,6 +67,9 @@ class Catalog(
         """Closes every connection."""
         await self.connections.close()
 
-    def follow(self, index: str, fingerprint: str, buckets: range, *, region: int = 0) -> ChangeFollower:
-        """A reader of the changes of `buckets`; it shares this catalog's pool."""
-        return ChangeFollower(self.connections, index, fingerprint, buckets, region=region)
+    def follow(
+        self, index: str, fingerprint: str, buckets: range, *, region: int = 0, dimension: int | None = None
+    ) -> ChangeFollower:
+        """A reader of the changes of `buckets`; it shares this catalog's pool. See `ChangeFollower`."""
+        of = index, fingerprint, buckets
+        return ChangeFollower(self.connections, *of, region=region, dimension=dimension)
