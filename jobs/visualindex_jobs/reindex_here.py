@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from visualindex.credentials import Credentials
 from visualindex.errors import ProblemError, ProblemType
@@ -24,6 +24,7 @@ from visualindex.spec import Spec, VisualIndex
 from visualindex_jobs.encoder_tools import EncoderTools
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Conveyor(Protocol):
@@ -76,24 +77,38 @@ class Here:
         tools = await self._opened(plan.recipe.threads)
         preparer = await self._preparer(tools)
         front = BatchEncoder(tools.encoder, tools.packing, plan.recipe.batch)
-        upcoming: asyncio.Task[Prepared] | None = None
+        under_way: set[asyncio.Task[Any]] = set()
+
+        def begin(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+            task = asyncio.create_task(work)
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+            return task
+
         try:
+            upcoming = [begin(self._prepare(preparer, plan, chunk)) for chunk in chunks[:1]]
             for place, chunk in enumerate(chunks):
-                upcoming = upcoming or asyncio.create_task(self._prepare(preparer, plan, chunk))
-                prepared = await upcoming
-                following = chunks[place + 1 : place + 2]
-                upcoming = (
-                    asyncio.create_task(self._prepare(preparer, plan, following[0])) if following else None
-                )
-                logger.info("encoding chunk %d of plan %s", chunk, plan.name)
-                done = await asyncio.to_thread(finish, prepared, front, self._resource.spec.encoder.num_gpus)
-                await self._ledger.put_done(plan.name, chunk, done)
-                yield chunk
+                prepared = await upcoming.pop()
+                upcoming = [
+                    begin(self._prepare(preparer, plan, one)) for one in chunks[place + 1 : place + 2]
+                ]
+                making = begin(self._finish(plan, chunk, prepared, front))
+                if place:  # whoever commits the one before need not keep the encoder waiting
+                    yield chunks[place - 1]
+                await making
+            if chunks:
+                yield chunks[-1]
         finally:
-            if upcoming is not None:
-                upcoming.cancel()
-                await asyncio.gather(upcoming, return_exceptions=True)
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
             front.shut()
+
+    async def _finish(self, plan: Plan, chunk: int, prepared: Prepared, front: BatchEncoder) -> None:
+        logger.info("encoding chunk %d of plan %s", chunk, plan.name)
+        gpus = self._resource.spec.encoder.num_gpus
+        done = await asyncio.to_thread(finish, prepared, front, gpus)
+        await self._ledger.put_done(plan.name, chunk, done)
 
     async def _prepare(self, preparer: Preparer, plan: Plan, chunk: int) -> Prepared:
         return await preparer.prepare(await self._ledger.todo(plan.name, chunk))
