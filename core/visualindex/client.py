@@ -33,7 +33,10 @@ from visualindex.api.generations import (
     ActivateRequest,
     BuildRequest,
     GenerationView,
+    JobLineView,
     JobView,
+    QuarantineView,
+    ReindexRequest,
 )
 from visualindex.api.images import (
     ImageChanged,
@@ -166,6 +169,23 @@ def list_generations_call(index: str) -> Call[list[GenerationView]]:
 def get_generation_call(index: str, generation: str) -> Call[GenerationView]:
     """GET /api/indexes/{name}/generations/{generation}."""
     return Call("GET", _index_path(index, "generations", generation), _reader(GenerationView))
+
+
+def reindex_call(index: str, activate: bool) -> Call[JobView]:
+    """POST /api/indexes/{name}/reindex; a repeat hears of the job that is under way."""
+    body = ReindexRequest(activate=activate)
+    return Call("POST", _index_path(index, "reindex"), _reader(JobView), body=body)
+
+
+def job_log_call(index: str, job_id: uuid.UUID, after: int) -> Call[list[JobLineView]]:
+    """GET /api/indexes/{name}/jobs/{job_id}/log."""
+    path = _index_path(index, "jobs", str(job_id), "log")
+    return Call("GET", path, _reader(list[JobLineView]), params=_given(after=after))
+
+
+def quarantine_call(index: str) -> Call[list[QuarantineView]]:
+    """GET /api/indexes/{name}/quarantine."""
+    return Call("GET", _index_path(index, "quarantine"), _reader(list[QuarantineView]))
 
 
 def build_generation_call(index: str, activate: bool) -> Call[JobView]:
@@ -391,6 +411,18 @@ class Client:
         """One background job."""
         return self._send(get_job_call(index, job_id))
 
+    def reindex(self, index: str, *, activate: bool = False) -> JobView:
+        """Make what images lack from their originals and build a generation, in the background."""
+        return self._send(reindex_call(index, activate))
+
+    def job_log(self, index: str, job_id: uuid.UUID, *, after: int = 0) -> list[JobLineView]:
+        """What a job told of itself beyond line `after`, the oldest first."""
+        return self._send(job_log_call(index, job_id, after))
+
+    def quarantine(self, index: str) -> list[QuarantineView]:
+        """The images of which nothing can be made, the latest first."""
+        return self._send(quarantine_call(index))
+
     def cancel_job(self, index: str, job_id: uuid.UUID) -> JobView:
         """Cancel a job that has not ended."""
         return self._send(cancel_job_call(index, job_id))
@@ -563,6 +595,18 @@ class AsyncClient:
     async def get_job(self, index: str, job_id: uuid.UUID) -> JobView:
         """One background job."""
         return await self._send(get_job_call(index, job_id))
+
+    async def reindex(self, index: str, *, activate: bool = False) -> JobView:
+        """Make what images lack from their originals and build a generation, in the background."""
+        return await self._send(reindex_call(index, activate))
+
+    async def job_log(self, index: str, job_id: uuid.UUID, *, after: int = 0) -> list[JobLineView]:
+        """What a job told of itself beyond line `after`, the oldest first."""
+        return await self._send(job_log_call(index, job_id, after))
+
+    async def quarantine(self, index: str) -> list[QuarantineView]:
+        """The images of which nothing can be made, the latest first."""
+        return await self._send(quarantine_call(index))
 
     async def cancel_job(self, index: str, job_id: uuid.UUID) -> JobView:
         """Cancel a job that has not ended."""

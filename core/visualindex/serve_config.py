@@ -252,7 +252,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "search_log": True,
     "attributes": True,
     "domains": True,
-    "reindex": {"schedules", "gate"},
+    "reindex": True,
     # Jobs, which gateways have done, fetch generations: to compare, and for their patches.
     "ray": {"cache": {"size"}},
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},

@@ -24,10 +24,11 @@ def main(document: dict[str, Any], job: JobRecord, features: str | None = None) 
     `features` is the fingerprint of the patches that the index keeps, if it keeps any.
     """
     os.nice(10)
-    asyncio.run(_main(VisualIndex.model_validate(document), job, features))
+    asyncio.run(run(VisualIndex.model_validate(document), job, features))
 
 
-async def _main(resource: VisualIndex, job: JobRecord, features: str | None) -> None:
+async def run(resource: VisualIndex, job: JobRecord, features: str | None) -> None:
+    """Carry a claimed job out with what this process's environment gives."""
     access = await credentials.from_environment()
     state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
     catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-build")

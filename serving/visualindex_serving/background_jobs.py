@@ -11,7 +11,17 @@ from typing import Any
 
 import ray
 
-from visualindex.catalog import BUILD, CHECK, COMPARE, INGEST, LEASE_S, RERANK_TRIAL, Catalog, JobRecord
+from visualindex.catalog import (
+    BUILD,
+    CHECK,
+    COMPARE,
+    INGEST,
+    LEASE_S,
+    REINDEX,
+    RERANK_TRIAL,
+    Catalog,
+    JobRecord,
+)
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
 from visualindex_serving.ending import ended
@@ -27,20 +37,24 @@ _MAIN = {
     INGEST: "visualindex_jobs.ingest",
     CHECK: "visualindex_jobs.check",
     COMPARE: "visualindex_jobs.compare",
+    REINDEX: "visualindex_jobs.reindex",
     RERANK_TRIAL: "visualindex_jobs.rerank_trial",
 }
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
 _LOOK_S = 1.0
+_AT_ONCE = 3
+"""Jobs of a gateway that run at a time: one that takes days must not keep the others waiting."""
 
 
 class BackgroundJobs:
-    """A background task. At most one job at a time runs for this gateway."""
+    """A background task, and one for each job that runs for this gateway."""
 
     def __init__(self, catalog: Catalog, indexes: list[IndexService], run: RunJob) -> None:
         self._catalog = catalog
         self._indexes = indexes
         self._run_job = run
         self._task: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin in the background."""
@@ -49,27 +63,37 @@ class BackgroundJobs:
     async def close(self) -> None:
         """Stop; what runs ends with this process and is taken up by another gateway."""
         if self._task is not None:
-            await ended([self._task])
+            await ended([self._task, *self._running])
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
             for index in self._indexes:
-                try:
-                    await self._take(index)
-                except ProblemError as problem:
-                    logger.warning("jobs of index %s cannot be looked for: %s", index.name, problem.detail)
-                except Exception:
-                    logger.exception("a job of index %s failed; its record says why", index.name)
+                if len(self._running) < _AT_ONCE:
+                    await self._look(index)
 
-    async def _take(self, index: IndexService) -> None:
-        job = await self._catalog.claim_job(index.name, LEASE_S)
-        if job is None:
+    async def _look(self, index: IndexService) -> None:
+        try:
+            job = await self._catalog.claim_job(index.name, LEASE_S)
+        except ProblemError as problem:
+            logger.warning("jobs of index %s cannot be looked for: %s", index.name, problem.detail)
             return
-        if job.kind not in _MAIN:
-            await self._catalog.end_job(job.fence, problem=f"this release knows no job of kind {job.kind}")
-            return
-        await self._run_job(index, job)
+        if job is not None:
+            task = asyncio.create_task(self._carry(index, job), name=f"job-{job.job_id}")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _carry(self, index: IndexService, job: JobRecord) -> None:
+        try:
+            if job.kind in _MAIN:
+                await self._run_job(index, job)
+            else:
+                problem = f"this release knows no job of kind {job.kind}"
+                await self._catalog.end_job(job.fence, problem=problem)
+        except ProblemError as problem:
+            logger.warning("job %s of index %s ended early: %s", job.job_id, index.name, problem.detail)
+        except Exception:
+            logger.exception("a job of index %s failed; its record says why", index.name)
 
 
 async def run_in_ray(index: IndexService, job: JobRecord) -> None:

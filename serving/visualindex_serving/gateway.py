@@ -15,7 +15,12 @@ from ray import serve
 
 from visualindex import __version__
 from visualindex.api.checks import CheckRequest
-from visualindex.api.generations import ActivateGenerationRequest, ActivateRequest, BuildRequest
+from visualindex.api.generations import (
+    ActivateGenerationRequest,
+    ActivateRequest,
+    BuildRequest,
+    ReindexRequest,
+)
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.ingesting import IngestRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
@@ -67,6 +72,7 @@ from visualindex_serving.routes import (
     images,
     internal,
     metrics,
+    reindexing,
     schedules,
     searching,
     thumbnails,
@@ -92,6 +98,7 @@ _BODIES: list[type[BaseModel]] = [
     ActivateGenerationRequest,
     BuildRequest,
     CheckRequest,
+    ReindexRequest,
     ActivateRequest,
     IngestRequest,
 ]
@@ -175,6 +182,7 @@ def create_app(
         events,
         checks,
         schedules,
+        reindexing,
         health,
         metrics,
     ):

@@ -20,6 +20,7 @@ from visualindex.catalog import (
     CHECK,
     COMPARE,
     INGEST,
+    REINDEX,
     RERANK_TRIAL,
     Catalog,
     EmbeddedPostgres,
@@ -35,6 +36,8 @@ from visualindex_jobs.build import carry_out as build
 from visualindex_jobs.check import carry_out as check
 from visualindex_jobs.compare import carry_out as compare
 from visualindex_jobs.ingest import carry_out as take_in
+from visualindex_jobs.reindex import Surroundings
+from visualindex_jobs.reindex import carry_out as reindex
 from visualindex_jobs.rerank_trial import carry_out as measure
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
@@ -135,7 +138,11 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
             features = index.reranking.features
             cache = NodeCache(state / "generations", 1 << 30)
             kept = None if features is None else Kept(features, cache)
-            if job.kind == RERANK_TRIAL:
+            if job.kind == REINDEX:
+                folders = state / "cache", state / "building"
+                around = Surroundings(catalog, index.store, index.resource, *folders, patches=kept)
+                await reindex(around, job)
+            elif job.kind == RERANK_TRIAL:
                 await measure(catalog, index.store, index.resource, job, state / "cache", patches=kept)
             elif job.kind == COMPARE:
                 await compare(catalog, index.store, index.resource, job, cache)

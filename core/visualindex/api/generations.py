@@ -36,13 +36,41 @@ class BuildRequest(ApiModel):
     )
 
 
+class ReindexRequest(ApiModel):
+    """What is to become of the generation that a rebuild ends with."""
+
+    activate: bool = Field(
+        default=False,
+        description="Activate it when it is built, unless its measured recall misses `spec.index.targetRecall`.",
+    )
+
+
+class JobLineView(BaseModel):
+    """A line of a job's log."""
+
+    number: int = Field(description="Grows from line to line; `after` asks for what comes behind it.")
+    told_at: dt.datetime = Field(description="When it was told.")
+    line: str = Field(description="What the job does now, or what came in its way.")
+
+
+class QuarantineView(BaseModel):
+    """An image whose content cannot be read or decoded, so that nothing can be made of it."""
+
+    image_id: uuid.UUID = Field(description="The image.")
+    reason: str = Field(description="Type of the problem, as in problem documents.")
+    detail: str = Field(description="What is wrong with it.")
+    job_id: uuid.UUID = Field(description="The job that met it.")
+    noted_at: dt.datetime = Field(description="When.")
+
+
 class JobView(BaseModel):
     """Background work for an index."""
 
     job_id: uuid.UUID = Field(description="Names the job.")
     kind: str = Field(
-        description="What is done: `build` builds a generation, `compare` measures one against another, `ingest` takes "
-        "pictures in, `check` compares all parts of the index."
+        description="What is done: `build` builds a generation; `reindex` first makes what images lack from their "
+        "originals; `compare` measures one generation against another; `ingest` takes pictures in; `check` compares all parts of the "
+        "index; `rerank-trial` measures whether reranking helps."
     )
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled"] = Field(
         description="Where it stands."

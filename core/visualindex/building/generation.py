@@ -19,7 +19,7 @@ from visualindex.building.patches import PARAMETER, Kept, StoredPatches, write_p
 from visualindex.building.segments import FLAT, SegmentBuilt, build_segment
 from visualindex.building.spool import Spool
 from visualindex.capacity.machine import room
-from visualindex.catalog import Catalog, Fence, Position, Rows
+from visualindex.catalog import Catalog, Fence, IndexRecord, Position, Rows
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations import FORMAT, Manifest, publish
 from visualindex.identity import buckets_of_shard
@@ -42,6 +42,10 @@ class Built:
     """Measured recall@10 over all shards, weighed by their images."""
     met: bool
     """Whether every shard reaches the recall that was asked for."""
+    contents: str = ""
+    """Digest of its files: equal for equal images and vectors, whenever it was built."""
+    bytes: int = 0
+    """Size of its files."""
 
 
 async def build_generation(
@@ -55,11 +59,13 @@ async def build_generation(
     threads: int = 1,
     fence: Fence | None = None,
     patches: Kept | None = None,
+    of: IndexRecord | None = None,
 ) -> Built:
     """Build a generation of everything the catalog has of an index now, in the folder `scratch`, which is emptied.
 
     A build that would not fit a shard's memory, this machine's or its disk is refused before a row is read.
-    With `patches` it takes the local features along that the index keeps for reranking.
+    With `patches` it takes the local features along that the index keeps for reranking. `of` names the encoder whose vectors
+    are taken, where that is another than the index has now.
 
     Raises ProblemError: INDEX_NOT_FOUND, UNAVAILABLE or STORAGE_FULL; `visualindex.ann.graph.Abandoned` soon after
     `wanted` turns false. A build that breaks off leaves the index as it was, and so does one whose `fence` is no longer
@@ -68,6 +74,7 @@ async def build_generation(
     record = await catalog.get_index(resource.name)
     if record is None:
         raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"there is no index {resource.name}: create it first")
+    record = of or record
     try:
         await asyncio.to_thread(_emptied, scratch)
         images = await catalog.count_images(resource.name)
@@ -75,8 +82,8 @@ async def build_generation(
         work = _Work(catalog, resource, record.fingerprint, record.dimension, scratch, say, wanted, threads)
         await work.segments()
         if patches is not None:
-            name, of = resource.name, (record.fingerprint, record.dimension)
-            async with StoredPatches(catalog, store, name, *of, patches) as stored:
+            vectors = record.fingerprint, record.dimension
+            async with StoredPatches(catalog, store, resource.name, *vectors, patches) as stored:
                 await work.patches(stored, patches.features)
         say("publishing", 0, 1)
         manifest = await publish(store, resource.name, work.manifest(), work.directories())
@@ -97,6 +104,8 @@ async def build_generation(
         sum(one.images for one in manifest.shards),
         manifest.recall["recall"],
         manifest.recall["met"],
+        manifest.contents,
+        sum(file.bytes for one in manifest.shards for file in one.files),
     )
 
 
@@ -169,7 +178,10 @@ class _Work:
     async def _read(self, shard: int, spool: Spool) -> None:
         """Each shard is of its own moment; going on from the first one's, the log brings all of them to the same."""
         follower = self._catalog.follow(
-            self._resource.name, self._fingerprint, buckets_of_shard(shard, self._shards)
+            self._resource.name,
+            self._fingerprint,
+            buckets_of_shard(shard, self._shards),
+            dimension=self._dimension,
         )
         rows = 0
         parts = cast("AsyncGenerator[Rows]", follower.load(_READ_ROWS))

@@ -56,6 +56,10 @@ class _Earlier:
     patches: SegmentPatches
     codes: Codes
 
+    def has(self, image_id: uuid.UUID, code: bytes) -> bool:
+        row = self.patches.row(image_id)
+        return row is not None and self.codes[row].tobytes() == code and self.patches.known(row)
+
     def find(self, image_id: uuid.UUID, code: bytes) -> bytes | None:
         row = self.patches.row(image_id)
         if row is None or self.codes[row].tobytes() != code:
@@ -106,6 +110,20 @@ class StoredPatches:
                 break
             segments = await self._segments(record, buckets)
             found |= await asyncio.to_thread(_found, segments, missing)
+        return found
+
+    async def known(
+        self, images: Sequence[uuid.UUID], codes: Sequence[bytes], buckets: range
+    ) -> set[uuid.UUID]:
+        """The images that `of` would give some of, without reading them. Raises as `of`."""
+        found = await self._catalog.images_with_patches(self._index, images, self._kept.features)
+        code_of = dict(zip(images, codes, strict=True))
+        for record in await self._candidates():
+            missing = {image_id: code for image_id, code in code_of.items() if image_id not in found}
+            if not missing:
+                break
+            segments = await self._segments(record, buckets)
+            found |= await asyncio.to_thread(_having, segments, missing)
         return found
 
     async def _candidates(self) -> list[GenerationRecord]:
@@ -200,6 +218,10 @@ def vectors_in(directory: Path, dimension: int) -> Codes:
 def _add(writer: PackedWriter, rows: Sequence[bytes | None]) -> None:
     for row in rows:
         writer.add(row)
+
+
+def _having(segments: Sequence[_Earlier], missing: Mapping[uuid.UUID, bytes]) -> set[uuid.UUID]:
+    return {image_id for image_id, code in missing.items() if any(s.has(image_id, code) for s in segments)}
 
 
 def _found(segments: Sequence[_Earlier], missing: Mapping[uuid.UUID, bytes]) -> dict[uuid.UUID, bytes]:

@@ -10,7 +10,18 @@ from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
-from visualindex.catalog.jobs import BUILD, CHECK, COMPARE, INGEST, LEASE_S, RERANK_TRIAL, Fence, JobRecord
+from visualindex.catalog.jobs import (
+    BUILD,
+    CHECK,
+    COMPARE,
+    INGEST,
+    LEASE_S,
+    REINDEX,
+    RERANK_TRIAL,
+    Fence,
+    JobLine,
+    JobRecord,
+)
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
@@ -18,6 +29,7 @@ from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.origin_rows import Origin
 from visualindex.catalog.positions import Position, Token
 from visualindex.catalog.reaching import reach
+from visualindex.catalog.reindexing import ChunkCommit, Encoded, Lacking, Quarantined, Refused
 from visualindex.catalog.replicas import (
     HoldingBackend,
     HoldingReplica,
@@ -39,6 +51,7 @@ __all__ = [
     "DIGESTS",
     "INGEST",
     "LEASE_S",
+    "REINDEX",
     "RERANK_TRIAL",
     "ROWS",
     "UNSET",
@@ -47,8 +60,10 @@ __all__ = [
     "ChangeFollower",
     "Changes",
     "CheckRecord",
+    "ChunkCommit",
     "DeclaredKey",
     "EmbeddedPostgres",
+    "Encoded",
     "ErasedRows",
     "Feedback",
     "Fence",
@@ -59,16 +74,20 @@ __all__ = [
     "ImageRecord",
     "ImageWrite",
     "IndexRecord",
+    "JobLine",
     "JobRecord",
     "KeyChanges",
     "KeyRecord",
+    "Lacking",
     "Listening",
     "LogStatus",
     "LogTrimmed",
     "Origin",
     "Page",
     "Position",
+    "Quarantined",
     "Question",
+    "Refused",
     "ReplicaAddress",
     "ReplicaLoad",
     "ReplicaPosition",

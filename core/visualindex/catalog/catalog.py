@@ -18,6 +18,7 @@ from visualindex.catalog.managed_keys import ManagedKeys
 from visualindex.catalog.migrate import check_connection, stamp_if_restored
 from visualindex.catalog.origins import Origins
 from visualindex.catalog.patches import Patches
+from visualindex.catalog.reindexing import Reindexing
 from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.schedules import Schedules
 from visualindex.catalog.search_logs import SearchLogs
@@ -37,6 +38,7 @@ class Catalog(
     Jobs,
     Checks,
     Schedules,
+    Reindexing,
     Keys,
     ManagedKeys,
     SearchLogs,
@@ -73,6 +75,9 @@ class Catalog(
         """Closes every connection."""
         await self.connections.close()
 
-    def follow(self, index: str, fingerprint: str, buckets: range, *, region: int = 0) -> ChangeFollower:
-        """A reader of the changes of `buckets`; it shares this catalog's pool."""
-        return ChangeFollower(self.connections, index, fingerprint, buckets, region=region)
+    def follow(
+        self, index: str, fingerprint: str, buckets: range, *, region: int = 0, dimension: int | None = None
+    ) -> ChangeFollower:
+        """A reader of the changes of `buckets`; it shares this catalog's pool. See `ChangeFollower`."""
+        of = index, fingerprint, buckets
+        return ChangeFollower(self.connections, *of, region=region, dimension=dimension)

@@ -94,14 +94,23 @@ class ChangeFollower:
     """Follows the images of some buckets of an index: `load` once, then `poll` for ever."""
 
     def __init__(
-        self, connections: Connections, index: str, fingerprint: str, buckets: range, *, region: int = 0
+        self,
+        connections: Connections,
+        index: str,
+        fingerprint: str,
+        buckets: range,
+        *,
+        region: int = 0,
+        dimension: int | None = None,
     ) -> None:
+        """`dimension` is that of the vectors, where they are of another encoder than the index has now."""
         self._connections = connections
         self._index = index
         self._fingerprint = fingerprint
         self._buckets = buckets
         self._region = region
         self._dimension = 0
+        self._given_dimension = dimension
         self._position: Position | None = None
         self._life = ""
         self._durable: Position | None = None
@@ -234,7 +243,7 @@ class ChangeFollower:
         if not found:
             detail = f"there is no index {self._index}: create it first"
             raise ProblemError(ProblemType.INDEX_NOT_FOUND, detail)
-        return int(found[0][0])
+        return self._given_dimension or int(found[0][0])
 
 
 def _head(row: TupleRow) -> _Head:

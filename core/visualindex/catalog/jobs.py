@@ -26,6 +26,8 @@ CHECK = "check"
 """Compare database, object store, generations and replicas (parameter `repair`: whether to mend what differs)."""
 COMPARE = "compare"
 """Measure one generation (parameter `candidate`) against another (`against`)."""
+REINDEX = "reindex"
+"""Make what images lack of vectors, patches and colours from their originals, then build."""
 LEASE_S = 30.0
 """Seconds for which a job whose process ended keeps others from taking it up."""
 MAX_ATTEMPTS = 3
@@ -61,6 +63,15 @@ class JobRecord:
     ended_at: datetime | None
 
 
+@dataclass(frozen=True)
+class JobLine:
+    """A line of a job's log; `number` grows from line to line, not always by one."""
+
+    number: int
+    told_at: datetime
+    line: str
+
+
 _COLUMNS = """job_id, index_name, kind, state, parameters, phase, done, total, result, problem, attempts, fence,
     requested_at, started_at, ended_at"""
 
@@ -80,28 +91,34 @@ class Jobs:
 
         return await self.connections.write(work)
 
-    async def claim_job(self, index: str, lease_s: float) -> JobRecord | None:
-        """The oldest job that nobody holds, for `lease_s` seconds; None when there is none.
+    async def claim_job(self, index: str, lease_s: float, *, job_id: UUID | None = None) -> JobRecord | None:
+        """The oldest job that nobody holds (or the one that is named), for `lease_s` seconds; None when there is none.
 
-        One whose holder ended without a word is given up after three attempts. Every gateway asks each second, and seldom
-        for something, so that a read tells first whether to write.
+        One whose holder ended without a word is given up after three attempts, or as many as its parameter `attempts` says.
+        Every gateway asks each second, and seldom for something, so that a read tells first whether to write.
         """
         free = "(state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))"
         look = f"SELECT 1 FROM jobs WHERE index_name = %s AND {free} LIMIT 1"  # noqa: S608 (constants)
         give_up = """UPDATE jobs SET state = 'failed', ended_at = now(), lease_until = NULL,
                 problem = format('its process ended without a word, %%s times; the last phase was %%s', attempts, phase)
-            WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp() AND attempts >= %s"""
+            WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp()
+                AND attempts >= coalesce((parameters ->> 'attempts')::int, %s)"""
         claim = f"""UPDATE jobs SET state = 'running', fence = fence + 1, attempts = attempts + 1, phase = 'starting',
                 done = 0, total = 0, started_at = coalesce(started_at, now()),
                 lease_until = clock_timestamp() + make_interval(secs => %s)
-            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND {free}
+            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND (%s::uuid IS NULL OR job_id = %s::uuid)
+                AND {free}
                 ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
 
         async def work(transaction: Transaction) -> JobRecord | None:
             await run(transaction.connection, give_up, index, MAX_ATTEMPTS)
-            claimed = await rows(transaction.connection, claim, lease_s, index)
-            return _record(claimed[0]) if claimed else None
+            claimed = await rows(transaction.connection, claim, lease_s, index, job_id, job_id)
+            if not claimed:
+                return None
+            record = _record(claimed[0])
+            await _tell(transaction.connection, record.job_id, f"begun, the {record.fence.number}. time")
+            return record
 
         if not await self.connections.read(lambda connection: rows(connection, look, index)):
             return None
@@ -109,12 +126,17 @@ class Jobs:
 
     async def renew_job(self, fence: Fence, phase: str, done: int, total: int, lease_s: float) -> bool:
         """Tells how far the job is and keeps it; False when it was cancelled or claimed by another."""
-        query = """UPDATE jobs SET phase = %s, done = %s, total = %s,
+        query = """WITH mine AS (
+                SELECT job_id, phase FROM jobs WHERE job_id = %s AND fence = %s AND state = 'running' FOR UPDATE
+            ), told AS (
+                INSERT INTO job_log (job_id, line) SELECT job_id, %s FROM mine WHERE phase <> %s
+            )
+            UPDATE jobs SET phase = %s, done = %s, total = %s,
                 lease_until = clock_timestamp() + make_interval(secs => %s)
-            WHERE job_id = %s AND fence = %s AND state = 'running'"""
+            FROM mine WHERE jobs.job_id = mine.job_id"""
 
         async def work(transaction: Transaction) -> bool:
-            values = (phase, done, total, lease_s, fence.job_id, fence.number)
+            values = (fence.job_id, fence.number, phase, phase, phase, done, total, lease_s)
             return bool(await run(transaction.connection, query, *values))
 
         return await self.connections.write(work)
@@ -131,7 +153,11 @@ class Jobs:
         async def work(transaction: Transaction) -> bool:
             document = None if result is None else Jsonb(dict(result))
             values = (state, document, problem, fence.job_id, fence.number)
-            return bool(await run(transaction.connection, query, *values))
+            ended = bool(await run(transaction.connection, query, *values))
+            if ended:
+                line = "done" if problem is None else f"failed: {problem}"
+                await _tell(transaction.connection, fence.job_id, line)
+            return ended
 
         return await self.connections.write(work)
 
@@ -145,6 +171,7 @@ class Jobs:
             record = await _get(transaction.connection, index, job_id)
             if not cancelled:
                 raise ProblemError(ProblemType.CONFLICT, f"job {job_id} is {record.state} already")
+            await _tell(transaction.connection, job_id, "cancelled")
             return record
 
         return await self.connections.write(work)
@@ -207,6 +234,24 @@ class Jobs:
 
         return await self.connections.read(work)
 
+    async def tell_job(self, fence: Fence, line: str) -> None:
+        """Adds a line to the job's log, whoever holds it."""
+
+        async def work(transaction: Transaction) -> None:
+            await _tell(transaction.connection, fence.job_id, line)
+
+        await self.connections.write(work)
+
+    async def job_log(self, index: str, job_id: UUID, after: int = 0, limit: int = 1_000) -> list[JobLine]:
+        """What a job told of itself beyond line `after`, the oldest first. Raises ProblemError NOT_FOUND."""
+        query = "SELECT seq, told_at, line FROM job_log WHERE job_id = %s AND seq > %s ORDER BY seq LIMIT %s"
+
+        async def work(connection: Connection) -> list[JobLine]:
+            await _get(connection, index, job_id)
+            return [JobLine(*row) for row in await rows(connection, query, job_id, after, limit)]
+
+        return await self.connections.read(work)
+
     async def prune_jobs(self, index: str, keep_days: int = 90) -> int:
         """Forgets jobs that ended more than `keep_days` days ago."""
         query = "DELETE FROM jobs WHERE index_name = %s AND ended_at < now() - make_interval(days => %s)"
@@ -253,6 +298,10 @@ async def check_fence(connection: Connection, fence: Fence | None) -> None:
             f"job {fence.job_id} was cancelled, paused or taken over by another process: nothing is committed"
         )
         raise ProblemError(ProblemType.CONFLICT, detail)
+
+
+async def _tell(connection: Connection, job_id: UUID, line: str) -> None:
+    await run(connection, "INSERT INTO job_log (job_id, line) VALUES (%s, %s)", job_id, line)
 
 
 async def _get(connection: Connection, index: str, job_id: UUID) -> JobRecord:

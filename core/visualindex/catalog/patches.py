@@ -38,6 +38,18 @@ class Patches:
 
         return await self.connections.read(work)
 
+    async def images_with_patches(self, index: str, image_ids: Sequence[UUID], fingerprint: str) -> set[UUID]:
+        """Those images that `get_patches` would give some of, without reading them."""
+        query = """SELECT p.image_id FROM image_patches p JOIN images i USING (index_name, image_id)
+            WHERE p.index_name = %s AND p.image_id = ANY(%s) AND p.fingerprint = %s
+            AND p.content_digest = i.content_digest"""
+
+        async def work(connection: Connection) -> set[UUID]:
+            found = await rows(connection, query, index, list(image_ids), fingerprint)
+            return {image_id for (image_id,) in found}
+
+        return await self.connections.read(work)
+
     async def stored_patches(
         self, index: str, fingerprint: str, after: UUID | None, limit: int
     ) -> dict[UUID, int]:

@@ -17,6 +17,7 @@ from visualindex.cli.doctor import doctor
 from visualindex.cli.encoder import encoder
 from visualindex.cli.indexes import indexes
 from visualindex.cli.ingest import ingest
+from visualindex.cli.jobs import jobs
 from visualindex.cli.keys import keys
 from visualindex.cli.plan import plan
 from visualindex.cli.search import search
@@ -59,6 +60,7 @@ app.command()(validate)
 app.command()(plan)
 app.command()(doctor)
 app.add_typer(indexes, name="index")
+app.add_typer(jobs, name="jobs")
 app.add_typer(keys, name="keys")
 app.add_typer(database, name="database")
 app.add_typer(encoder, name="encoder")

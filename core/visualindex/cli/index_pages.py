@@ -1,6 +1,7 @@
 """What `visualindex index` prints for people: plain text, one line a thing, the same in a terminal and in a pipe."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from visualindex.api.checks import CheckView
 from visualindex.api.generations import GenerationView, JobView
@@ -121,6 +122,22 @@ def job_table(views: Sequence[JobView]) -> str:
     if not views:
         return "no job was asked for yet"
     return "\n".join(job_line(view) for view in views)
+
+
+def job_page(job: JobView) -> str:
+    """One job, and what came of it, a line for each figure."""
+    lines = [f"{job.job_id}  {job.kind} {job.state}"]
+    if job.problem:
+        return "\n".join([*lines, job.problem])
+    if not job.result:
+        return "\n".join([*lines, _outcome(job)]).rstrip()
+    return "\n".join([*lines, *(f"  {name:<14} {_figure(value)}" for name, value in job.result.items())])
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return str(value)
 
 
 def job_line(job: JobView) -> str:

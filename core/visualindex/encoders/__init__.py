@@ -10,7 +10,7 @@ from visualindex.encoders.base import (
     TextNotSupportedError,
     Vectors,
 )
-from visualindex.encoders.loading import fingerprint_of, load_encoder, load_unprojected
+from visualindex.encoders.loading import backbone_of, fingerprint_of, input_of, load_encoder, load_unprojected
 from visualindex.encoders.projection import Projection, fit_projection, load_projection
 
 __all__ = [
@@ -23,8 +23,10 @@ __all__ = [
     "Projection",
     "TextNotSupportedError",
     "Vectors",
+    "backbone_of",
     "fingerprint_of",
     "fit_projection",
+    "input_of",
     "load_encoder",
     "load_projection",
     "load_unprojected",

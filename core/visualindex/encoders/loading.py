@@ -11,6 +11,7 @@ from visualindex.encoders.lite0 import Lite0Model, bundled_weights
 from visualindex.encoders.placement import placement_of
 from visualindex.encoders.projected import ProjectedEncoder
 from visualindex.encoders.projection import Projection, load_projection, load_shipped_projection
+from visualindex.imaging.inputs import InputSpec
 from visualindex.spec.models import EncoderSpec
 
 
@@ -36,6 +37,16 @@ def fingerprint_of(spec: EncoderSpec, cache_dir: Path, fetch: Fetch | None = Non
     """The fingerprint that `load_encoder` would give, without loading the model."""
     model = _model(spec, cache_dir, fetch)
     return _fingerprint(model, _projection(spec, model, cache_dir, fetch))
+
+
+def backbone_of(spec: EncoderSpec, cache_dir: Path, fetch: Fetch | None = None) -> str:
+    """The `Encoder.backbone` that `load_encoder` would give, without loading the model."""
+    return _fingerprint(_model(spec, cache_dir, fetch), None)
+
+
+def input_of(spec: EncoderSpec, cache_dir: Path, fetch: Fetch | None = None) -> InputSpec:
+    """The pixels that the encoder of `spec` takes, without loading the model."""
+    return _model(spec, cache_dir, fetch).input
 
 
 def _assembled(model: Model, projection: Projection | None, threads: int) -> Encoder:

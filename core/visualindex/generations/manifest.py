@@ -71,6 +71,13 @@ class Manifest:
         content = {key: value for key, value in document_of(self).items() if key not in measured}
         return hashlib.sha256(canonical(content)).hexdigest()[:_GENERATION_DIGITS]
 
+    @property
+    def contents(self) -> str:
+        """16 hexadecimal digits that are equal for equal files and encoders, whatever moment they were read at."""
+        document = document_of(self)
+        content = {key: document[key] for key in ("index", "fingerprint", "dimension", "metric", "shards")}
+        return hashlib.sha256(canonical(content)).hexdigest()[:_GENERATION_DIGITS]
+
     def to_json(self) -> bytes:
         """The manifest as it is stored: canonical JSON with a digest of its own.
 

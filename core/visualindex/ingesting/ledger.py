@@ -32,7 +32,7 @@ class Ledger:
 
     def __init__(self, store: ObjectStore, index: str, job_id: uuid.UUID) -> None:
         self._store = store
-        self._prefix = job_prefix(index, job_id)
+        self._prefix = job_prefix(index, str(job_id))
 
     @property
     def refused(self) -> str:

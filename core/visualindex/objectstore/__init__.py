@@ -3,8 +3,11 @@
 from visualindex.objectstore.base import ObjectStat, ObjectStore
 from visualindex.objectstore.erasing import erase_prefix
 from visualindex.objectstore.layout import (
+    done_key,
+    done_prefix,
     index_prefix,
     job_prefix,
+    jobs_prefix,
     manifest_key,
     manifest_prefix,
     original_key,
@@ -12,8 +15,10 @@ from visualindex.objectstore.layout import (
     part_prefix,
     pending_key,
     pending_prefix,
+    plan_key,
     thumbnail_key,
     thumbnail_keys,
+    todo_key,
 )
 from visualindex.objectstore.local import LocalObjectStore
 from visualindex.objectstore.opening import open_store
@@ -22,9 +27,12 @@ __all__ = [
     "LocalObjectStore",
     "ObjectStat",
     "ObjectStore",
+    "done_key",
+    "done_prefix",
     "erase_prefix",
     "index_prefix",
     "job_prefix",
+    "jobs_prefix",
     "manifest_key",
     "manifest_prefix",
     "open_store",
@@ -33,6 +41,8 @@ __all__ = [
     "part_prefix",
     "pending_key",
     "pending_prefix",
+    "plan_key",
     "thumbnail_key",
     "thumbnail_keys",
+    "todo_key",
 ]

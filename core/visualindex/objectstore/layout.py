@@ -1,6 +1,5 @@
 """Which object lies under which key: content addresses, so that equal pictures are stored once per index."""
 
-import uuid
 from collections.abc import Iterable
 
 _DIGEST_BYTES = 32
@@ -56,9 +55,34 @@ def part_key(index: str, digest: bytes) -> str:
     return f"{part_prefix(index)}{_address(digest)}"
 
 
-def job_prefix(index: str, job_id: uuid.UUID) -> str:
-    """What the keys of all objects of a background job start with."""
-    return f"{index_prefix(index)}jobs/{job_id}/"
+def jobs_prefix(index: str) -> str:
+    """What the keys of the ledgers of all jobs of an index start with."""
+    return f"{index_prefix(index)}jobs/"
+
+
+def job_prefix(index: str, job: str) -> str:
+    """What the keys of a job's ledger start with."""
+    return f"{jobs_prefix(index)}{job}/"
+
+
+def plan_key(index: str, job: str, plan: str) -> str:
+    """Key of what a plan of a job was made with and how many chunks it has."""
+    return f"{job_prefix(index, job)}plan/{plan}/plan.json"
+
+
+def todo_key(index: str, job: str, plan: str, chunk: int) -> str:
+    """Key of the list of a chunk's images."""
+    return f"{job_prefix(index, job)}plan/{plan}/{chunk:08}.arrow"
+
+
+def done_prefix(index: str, job: str, plan: str) -> str:
+    """What the keys of a plan's finished chunks start with."""
+    return f"{job_prefix(index, job)}done/{plan}/"
+
+
+def done_key(index: str, job: str, plan: str, chunk: int) -> str:
+    """Key of what was made of a chunk's images."""
+    return f"{done_prefix(index, job, plan)}{chunk:08}.arrow"
 
 
 def _address(digest: bytes) -> str:

@@ -53,6 +53,10 @@ class SegmentPatches:
         row = self.row(image_id)
         return None if row is None else self._at(row)
 
+    def known(self, row: int) -> bool:
+        """Whether a row has patches, without reading them."""
+        return bool(self.packed.scales[row] > 0)
+
     def row(self, image_id: uuid.UUID) -> int | None:
         """The row of an image, if it has one."""
         wanted, low, high = image_id.bytes, 0, len(self.by_id)

@@ -841,8 +841,20 @@ class GateSpec(SpecModel):
     )
 
 
+class PricesSpec(SpecModel):
+    """What machines and storage cost, in any one currency: jobs then say what they cost."""
+
+    cpu_hour: float = Field(default=0.0, ge=0, description="An hour of one CPU core.")
+    gpu_hour: float = Field(default=0.0, ge=0, description="An hour of one GPU.")
+    gib_month: float = Field(
+        default=0.0,
+        ge=0,
+        description="A GiB in the object store for a month, for the generation that is built.",
+    )
+
+
 class ReindexSpec(SpecModel):
-    """How generations are made."""
+    """Rebuilding the index from its originals, and when, and what its generations must reach."""
 
     gate: GateSpec = Field(
         default=GateSpec(), description="What a new generation must reach before it is activated."
@@ -850,6 +862,67 @@ class ReindexSpec(SpecModel):
     schedules: tuple[ScheduleSpec, ...] = Field(
         default=(), max_length=32, description="Rebuilds and checks that are asked for by the clock."
     )
+
+    chunk_images: int = Field(
+        default=256,
+        ge=1,
+        le=16_384,
+        description="Images of a chunk: what is stored at once, and what a worker that is lost repeats. The pixels of a few "
+        "chunks are in memory: 150 kB an image at 224x224.",
+    )
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Images in one forward pass. Default: measured when a job begins, up to `encoder.maxBatchSize`, and "
+        "kept until it ends.",
+    )
+    workers: int = Field(
+        default=1, ge=1, le=1024, description="Encoders at work at once, each with `encoder.numGpus` GPUs."
+    )
+    decoders: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Processes apart from the encoders that fetch originals and decode, on any node of a cluster. 0: each "
+        "encoder's process does that beside, and no pixels travel.",
+    )
+    decode_workers: int = Field(
+        default=2, ge=1, le=256, description="Sandboxed decoders of each process that decodes."
+    )
+    cpus: float | None = Field(
+        default=None,
+        gt=0,
+        le=256,
+        description="Logical CPUs that each process reserves of Ray. Default: next to nothing beside a service, whose "
+        "searches go first; on a cluster of a job's own one for the encoder, and one for each decoder.",
+    )
+    max_quarantined: int = Field(
+        default=1_000,
+        ge=0,
+        description="Images that cannot be read or decoded: each is set aside with its reason, and a job that meets more of "
+        "them fails.",
+    )
+    max_rounds: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="Rounds over images that came while earlier ones were made; what then still lacks something waits for "
+        "the next job.",
+    )
+    attempts: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Times in a row that a job may lose its process without a chunk done in between.",
+    )
+    patience_seconds: int = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        description="Longest time in seconds that an object store which does not answer is asked again.",
+    )
+    prices: PricesSpec = Field(default=PricesSpec(), description="What machines cost.")
 
     @model_validator(mode="after")
     def _schedules_have_names_of_their_own(self) -> "ReindexSpec":
@@ -890,7 +963,9 @@ class Spec(SpecModel):
         description="Parts of the images that searches can name, such as clothes, furniture, landmarks.",
     )
     rerank: RerankSpec = Field(default=RerankSpec(), description="Reordering the first hits.")
-    reindex: ReindexSpec = Field(default=ReindexSpec(), description="How generations are made.")
+    reindex: ReindexSpec = Field(
+        default=ReindexSpec(), description="Rebuilding the index, and what its generations must reach."
+    )
     ray: RaySpec = Field(default=RaySpec(), description="Where the service runs on Kubernetes.")
     generation: str | None = Field(
         default=None,

@@ -1,0 +1,111 @@
+"""The first half of a chunk: originals fetched and decoded, side by side. What cannot be had is set aside with a reason."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visualindex.catalog import Refused
+from visualindex.colours import pack
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.imaging import Decoded, DecodeJob, DecodePool, InputSpec
+from visualindex.objectstore import original_key
+from visualindex.reindexing.chunks import Account, Todo
+from visualindex.reindexing.ledger import Ledger
+
+_THE_IMAGES_FAULT = frozenset(
+    {
+        ProblemType.INVALID_IMAGE,
+        ProblemType.UNSUPPORTED_IMAGE,
+        ProblemType.IMAGE_TOO_LARGE,
+        ProblemType.DECODE_TIMEOUT,
+        ProblemType.NOT_FOUND,
+    }
+)
+_TIMEOUTS = 2
+"""Times an image must take too long: a busy machine is no fault of the image."""
+_AHEAD = 4
+"""Originals on their way for each decoding process."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A chunk before it is encoded.
+
+    `images` could be decoded, `colours` are theirs (packed; None where none were wanted), and `pixels` uint8[m, height,
+    width, 3] are those of the m images that are to be encoded, in their order.
+    """
+
+    images: Sequence[Todo]
+    colours: Sequence[bytes | None]
+    pixels: NDArray[np.uint8]
+    refused: Sequence[Refused]
+    account: Account
+
+
+@dataclass(frozen=True)
+class _Opened:
+    decoded: Decoded
+    size: int
+
+
+class Preparer:
+    """Fetches and decodes for one process."""
+
+    def __init__(self, ledger: Ledger, index: str, pool: DecodePool, workers: int, input_: InputSpec) -> None:
+        self._ledger = ledger
+        self._index = index
+        self._pool = pool
+        self._input = input_
+        self._at_once = asyncio.Semaphore(workers * _AHEAD)
+
+    async def prepare(self, images: Sequence[Todo]) -> Prepared:
+        """Fetch and decode the images of a chunk. Raises ProblemError when the object store stays away."""
+        retries, cpu = self._ledger.retries, time.thread_time()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one(image)) for image in images]
+        outcomes = list(zip(images, (task.result() for task in tasks), strict=True))
+        opened = [(image, one) for image, one in outcomes if isinstance(one, _Opened)]
+        account = Account(
+            images=len(images),
+            encoded=sum(image.encode for image, _ in opened),
+            bytes=sum(one.size for _, one in opened),
+            cpu_s=time.thread_time() - cpu + sum(one.decoded.cpu_ms for _, one in opened) / 1000,
+            retries=self._ledger.retries - retries,
+        )
+        return Prepared(
+            images=[image for image, _ in opened],
+            colours=[pack(one.decoded.colours) if image.colours else None for image, one in opened],
+            pixels=self._stacked([one.decoded for image, one in opened if image.encode]),
+            refused=[one for _, one in outcomes if isinstance(one, Refused)],
+            account=account,
+        )
+
+    def _stacked(self, decoded: Sequence[Decoded]) -> NDArray[np.uint8]:
+        shape = (self._input.height, self._input.width, 3)
+        pixels = [one.pixels for one in decoded if one.pixels is not None]
+        return np.stack(pixels) if pixels else np.zeros((0, *shape), np.uint8)
+
+    async def _one(self, image: Todo) -> _Opened | Refused:
+        async with self._at_once:
+            try:
+                data = await self._ledger.original(original_key(self._index, image.digest))
+                return _Opened(await self._decode(image, data), len(data))
+            except ProblemError as problem:
+                if problem.type not in _THE_IMAGES_FAULT:
+                    raise
+                slug = problem.type.value.slug
+                return Refused(image.image_id, image.digest, slug, problem.detail.replace("\0", ""))
+
+    async def _decode(self, image: Todo, data: bytes) -> Decoded:
+        job = DecodeJob(data, self._input if image.encode else None, colours=image.colours)
+        for attempt in range(1, _TIMEOUTS + 1):
+            try:
+                return await self._pool.decode(job)
+            except ProblemError as problem:
+                if problem.type is not ProblemType.DECODE_TIMEOUT or attempt == _TIMEOUTS:
+                    raise
+        raise AssertionError("unreachable")

@@ -1,0 +1,347 @@
+"""The job that rebuilds an index: what its images lack is made from their originals, then a generation is built of all.
+
+It goes in rounds. The first plan is of one moment; later ones take what came meanwhile. Whatever ends this process, the
+job is taken up by another, which goes on with the plans in force and repeats what was under way.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from visualindex import credentials
+from visualindex.ann.graph import Abandoned
+from visualindex.api.gate import GateReport
+from visualindex.building import Built, Kept, StoredPatches, build_generation
+from visualindex.catalog import REINDEX, Catalog, ChunkCommit, IndexRecord, JobRecord, Lacking
+from visualindex.encoders import fingerprint_of
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.footprint import generation_cache
+from visualindex.gate import judge
+from visualindex.generations import NodeCache
+from visualindex.identity import BUCKETS
+from visualindex.imaging import DecodePool
+from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix, jobs_prefix, open_store
+from visualindex.reindexing import Account, FindPatches, Ledger, Plan, make_plan, patiently
+from visualindex.spec import VisualIndex
+from visualindex_jobs.changed_copies import copies_encoder
+from visualindex_jobs.costs import costs
+from visualindex_jobs.encoder_tools import EncoderTools, fetching
+from visualindex_jobs.ending import ending
+from visualindex_jobs.lease import Lease
+from visualindex_jobs.reindex_here import Conveyor, Here
+
+Place = Literal["here", "beside", "own"]
+"""Where chunks are made: in the job's process, in processes beside a service's replicas, or on a cluster of its own."""
+_WHOLE = range(BUCKETS)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the job works with. `cache_dir` holds what this node can fetch again, `scratch` what only this job needs."""
+
+    catalog: Catalog
+    store: ObjectStore
+    resource: VisualIndex
+    cache_dir: Path
+    scratch: Path
+    access: credentials.Credentials | None = None
+    patches: Kept | None = None
+
+
+def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
+    """Carry a claimed job out in this Ray task of a service, at the lowest priority: searches come first.
+
+    `features` is the fingerprint of the patches that the index keeps, if it keeps any.
+    """
+    os.nice(10)
+    asyncio.run(run(VisualIndex.model_validate(document), job, features, "beside"))
+
+
+async def run(resource: VisualIndex, job: JobRecord, features: str | None, place: Place) -> None:
+    """Carry a claimed job out with what this process's environment gives."""
+    access = await credentials.from_environment()
+    state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
+    async with AsyncExitStack() as stack:
+        catalog = await Catalog.open(access.dsn, max_connections=3, application_name="visualindex-reindex")
+        stack.push_async_callback(catalog.close)
+        store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
+        stack.push_async_callback(store.close)
+        cache, kept = state / "cache", None
+        if features is not None:
+            kept = Kept(features, NodeCache(cache / "generations", generation_cache(resource.spec)))
+        scratch = cache / "building" / str(job.job_id)
+        around = Surroundings(catalog, store, resource, cache, scratch, access, kept)
+        await carry_out(around, job, _conveyor(resource, job, place))
+
+
+def _conveyor(resource: VisualIndex, job: JobRecord, place: Place) -> Conveyor | None:
+    """Processes of Ray, unless this one does as well: one encoder without a GPU beside a service."""
+    spec = resource.spec
+    alone = spec.reindex.workers == 1 and not spec.reindex.decoders and not spec.encoder.num_gpus
+    if place == "here" or (place == "beside" and alone):
+        return None
+    from visualindex_jobs.reindex_ray import OnRay, Places  # a job in one process needs no Ray
+
+    beside = place == "beside"
+    places = Places.of(resource, os.cpu_count() or 1, beside=beside)
+    return OnRay(resource, str(job.job_id), places, beside=beside)
+
+
+async def carry_out(around: Surroundings, job: JobRecord, conveyor: Conveyor | None = None) -> None:
+    """Rebuild, and note the end of the job, whatever it is. Without a `conveyor` this process makes the chunks itself."""
+    lease = Lease(around.catalog, job.fence)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(ending(around.catalog, job, lease))
+        ledger = _ledger(around, job.job_id)
+        if conveyor is None:
+            here = Here(
+                around.resource, ledger, around.cache_dir, threads=os.cpu_count() or 1, access=around.access
+            )
+            conveyor = await stack.enter_async_context(here)
+        result = await _Reindex(around, job, lease, ledger, conveyor).run()
+        await ledger.erase()
+        await lease.stop()
+        await around.catalog.end_job(job.fence, result=result)
+
+
+def _ledger(around: Surroundings, job_id: UUID) -> Ledger:
+    patience_s = around.resource.spec.reindex.patience_seconds
+    return Ledger(around.store, around.resource.name, str(job_id), patience_s=patience_s)
+
+
+class _Reindex:
+    """One run of a job."""
+
+    def __init__(
+        self, around: Surroundings, job: JobRecord, lease: Lease, ledger: Ledger, conveyor: Conveyor
+    ) -> None:
+        self._around = around
+        self._catalog = around.catalog
+        self._name = around.resource.name
+        self._spec = around.resource.spec
+        self._job = job
+        self._lease = lease
+        self._ledger = ledger
+        self._conveyor = conveyor
+        self._refused = 0
+
+    async def run(self) -> dict[str, Any]:
+        await self._forget_ended()
+        wanted = await self._wanted()
+        self._refused = sum(one["refused"] for one in await self._catalog.chunk_accounts(self._job.job_id))
+        plans = await self._plans_in_force()
+        for plan in plans:
+            await self._carry(plan)
+        while len(plans) < self._spec.reindex.max_rounds:
+            further = await self._plan(plans, wanted)
+            if further is None:
+                break
+            plans.append(further)
+            await self._carry(further)
+        cpu = time.process_time()
+        built = await self._build(wanted)
+        judged = await self._judge(built)
+        refused = judged is not None and judged.verdict == "refused"
+        activating = not refused and await self._activate(built, wanted)
+        summary = await self._summary(plans, built, time.process_time() - cpu, activating=activating)
+        return summary if judged is None else {**summary, "gate": judged.verdict}
+
+    async def _forget_ended(self) -> None:
+        """Ledgers of jobs that failed or were cancelled go when the next one begins: what they made is in the catalog."""
+        prefix = jobs_prefix(self._name)
+        found = {key.removeprefix(prefix).partition("/")[0] async for key in self._around.store.list(prefix)}
+        for job_id in found - {str(self._job.job_id)}:
+            if await self._ended(job_id):
+                await erase_prefix(
+                    self._around.store, job_prefix(self._name, job_id), in_time=self._lease.held
+                )
+
+    async def _ended(self, job_id: str) -> bool:
+        try:
+            job = await self._catalog.get_job(self._name, UUID(job_id))
+        except (ValueError, ProblemError) as error:
+            return isinstance(error, ProblemError) and error.type is ProblemType.NOT_FOUND
+        return job.kind == REINDEX and job.state not in ("queued", "running")
+
+    async def _wanted(self) -> IndexRecord:
+        """The encoder that the spec names; the index's own, unless its vectors are to be of another one."""
+        record = await self._catalog.get_index(self._name)
+        if record is None:
+            detail = f"there is no index {self._name}: create it first"
+            raise ProblemError(ProblemType.INDEX_NOT_FOUND, detail)
+        fetch = fetching(self._around.resource, self._around.access)
+        fingerprint = await asyncio.to_thread(
+            fingerprint_of, self._spec.encoder, self._around.cache_dir, fetch
+        )
+        return IndexRecord(self._name, fingerprint, self._spec.encoder.dimension)
+
+    async def _plans_in_force(self) -> list[Plan]:
+        known = await self._catalog.job_ledger(self._job.job_id) or {"plans": []}
+        return [await self._ledger.plan(name) for name in known["plans"]]
+
+    async def _plan(self, plans: Sequence[Plan], wanted: IndexRecord) -> Plan | None:
+        name = f"{len(plans)}-{self._job.fence.number}"
+        self._lease.say(f"planning round {len(plans) + 1}", 0, 0)
+        async with AsyncExitStack() as stack:
+            plan = await make_plan(
+                self._catalog,
+                self._ledger,
+                self._name,
+                self._job.job_id,
+                name,
+                wanted.fingerprint,
+                self._conveyor.choose,
+                chunk_images=self._spec.reindex.chunk_images,
+                with_patches=await self._finding_patches(stack, wanted),
+                say=self._planned,
+            )
+        if plan is not None:
+            ledger = {"plans": [*(one.name for one in plans), plan.name]}
+            await self._patiently(partial(self._catalog.set_job_ledger, self._job.fence, ledger))
+        return plan
+
+    def _planned(self, images: int) -> None:
+        self._check()
+        self._lease.say("planning", images, 0)
+
+    async def _finding_patches(self, stack: AsyncExitStack, wanted: IndexRecord) -> FindPatches | None:
+        kept = self._around.patches
+        if kept is None:
+            return None
+        of = wanted.fingerprint, wanted.dimension
+        patches = StoredPatches(self._catalog, self._around.store, self._name, *of, kept)
+        stored = await stack.enter_async_context(patches)
+
+        async def find(images: Sequence[Lacking]) -> set[UUID]:
+            codes = [image.vector or b"" for image in images]
+            return await stored.known([image.image_id for image in images], codes, _WHOLE)
+
+        return find
+
+    async def _carry(self, plan: Plan) -> None:
+        """Make what is missing of a plan and commit all of it."""
+        committed = await self._catalog.committed_chunks(self._job.job_id, plan.name)
+        finished = await self._ledger.finished(plan.name) - committed
+        pending = [n for n in range(plan.chunks) if n not in committed and n not in finished]
+        count = len(committed)
+        for chunk in sorted(finished):
+            await self._commit(plan, chunk)
+            count += 1
+            self._say(plan, count)
+        if not pending:
+            return
+        self._say(plan, count)
+        async with aclosing(self._conveyor.make(plan, pending)) as made:
+            async for chunk in made:
+                await self._commit(plan, chunk)
+                count += 1
+                self._say(plan, count)
+
+    def _say(self, plan: Plan, chunks: int) -> None:
+        self._check()
+        images = min(chunks * plan.chunk_images, plan.images)
+        self._lease.say(f"encoding, round {int(plan.name.split('-')[0]) + 1}", images, plan.images)
+
+    async def _commit(self, plan: Plan, chunk: int) -> None:
+        done = await self._ledger.done(plan.name, chunk)
+        of = plan.recipe.fingerprint, plan.recipe.features
+        commit = ChunkCommit(plan.name, chunk, *of, done.encoded, done.refused, done.account.to_json())
+        take = partial(self._catalog.commit_chunk, self._name, self._job.fence, commit)
+        if await self._patiently(take):
+            self._refused += len(done.refused)
+        limit = self._spec.reindex.max_quarantined
+        if self._refused > limit:
+            reasons = ", ".join(sorted({one.reason for one in done.refused}))
+            detail = (
+                f"{self._refused} images of index {self._name} cannot be had ({reasons}, …), more than "
+                f"spec.reindex.maxQuarantined ({limit}): `visualindex jobs quarantine {self._name}` lists them; repair or "
+                "delete them, or raise the limit"
+            )
+            raise ProblemError(ProblemType.CONFLICT, detail)
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(work, self._spec.reindex.patience_seconds)
+
+    def _check(self) -> None:
+        if not self._lease.held():
+            raise Abandoned
+
+    async def _build(self, wanted: IndexRecord) -> Built:
+        return await build_generation(
+            self._catalog,
+            self._around.store,
+            self._around.resource,
+            self._around.scratch,
+            say=self._lease.say,
+            wanted=self._lease.held,
+            fence=self._job.fence,
+            patches=self._around.patches,
+            of=wanted,
+        )
+
+    async def _judge(self, built: Built) -> GateReport | None:
+        """What the quality gate says of it; copies of stored pictures are encoded as users' pictures are."""
+        around = self._around
+        cache = NodeCache(around.cache_dir / "generations", generation_cache(around.resource.spec))
+        judging = partial(
+            judge,
+            self._catalog,
+            around.store,
+            cache,
+            around.resource,
+            built.generation,
+            fence=self._job.fence,
+        )
+        if self._spec.reindex.gate.mode == "off":
+            return None
+        opening = partial(EncoderTools.open, around.resource, around.cache_dir, around.access, threads=1)
+        tools = await asyncio.to_thread(opening)
+        pool = DecodePool(1, self._spec.limits)
+        try:
+            await pool.start()
+            encode = copies_encoder(self._catalog, around.store, self._name, tools.encoder, pool)
+            return await judging(encode=encode, say=self._lease.say, wanted=self._lease.held)
+        finally:
+            await pool.close()
+            tools.encoder.close()
+
+    async def _activate(self, built: Built, wanted: IndexRecord) -> bool:
+        record = await self._catalog.get_index(self._name)
+        same = record is not None and record.fingerprint == wanted.fingerprint
+        activating = bool(self._job.parameters.get("activate")) and built.met and same
+        if activating:
+            await self._catalog.prepare_generation(self._name, built.generation)
+        return activating
+
+    async def _summary(
+        self, plans: Sequence[Plan], built: Built, build_cpu_s: float, *, activating: bool
+    ) -> dict[str, Any]:
+        each = await self._catalog.chunk_accounts(self._job.job_id)
+        account = sum(
+            (Account.of(one) for one in each), Account(cpu_s=build_cpu_s, retries=self._ledger.retries)
+        )
+        return {
+            "generation": built.generation,
+            "contents": built.contents,
+            "images": built.images,
+            "recall": built.recall,
+            "met": built.met,
+            "activating": activating,
+            "rounds": len(plans),
+            "encoded": account.encoded,
+            "quarantined": self._refused,
+            "bytes_read": account.bytes,
+            "cpu_s": round(account.cpu_s, 3),
+            "gpu_s": round(account.gpu_s, 3),
+            "retries": account.retries,
+            "attempts": self._job.fence.number,
+            "cost": costs(self._spec.reindex.prices, account, built.bytes),
+        }

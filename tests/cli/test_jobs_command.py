@@ -1,0 +1,107 @@
+"""`visualindex jobs` asks for jobs, follows them to their end, and tells what came of them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from visualindex.cli import app
+from visualindex.errors import ProblemError
+
+from .scripted_service import ScriptedService, reply, serving
+from .test_index_command import DONE, JOB, RUNNING, Service
+
+REBUILDING = {**RUNNING, "kind": "reindex", "phase": "encoding, round 1", "done": 256, "total": 820}
+REBUILT = {
+    **DONE,
+    "kind": "reindex",
+    "result": {"images": 820, "cpu_s": 12.5, "retries": 2, "cost": {"compute": 0.01, "storage_month": 0.02}},
+}
+LINES: list[dict[str, Any]] = [
+    {"number": 4, "told_at": "2026-03-01T09:30:00Z", "line": "begun, the 1. time"},
+    {"number": 9, "told_at": "2026-03-01T09:30:07Z", "line": "encoding, round 1"},
+]
+
+
+@pytest.fixture
+def script() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def service(script: Service) -> Iterator[ScriptedService]:
+    with serving(script) as running:
+        yield running
+
+
+def run(service: ScriptedService, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["jobs", *arguments, "--service", service.url])
+
+
+def test_a_rebuild_is_followed_to_its_end(script: Service, service: ScriptedService) -> None:
+    script.says("POST /api/indexes/shop/reindex", reply(REBUILDING, 202))
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(REBUILDING), reply(REBUILT))
+    result = run(service, "run", "reindex", "shop", "--activate")
+    assert result.output.splitlines() == [
+        f"{JOB}  reindex done",
+        "  images         820",
+        "  cpu_s          12.5",
+        "  retries        2",
+        "  cost           compute 0.01, storage_month 0.02",
+    ]
+    assert service.received[0].request() == {"activate": True}
+
+
+def test_detached_it_is_only_asked_for(script: Service, service: ScriptedService) -> None:
+    script.says("POST /api/indexes/shop/reindex", reply(REBUILDING, 202))
+    assert "encoding, round 1 256 of 820" in run(service, "run", "reindex", "shop", "--detach").output
+    assert [one.method for one in service.received] == ["POST"]
+
+
+def test_a_build_can_be_run_as_well_and_a_failure_is_an_error(
+    script: Service, service: ScriptedService
+) -> None:
+    failed = {**RUNNING, "state": "failed", "problem": "no disk"}
+    script.says("POST /api/indexes/shop/generations", reply(failed, 202))
+    result = run(service, "run", "build", "shop")
+    assert "no disk" in result.output
+    assert isinstance(result.exception, ProblemError)
+
+
+def test_jobs_are_listed_shown_and_cancelled(script: Service, service: ScriptedService) -> None:
+    script.says("GET /api/indexes/shop/jobs", reply([REBUILDING, REBUILT]))
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(REBUILDING))
+    script.says(f"POST /api/indexes/shop/jobs/{JOB}/cancel", reply({**REBUILDING, "state": "cancelled"}))
+    assert [line.split()[2] for line in run(service, "list", "shop").output.splitlines()] == [
+        "running",
+        "done",
+    ]
+    assert "256 of 820" in run(service, "show", "shop", JOB).output
+    assert run(service, "cancel", "shop", JOB).output.split()[2] == "cancelled"
+
+
+def test_the_log_is_followed_until_the_job_ends(script: Service, service: ScriptedService) -> None:
+    log = f"/api/indexes/shop/jobs/{JOB}/log"
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(REBUILDING), reply(REBUILT))
+    script.says(f"GET {log}?after=0", reply(LINES[:1]))
+    script.says(f"GET {log}?after=4", reply([]), reply(LINES[1:]), reply([]))
+    script.says(f"GET {log}?after=9", reply([]))
+    assert run(service, "logs", "shop", JOB, "--follow").output.splitlines() == [
+        "2026-03-01 09:30:00  begun, the 1. time",
+        "2026-03-01 09:30:07  encoding, round 1",
+    ]
+
+
+def test_the_quarantine_is_listed(script: Service, service: ScriptedService) -> None:
+    aside = {
+        "image_id": JOB,
+        "reason": "invalid-image",
+        "detail": "The bytes are cut off.",
+        "job_id": JOB,
+        "noted_at": "2026-03-01T09:30:00Z",
+    }
+    script.says("GET /api/indexes/shop/quarantine", reply([aside]), reply([]))
+    assert run(service, "quarantine", "shop").output.split()[1] == "invalid-image"
+    assert run(service, "quarantine", "shop").output == "no image is in quarantine\n"
