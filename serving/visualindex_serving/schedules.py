@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from visualindex.api.schedules import ScheduleRunView, ScheduleView
-from visualindex.catalog import BUILD, CHECK, Catalog, ScheduleRun
+from visualindex.catalog import BUILD, CHECK, REINDEX, Catalog, ScheduleRun
 from visualindex.scheduling import Schedule, next_time
 from visualindex.spec import VisualIndex
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 _JOBS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "refresh": (BUILD, {"activate": True}),
-    "full": ("reindex", {"activate": True}),
+    "full": (REINDEX, {"activate": True}),
     "check": (CHECK, {"repair": True, "vectors": True}),
 }
 """The kind of job that each kind of schedule asks for, and with which parameters."""

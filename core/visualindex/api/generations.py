@@ -69,8 +69,8 @@ class JobView(BaseModel):
     job_id: uuid.UUID = Field(description="Names the job.")
     kind: str = Field(
         description="What is done: `build` builds a generation; `reindex` first makes what images lack from their "
-        "originals; `compare` measures one generation against another; `ingest` takes pictures in; `check` compares all parts of the "
-        "index; `rerank-trial` measures whether reranking helps."
+        "originals; `compare` measures one generation against another; `ingest` takes pictures in; `check` compares all "
+        "parts of the index; `rerank-trial` measures whether reranking helps."
     )
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled"] = Field(
         description="Where it stands."

@@ -750,9 +750,11 @@ class ScheduleSpec(SpecModel):
         description="When: minute, hour, day of month, month and day of week, such as `0 3 * * *`. Where clocks change, a "
         "time that is skipped comes when the clock was put forward, and one that is repeated comes once.",
     )
-    time_zone: Annotated[str, Field(max_length=64), AfterValidator(checked_time_zone)] = Field(
-        default="UTC", description="Time zone of `cron`, such as `Europe/Berlin`."
-    )
+    time_zone: Annotated[
+        str,
+        Field(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$"),
+        AfterValidator(checked_time_zone),
+    ] = Field(default="UTC", description="Time zone of `cron`, such as `Europe/Berlin`.")
     kind: Literal["refresh", "full", "check"] = Field(
         description="`refresh` folds what was written since into a new generation and activates it; `full` rebuilds the "
         "index from its originals; `check` compares all parts of the index and mends what differs."
@@ -892,7 +894,7 @@ class ReindexSpec(SpecModel):
     )
     cpus: float | None = Field(
         default=None,
-        gt=0,
+        ge=0.01,
         le=256,
         description="Logical CPUs that each process reserves of Ray. Default: next to nothing beside a service, whose "
         "searches go first; on a cluster of a job's own one for the encoder, and one for each decoder.",
