@@ -102,13 +102,10 @@ def test_what_gateways_read_replaces_gateways_only(change: dict[str, Any]) -> No
 
 def test_what_shards_alone_read_replaces_shards_only() -> None:
     assert replaced(config(), config(index={"pollIntervalMs": 50})) == {"index-shop"}
-    assert replaced(config(), config(ray={"cache": {"size": "1Gi"}})) == {"index-shop"}
 
 
-def test_the_size_of_the_cache_concerns_gateways_where_builds_fetch_patches() -> None:
-    kept = {"rerank": {"mode": "auto"}}
-    larger = config(**kept, ray={"cache": {"size": "1Gi"}})
-    assert replaced(config(**kept), larger) == {"gateway-shop", "index-shop"}
+def test_the_size_of_the_cache_concerns_gateways_whose_jobs_judge_generations() -> None:
+    assert replaced(config(), config(ray={"cache": {"size": "1Gi"}})) == {"gateway-shop", "index-shop"}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +216,6 @@ def test_every_field_is_read_by_an_application_or_left_out_on_purpose() -> None:
     }
     assert set(Spec.model_fields) - set(serve_config._OF_GATEWAY) == {
         "profile",
-        "ray",
         "suspend",
         "change_policy",
         "deletion_policy",

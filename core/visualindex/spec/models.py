@@ -894,7 +894,7 @@ class ReindexSpec(SpecModel):
     )
     cpus: float | None = Field(
         default=None,
-        ge=0.01,
+        ge=0,
         le=256,
         description="Logical CPUs that each process reserves of Ray. Default: next to nothing beside a service, whose "
         "searches go first; on a cluster of a job's own one for the encoder, and one for each decoder.",
