@@ -12,8 +12,10 @@ from visualindex.ann import Ask, Base, Hits, Segment, ShardIndex, merge_hits
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes
 from visualindex.gate.probes import unit
-from visualindex.identity import BUCKETS
+from visualindex.identity import BUCKETS, scattered
 from visualindex.spec import IndexSpec
+
+_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,10 @@ class Opened:
         return unit(half.decode(self.holds(ids).codes))
 
     def spread(self, count: int) -> NDArray[np.uint8]:
-        """About `count` of its images, uint8 [m, 16]: those behind evenly spaced ids, so that generations share most."""
-        wanted = np.arange(count, dtype=np.uint64) * np.uint64(2**64 // count)
-        chosen = [_behind(segment, wanted, len(self._segments)) for segment in self._segments if segment.rows]
-        return np.concatenate([np.zeros((0, 16), np.uint8), *chosen])
+        """`count` of its images, or all, uint8 [m, 16], drawn by their ids alone, so that generations share most."""
+        ids = np.concatenate([np.zeros((0, 16), np.uint8), *(segment.ids for segment in self._segments)])
+        drawn: NDArray[np.uint8] = ids[np.argsort(scattered(ids, _SEED), kind="stable")[:count]]
+        return drawn
 
 
 def _shard(segment: Segment, dimension: int, index: IndexSpec) -> ShardIndex:
@@ -98,12 +100,3 @@ def _took_ms(shard: ShardIndex, query: NDArray[np.float32], k: int) -> float:
     start = time.thread_time()
     shard.look(query[None], Ask(k))
     return (time.thread_time() - start) * 1e3
-
-
-def _behind(segment: Segment, wanted: NDArray[np.uint64], segments: int) -> NDArray[np.uint8]:
-    """The images of a segment whose ids come at or after every so-many-th of the wanted points."""
-    if segment.rows <= len(wanted) // segments:
-        return segment.ids
-    places = np.unique(np.searchsorted(segment.sorted_keys, wanted[::segments]))
-    chosen: NDArray[np.uint8] = segment.ids[segment.by_id[places[places < segment.rows]]]
-    return chosen

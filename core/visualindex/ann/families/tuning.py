@@ -17,6 +17,7 @@ from visualindex.ann.codes import Codes
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters
 from visualindex.ann.families.building import Building
 from visualindex.ann.families.ladders import ladder
+from visualindex.identity import scattered
 
 MOST_QUERIES = 1000
 _ENOUGH = 0.998
@@ -66,7 +67,7 @@ def held_out_last(ids: NDArray[np.uint8], seed: int = 0) -> NDArray[np.int64]:
     if not count:
         return np.arange(len(ids), dtype=np.int64)
     words = np.ascontiguousarray(ids).view("<u8").astype(np.uint64)
-    drawn = np.sort(np.lexsort((words[:, 1], words[:, 0], _mixed(words, seed)))[:count])
+    drawn = np.sort(np.lexsort((words[:, 1], words[:, 0], scattered(ids, seed)))[:count])
     return np.concatenate([np.setdiff1d(np.arange(len(ids)), drawn), drawn])
 
 
@@ -142,14 +143,3 @@ def _chosen(curve: list[Measured], target: float) -> Measured:
         if point.recall - point.deviation >= target:
             return point
     return curve[-1]
-
-
-def _mixed(words: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """A number per id that looks random: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), twice."""
-    mixed = np.full(len(words), seed % 2**64, np.uint64)
-    for column in (words[:, 0], words[:, 1]):
-        mixed = (mixed ^ column) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return mixed
