@@ -18,6 +18,7 @@ import psutil
 from benchmarks.engine.vectors import TOP, Dataset, Numbers, Vectors
 from benchmarks.stack import Role, Stack, cpu_seconds
 from visualindex.catalog import Catalog, ImageWrite
+from visualindex.spec import IndexSpec
 
 SEARCH = "/api/search"
 _AT_ONCE = 1_000
@@ -39,10 +40,11 @@ def service(port: int, spec: dict[str, Any]) -> Iterator[Stack]:
 
 
 def fill(stack: Stack, data: Dataset) -> None:
-    """Write all rows, and wait until every replica holds them and has built its graph."""
+    """Write all rows, and wait until every replica holds them, a generation of them is served, and nothing is built."""
     asyncio.run(_written(stack, data, about(stack)["fingerprint"]))
     stack.until(lambda: holds(stack, len(data.vectors)), "every replica holds the rows", _HELD_S)
     stack.until(lambda: shards_rest(stack), "the shards have built their graphs", _HELD_S)
+    stack.until(lambda: folded(stack, len(data.vectors)), "a generation of the rows is served", _HELD_S)
 
 
 async def _written(stack: Stack, data: Dataset, fingerprint: str) -> None:
@@ -80,6 +82,16 @@ def holds(stack: Stack, rows: int) -> bool:
     """Whether every replica that has reported holds so many rows."""
     replicas = about(stack)["replicas"]
     return bool(replicas) and all(replica["rows"] >= rows for replica in replicas)
+
+
+def folded(stack: Stack, rows: int) -> bool:
+    """Whether no job is under way and, where there are enough rows for one, a generation is active."""
+    index = f"{stack.url}/api/indexes/{stack.name}"
+    jobs, generations = (
+        httpx.get(f"{index}/{part}", trust_env=False).json() for part in ("jobs", "generations")
+    )
+    active = rows <= IndexSpec().flat_below or any(one["state"] == "active" for one in generations)
+    return active and all(one["state"] not in ("queued", "running") for one in jobs)
 
 
 def shards_rest(stack: Stack) -> bool:
