@@ -24,6 +24,8 @@ EF_CONSTRUCTION = 120
 EFFORTS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 THREADS = 2
 """Of the build, and of an in-process engine's throughput."""
+_TURN_S = 0.0005
+"""How long Python lets a thread go on while another waits: as long as in our service, and the same for every engine."""
 
 
 class Searched(Protocol):
@@ -88,6 +90,7 @@ def main() -> None:
     from benchmarks.engine.measure import measured
 
     asked = arguments()
+    sys.setswitchinterval(_TURN_S)
     module = importlib.import_module(f"benchmarks.engine.peers.{asked.name}")
     data = Dataset.read(asked.dataset)
     with tempfile.TemporaryDirectory(prefix=f"vi-{asked.name}-") as folder:
