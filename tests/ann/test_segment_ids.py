@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from visualindex.ann import open_segment, write_segment
 from visualindex.ann import codes as half
+from visualindex.ann import open_segment, write_segment
 from visualindex.ann.attribute_columns import AttributeColumns
 from visualindex.ann.attributes import fields
 from visualindex.ann.segment import VECTORS, Segment
@@ -40,7 +40,9 @@ def written(folder: Path, ids: NDArray[np.uint8]) -> Segment:
     half.encode(vectors).tofile(folder / VECTORS)
     attributes = AttributeColumns.build(fields(ABOUT) for _ in range(len(ids)))
     versions = np.ones(len(ids), np.int64)
-    write_segment(folder, ids=ids, versions=versions, buckets=buckets_of(ids), attributes=attributes, ann=None)
+    write_segment(
+        folder, ids=ids, versions=versions, buckets=buckets_of(ids), attributes=attributes, ann=None
+    )
     return open_segment(folder, DIMENSION)
 
 

@@ -75,7 +75,9 @@ class Segment:
         halves = _keys(ids)
         places = np.searchsorted(self.sorted_keys, halves)
         ends = np.searchsorted(self.sorted_keys, halves, "right")
-        alike = np.flatnonzero(ends - places > 1)  # callers who count up their own ids share the first half of all
+        alike = np.flatnonzero(
+            ends - places > 1
+        )  # callers who count up their own ids share the first half of all
         places[alike] = self._behind(ids[alike], places[alike], ends[alike])
         found = np.full(len(ids), -1, np.int64)
         there = np.flatnonzero(places < ends)
