@@ -47,16 +47,17 @@ def content_digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def scattered(ids: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint64]:
-    """A number for each id (uint8 [n, 16]) that looks random and depends on the id and the seed alone, uint64 [n].
+def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), uint64 [n]: every bit depends on every bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
-    The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), twice.
-    """
+
+def scattered(ids: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint64]:
+    """A number for each id (uint8 [n, 16]) that looks random and depends on the id and the seed alone, uint64 [n]."""
     words = np.ascontiguousarray(ids).view("<u8").astype(np.uint64)
-    mixed = np.full(len(words), seed % 2**64, np.uint64)
+    numbers = np.full(len(words), seed % 2**64, np.uint64)
     for column in (words[:, 0], words[:, 1]):
-        mixed = (mixed ^ column) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return mixed
+        numbers = mixed((numbers ^ column) + np.uint64(0x9E3779B97F4A7C15))
+    return numbers

@@ -5,17 +5,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from visualindex import credentials
 from visualindex.api.gate import GateReport
 from visualindex.building import Built, Kept, build_generation
 from visualindex.catalog import Catalog, JobRecord
-from visualindex.footprint import generation_cache
 from visualindex.gate import judge
 from visualindex.generations import NodeCache
-from visualindex.objectstore import open_store
 from visualindex.spec import VisualIndex
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
+from visualindex_jobs.opening import opened
 
 
 def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
@@ -29,18 +27,9 @@ def main(document: dict[str, Any], job: JobRecord, features: str | None = None) 
 
 async def run(resource: VisualIndex, job: JobRecord, features: str | None) -> None:
     """Carry a claimed job out with what this process's environment gives."""
-    access = await credentials.from_environment()
-    state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
-    catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-build")
-    store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
-    cache = NodeCache(state / "cache" / "generations", generation_cache(resource.spec))
-    kept = None if features is None else Kept(features, cache)
-    try:
-        scratch = state / "cache" / "building" / str(job.job_id)
-        await carry_out(catalog, store, resource, job, scratch, cache, patches=kept)
-    finally:
-        await store.close()
-        await catalog.close()
+    async with opened(resource, "build") as found:
+        what = found.catalog, found.store, resource, job, found.scratch(job.job_id), found.generations
+        await carry_out(*what, patches=found.kept(features))
 
 
 async def carry_out(

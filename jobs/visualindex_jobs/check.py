@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Any
 
-from visualindex import credentials
 from visualindex.catalog import Catalog, JobRecord
 from visualindex.checking import Report
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.objectstore import ObjectStore, open_store
+from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
 from visualindex_jobs.check_generations import check_generations
 from visualindex_jobs.check_originals import check_originals
@@ -18,6 +16,7 @@ from visualindex_jobs.check_vectors import check_vectors
 from visualindex_jobs.checked import Checked
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
+from visualindex_jobs.opening import opened
 
 
 def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
@@ -27,15 +26,8 @@ def main(document: dict[str, Any], job: JobRecord, features: str | None = None) 
 
 
 async def _main(resource: VisualIndex, job: JobRecord) -> None:
-    access = await credentials.from_environment()
-    state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
-    catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-check")
-    store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
-    try:
-        await carry_out(catalog, store, resource, job)
-    finally:
-        await store.close()
-        await catalog.close()
+    async with opened(resource, "check") as found:
+        await carry_out(found.catalog, found.store, resource, job)
 
 
 async def carry_out(catalog: Catalog, store: ObjectStore, resource: VisualIndex, job: JobRecord) -> None:

@@ -2,18 +2,16 @@
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Any
 
-from visualindex import credentials
 from visualindex.catalog import Catalog, JobRecord
-from visualindex.footprint import generation_cache
 from visualindex.gate import compare
 from visualindex.generations import NodeCache
-from visualindex.objectstore import ObjectStore, open_store
+from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
+from visualindex_jobs.opening import opened
 
 
 def main(document: dict[str, Any], job: JobRecord, _features: str | None = None) -> None:
@@ -23,16 +21,8 @@ def main(document: dict[str, Any], job: JobRecord, _features: str | None = None)
 
 
 async def _main(resource: VisualIndex, job: JobRecord) -> None:
-    access = await credentials.from_environment()
-    state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
-    catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-compare")
-    store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
-    cache = NodeCache(state / "cache" / "generations", generation_cache(resource.spec))
-    try:
-        await carry_out(catalog, store, resource, job, cache)
-    finally:
-        await store.close()
-        await catalog.close()
+    async with opened(resource, "compare") as found:
+        await carry_out(found.catalog, found.store, resource, job, found.generations)
 
 
 async def carry_out(

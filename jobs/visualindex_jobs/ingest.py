@@ -3,17 +3,13 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visualindex import credentials
-from visualindex.ann.graph import Abandoned
 from visualindex.api.ingesting import IngestRequest
 from visualindex.catalog import Catalog, JobRecord
-from visualindex.encoders import load_encoder
-from visualindex.encoders.patch_packing import load_packing
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.fetching import SafeFetcher
 from visualindex.imaging import DecodePool
@@ -22,10 +18,12 @@ from visualindex.ingesting.encoding import Encoding
 from visualindex.ingesting.ledger import Ledger
 from visualindex.ingesting.places import Places
 from visualindex.ingesting.preparing import Preparing
-from visualindex.objectstore import ObjectStore, open_store
+from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
+from visualindex_jobs.encoder_tools import EncoderTools
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
+from visualindex_jobs.opening import opened
 
 _SHARE = 2  # of the cores, one in so many: what serves searches has the others
 
@@ -37,15 +35,8 @@ def main(document: dict[str, Any], job: JobRecord, features: str | None = None) 
 
 
 async def _main(resource: VisualIndex, job: JobRecord) -> None:
-    access = await credentials.from_environment()
-    state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
-    catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-ingest")
-    store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
-    try:
-        await carry_out(catalog, store, resource, job, state / "cache", access=access)
-    finally:
-        await store.close()
-        await catalog.close()
+    async with opened(resource, "ingest") as found:
+        await carry_out(found.catalog, found.store, resource, job, found.cache_dir, access=found.access)
 
 
 async def carry_out(
@@ -102,7 +93,7 @@ async def _taken_in(
             ledger=Ledger(store, resource.name, job.job_id),
             scratch=scratch,
             say=lease.say,
-            wanted=_wanted(lease),
+            wanted=lease.check,
         ).run(request)
     finally:
         await pool.close()
@@ -112,15 +103,8 @@ async def _taken_in(
 
 
 def _open(resource: VisualIndex, cache_dir: Path, access: credentials.Credentials) -> Encoding:
-    from visualindex.objectstore.download import (
-        download,  # the client of buckets is slow to import and rarely needed
-    )
-
-    spec = resource.spec
-    fetch = partial(download, s3=spec.storage.s3, credentials=access)
-    encoder = load_encoder(spec.encoder, cache_dir=cache_dir, threads=_threads(), fetch=fetch)
-    packing = load_packing(spec.rerank, encoder.backbone, cache_dir=cache_dir, fetch=fetch)
-    return Encoding(encoder, packing, spec.encoder.max_batch_size)
+    tools = EncoderTools.open(resource, cache_dir, access, threads=_threads())
+    return Encoding(tools.encoder, tools.packing, resource.spec.encoder.max_batch_size)
 
 
 async def _check_encoder(catalog: Catalog, resource: VisualIndex, encoding: Encoding) -> None:
@@ -133,11 +117,3 @@ async def _check_encoder(catalog: Catalog, resource: VisualIndex, encoding: Enco
 
 def _threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) // _SHARE)
-
-
-def _wanted(lease: Lease) -> Callable[[], None]:
-    def check() -> None:
-        if not lease.held():
-            raise Abandoned
-
-    return check

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from visualindex.ann.graph import Abandoned
 from visualindex.catalog import LEASE_S, Catalog, Fence
 from visualindex.errors import ProblemError
 
@@ -39,6 +40,11 @@ class Lease:
     def held(self) -> bool:
         """Whether the job is still the caller's."""
         return self._held
+
+    def check(self) -> None:
+        """Raise Abandoned when the job was cancelled or taken over."""
+        if not self._held:
+            raise Abandoned
 
     async def _renew(self) -> None:
         while self._held:

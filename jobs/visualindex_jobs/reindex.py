@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from visualindex import credentials
-from visualindex.ann.graph import Abandoned
 from visualindex.api.gate import GateReport
 from visualindex.building import Built, Kept, StoredPatches, build_generation
 from visualindex.catalog import REINDEX, Catalog, ChunkCommit, IndexRecord, JobRecord, Lacking
@@ -27,7 +26,7 @@ from visualindex.gate import judge
 from visualindex.generations import NodeCache
 from visualindex.identity import BUCKETS
 from visualindex.imaging import DecodePool
-from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix, jobs_prefix, open_store
+from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix, jobs_prefix
 from visualindex.reindexing import Account, FindPatches, Ledger, Plan, make_plan, patiently
 from visualindex.spec import VisualIndex
 from visualindex_jobs.changed_copies import copies_encoder
@@ -35,6 +34,7 @@ from visualindex_jobs.costs import costs
 from visualindex_jobs.encoder_tools import EncoderTools, fetching
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
+from visualindex_jobs.opening import opened
 from visualindex_jobs.reindex_here import Conveyor, Here
 
 Place = Literal["here", "beside", "own"]
@@ -67,18 +67,10 @@ def main(document: dict[str, Any], job: JobRecord, features: str | None = None) 
 
 async def run(resource: VisualIndex, job: JobRecord, features: str | None, place: Place) -> None:
     """Carry a claimed job out with what this process's environment gives."""
-    access = await credentials.from_environment()
-    state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
-    async with AsyncExitStack() as stack:
-        catalog = await Catalog.open(access.dsn, max_connections=3, application_name="visualindex-reindex")
-        stack.push_async_callback(catalog.close)
-        store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
-        stack.push_async_callback(store.close)
-        cache, kept = state / "cache", None
-        if features is not None:
-            kept = Kept(features, NodeCache(cache / "generations", generation_cache(resource.spec)))
-        scratch = cache / "building" / str(job.job_id)
-        around = Surroundings(catalog, store, resource, cache, scratch, access, kept)
+    async with opened(resource, "reindex", connections=3) as found:
+        folders = found.cache_dir, found.scratch(job.job_id)
+        kept = found.kept(features)
+        around = Surroundings(found.catalog, found.store, resource, *folders, found.access, kept)
         await carry_out(around, job, _conveyor(resource, job, place))
 
 
@@ -209,7 +201,7 @@ class _Reindex:
         return plan
 
     def _planned(self, images: int) -> None:
-        self._check()
+        self._lease.check()
         self._lease.say("planning", images, 0)
 
     async def _finding_patches(self, stack: AsyncExitStack, wanted: IndexRecord) -> FindPatches | None:
@@ -246,7 +238,7 @@ class _Reindex:
                 self._say(plan, count)
 
     def _say(self, plan: Plan, chunks: int) -> None:
-        self._check()
+        self._lease.check()
         images = min(chunks * plan.chunk_images, plan.images)
         self._lease.say(f"encoding, round {int(plan.name.split('-')[0]) + 1}", images, plan.images)
 
@@ -269,10 +261,6 @@ class _Reindex:
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         return await patiently(work, self._spec.reindex.patience_seconds)
-
-    def _check(self) -> None:
-        if not self._lease.held():
-            raise Abandoned
 
     async def _build(self, wanted: IndexRecord) -> Built:
         return await build_generation(

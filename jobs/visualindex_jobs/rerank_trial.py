@@ -21,17 +21,13 @@ from numpy.typing import NDArray
 from visualindex import credentials
 from visualindex.ann.changes import normalised
 from visualindex.ann.codes import encode
-from visualindex.ann.graph import Abandoned
 from visualindex.building import Kept, StoredPatches
 from visualindex.catalog import Catalog, JobRecord, Rows
-from visualindex.encoders import Encoder, load_encoder
-from visualindex.encoders.patch_packing import load_packing
+from visualindex.encoders import Encoder
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.footprint import generation_cache
-from visualindex.generations import NodeCache
 from visualindex.identity import BUCKETS
 from visualindex.imaging import DecodePool
-from visualindex.objectstore import ObjectStore, open_store, original_key
+from visualindex.objectstore import ObjectStore, original_key
 from visualindex.rerank.fusion import Judged
 from visualindex.rerank.maxsim import maxsim
 from visualindex.rerank.patches import Packed, PatchProjection, packed_row
@@ -39,9 +35,11 @@ from visualindex.rerank.profile import Profile
 from visualindex.rerank.trial import run_trial
 from visualindex.spec import VisualIndex
 from visualindex_jobs.changed_copies import CHANGES, changed_copies
+from visualindex_jobs.encoder_tools import EncoderTools
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
 from visualindex_jobs.nearest import Nearest
+from visualindex_jobs.opening import opened
 
 PICTURES = 200
 """Pictures that copies are made of: half of them fit the weights, the other half judges."""
@@ -57,19 +55,9 @@ def main(document: dict[str, Any], job: JobRecord, features: str | None) -> None
 
 
 async def _main(resource: VisualIndex, job: JobRecord, features: str | None) -> None:
-    access = await credentials.from_environment()
-    state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
-    catalog = await Catalog.open(access.dsn, max_connections=2, application_name="visualindex-rerank-trial")
-    store = open_store(resource.spec.storage, default_folder=state / "objects", credentials=access)
-    cache = state / "cache"
-    kept = None
-    if features is not None:
-        kept = Kept(features, NodeCache(cache / "generations", generation_cache(resource.spec)))
-    try:
-        await carry_out(catalog, store, resource, job, cache, patches=kept, access=access)
-    finally:
-        await store.close()
-        await catalog.close()
+    async with opened(resource, "rerank-trial") as found:
+        what = found.catalog, found.store, resource, job, found.cache_dir
+        await carry_out(*what, patches=found.kept(features), access=found.access)
 
 
 async def carry_out(
@@ -88,7 +76,7 @@ async def carry_out(
         if patches is None:
             detail = f"index {resource.name} keeps no patches (spec.rerank.mode)"
             raise ProblemError(ProblemType.CONFLICT, detail)
-        opening = partial(_Tools.open, resource, cache_dir, access)
+        opening = partial(EncoderTools.open, resource, cache_dir, access, threads=1)
         tools = await asyncio.to_thread(opening)
         pool = DecodePool(1, resource.spec.limits)
         try:
@@ -100,27 +88,6 @@ async def carry_out(
         await catalog.set_rerank_profile(resource.name, profile.to_json())
         await lease.stop()
         await catalog.end_job(job.fence, result=profile.to_json())
-
-
-@dataclass(frozen=True)
-class _Tools:
-    """What makes vectors and patches of a picture."""
-
-    encoder: Encoder
-    packing: PatchProjection
-
-    @classmethod
-    def open(cls, resource: VisualIndex, cache_dir: Path, access: credentials.Credentials | None) -> "_Tools":
-        from visualindex.objectstore.download import (
-            download,  # the client of buckets is slow to import and rarely needed
-        )
-
-        spec = resource.spec
-        fetch = partial(download, s3=spec.storage.s3, credentials=access)
-        encoder = load_encoder(spec.encoder, cache_dir=cache_dir, threads=1, fetch=fetch)
-        packing = load_packing(spec.rerank, encoder.backbone, cache_dir=cache_dir, fetch=fetch)
-        assert packing is not None  # noqa: S101 - patches are kept
-        return cls(encoder, packing)
 
 
 @dataclass(frozen=True)
@@ -137,17 +104,18 @@ async def _measured(
     store: ObjectStore,
     resource: VisualIndex,
     kept: Kept,
-    tools: _Tools,
+    tools: EncoderTools,
     pool: DecodePool,
     lease: Lease,
 ) -> Profile:
-    name, encoder = resource.name, tools.encoder
-    if tools.packing.fingerprint != kept.features:
+    name, encoder, packing = resource.name, tools.encoder, tools.packing
+    assert packing is not None  # noqa: S101 - patches are kept
+    if packing.fingerprint != kept.features:
         detail = f"index {name} has changed its encoder or rerank.projection: measure again in a minute"
         raise ProblemError(ProblemType.CONFLICT, detail)
     rows = partial(_rows, catalog, resource, encoder.fingerprint, lease)
     sample, images = await _sample(rows)
-    copies = await _copies(catalog, store, name, sample, tools, pool, lease)
+    copies = await _copies(catalog, store, name, sample, encoder, packing, pool, lease)
     nearest = Nearest(copies.vectors, resource.spec.rerank.candidates)
     lease.say("searching", 0, images)
     async with aclosing(rows()) as parts:
@@ -166,7 +134,7 @@ async def _rows(
     follower = catalog.follow(resource.name, fingerprint, _WHOLE)
     async with aclosing(cast("AsyncGenerator[Rows]", follower.load(_READ_ROWS))) as parts:
         async for part in parts:
-            _check(lease)
+            lease.check()
             yield part
 
 
@@ -187,7 +155,8 @@ async def _copies(
     store: ObjectStore,
     name: str,
     sample: Sequence[uuid.UUID],
-    tools: _Tools,
+    encoder: Encoder,
+    packing: PatchProjection,
     pool: DecodePool,
     lease: Lease,
 ) -> _Copies:
@@ -197,24 +166,24 @@ async def _copies(
     patches: list[Packed] = []
     of: list[uuid.UUID] = []
     for number, image_id in enumerate(sample):
-        _check(lease)
+        lease.check()
         lease.say("encoding changed copies", number, len(sample))
         if image_id not in records:
             continue
         try:
             data = await store.get(original_key(name, records[image_id].content_digest))
-            changed = await changed_copies(data, number, tools.encoder.input, pool)
+            changed = await changed_copies(data, number, encoder.input, pool)
         except ProblemError as problem:
             if problem.type is ProblemType.UNAVAILABLE:
                 raise
             continue  # deleted meanwhile, or of a kind that this release does not decode
-        encoded = await asyncio.to_thread(tools.encoder.encode, changed, patches=True)
+        encoded = await asyncio.to_thread(encoder.encode, changed, patches=True)
         assert encoded.patches is not None  # noqa: S101 - they were asked for
-        packed = tools.packing.pack(encoded.patches)
+        packed = packing.pack(encoded.patches)
         vectors.append(encoded.vectors)
         patches += [packed_row(packed.row_bytes(row)) for row in range(len(changed))]
         of += [image_id] * len(changed)
-    empty = np.zeros((0, tools.encoder.dimension), np.float32)
+    empty = np.zeros((0, encoder.dimension), np.float32)
     return _Copies(np.concatenate([empty, *vectors]), patches, of)
 
 
@@ -230,7 +199,7 @@ async def _judged(
     pictures: list[int] = []
     each = len(CHANGES)
     for start in range(0, len(copies.of), each):
-        _check(lease)
+        lease.check()
         lease.say("comparing", start, len(copies.of))
         image_id = copies.of[start]
         some = slice(start, start + each)
@@ -282,8 +251,3 @@ def _one(
     unit = own / max(float(np.linalg.norm(own)), float(np.finfo(np.float32).tiny))
     relevant = np.abs(scores - copies.vectors[place] @ unit) < _SAME
     return Judged(np.stack([scores, signal], axis=1), relevant)
-
-
-def _check(lease: Lease) -> None:
-    if not lease.held():
-        raise Abandoned

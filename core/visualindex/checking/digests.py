@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from visualindex.identity import BUCKETS
+from visualindex.identity import BUCKETS, mixed
 
 _SEED = 0x9E3779B97F4A7C15
 _U64 = np.uint64
@@ -71,10 +71,10 @@ def row_hashes(
 ) -> NDArray[np.uint64]:
     """A hash of each row, uint64 [n]."""
     words = np.ascontiguousarray(ids).view("<u8").astype(_U64)
-    mixed = _mixed(words[:, 0] + _U64(_SEED))
-    mixed = _mixed(mixed ^ words[:, 1])
-    mixed = _mixed(mixed ^ versions.astype(_U64))
-    return mixed if codes is None else _mixed(mixed ^ _folded(codes))
+    hashed = mixed(words[:, 0] + _U64(_SEED))
+    hashed = mixed(hashed ^ words[:, 1])
+    hashed = mixed(hashed ^ versions.astype(_U64))
+    return hashed if codes is None else mixed(hashed ^ _folded(codes))
 
 
 def _folded(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -83,15 +83,8 @@ def _folded(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
     padded = np.zeros((rows, -(-width // 8) * 8), np.uint8)
     padded[:, :width] = codes
     words = padded.view("<u8").astype(_U64)
-    places = _mixed(np.arange(1, words.shape[1] + 1, dtype=_U64) * _U64(_SEED)) | _U64(1)
+    places = mixed(np.arange(1, words.shape[1] + 1, dtype=_U64) * _U64(_SEED)) | _U64(1)
     return np.asarray((words * places).sum(axis=1, dtype=_U64))
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every bit depends on every bit."""
-    values = (values ^ (values >> _U64(30))) * _U64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> _U64(27))) * _U64(0x94D049BB133111EB)
-    return values ^ (values >> _U64(31))
 
 
 def _packed(values: NDArray[Any]) -> str:
