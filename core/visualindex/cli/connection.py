@@ -19,7 +19,15 @@ IndexOption = Annotated[
     str | None, typer.Option("--index", "-i", help="Index; may be left out when there is only one.")
 ]
 
+Name = Annotated[str, typer.Argument(help="The index.", show_default=False)]
 DEFAULT_SERVICE = "http://127.0.0.1:8000"
+
+
+def connected(service: str, api_key: str | None) -> "Client":
+    """A client of the service; `--help` need not load it."""
+    from visualindex.client import Client
+
+    return Client(service, api_key=api_key)
 
 
 def only_index(client: "Client", wanted: str | None) -> "IndexView":

@@ -1,38 +1,31 @@
 """`visualindex index`: how an index is doing, and its generations: build, compare, activate, roll back, discard."""
 
-import json
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, ServiceUrl
+from visualindex.cli.answers import AsJson, print_all, raise_failed
+from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, Name, ServiceUrl, connected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from visualindex.api.checks import CheckView
     from visualindex.api.generations import GenerationView, JobView
-    from visualindex.api.images import IndexView
-    from visualindex.api.schedules import ScheduleView
-    from visualindex.client import Client
 
 indexes = typer.Typer(
     no_args_is_help=True, help="Indexes: how they do, their generations, activation, rollback."
 )
 
-View = TypeVar("View", "IndexView", "GenerationView", "JobView", "ScheduleView")
-
 NOT_YET = 4
 """Exit code when time was up before a generation was active; it becomes so by itself."""
 
-Name = Annotated[str, typer.Argument(help="The index.", show_default=False)]
 Generation = Annotated[
     str, typer.Argument(help="The generation, from `index generations`.", show_default=False)
 ]
 JobId = Annotated[uuid.UUID, typer.Argument(help="The job, from `index jobs`.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 Within = Annotated[
     float, typer.Option("--within", min=0, max=600, help="Longest wait in seconds for the shards to load it.")
 ]
@@ -43,9 +36,9 @@ def list_(service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json
     """List the indexes that the key allows."""
     from visualindex.cli.index_pages import overview
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         views = client.list_indexes()
-    _print_all(views, overview, as_json)
+    print_all(views, overview, as_json)
 
 
 @indexes.command()
@@ -62,7 +55,7 @@ def show(
     """Show an index: what it serves, its shards and replicas, and its recall with the curve it was chosen from."""
     from visualindex.cli.index_pages import page
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         view = client.get_index(name)
     if as_json:
         typer.echo(view.model_dump_json(indent=2))
@@ -80,9 +73,9 @@ def generations(
     """List the generations of an index, the newest first."""
     from visualindex.cli.index_pages import generation_table
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         views = client.list_generations(name)
-    _print_all(views, generation_table, as_json)
+    print_all(views, generation_table, as_json)
 
 
 @indexes.command()
@@ -101,12 +94,12 @@ def build(
     """Build a generation of everything the index has now, in the background."""
     from visualindex.cli.watching import watch
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         job = client.build_generation(name, activate=activate)
         if wait:
             job = watch(client, name, job, quiet=as_json)
     _print_job(job, as_json)
-    _raise_failed(job)
+    raise_failed(job)
 
 
 @indexes.command()
@@ -125,7 +118,7 @@ def compare(
     from visualindex.cli.comparing import measured
     from visualindex.cli.gate_page import page
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         report = measured(client, name, generation, other, again=again, quiet=as_json)
     typer.echo(report.model_dump_json(indent=2) if as_json else page(report))
 
@@ -143,7 +136,7 @@ def activate(
     as_json: AsJson = False,
 ) -> None:
     """Serve a generation as soon as every shard has loaded it. Exit code 4 when that is not yet so."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         view = client.activate_generation(name, generation, wait_s=within, force=force)
     _print_activation(view, as_json)
 
@@ -157,7 +150,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Serve the generation again that was active before. No write is lost."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         view = client.roll_back(name, wait_s=within)
     _print_activation(view, as_json)
 
@@ -167,7 +160,7 @@ def discard(
     name: Name, generation: Generation, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None
 ) -> None:
     """Discard a generation that is not active; its files are deleted soon after."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         client.discard_generation(name, generation)
     typer.echo(f"discarded {generation}")
 
@@ -191,12 +184,12 @@ def check(
     """Compare database, object store, generations and replicas. Exit code 1 when faults are left, with --wait or --last."""
     from visualindex.cli.watching import watch
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         if not last:
             job = client.check_index(name, repair=repair, vectors=vectors)
             if not wait:
                 return _print_job(job, as_json)
-            _raise_failed(watch(client, name, job, quiet=as_json))
+            raise_failed(watch(client, name, job, quiet=as_json))
         view = client.last_check(name)
     return _print_check(view, as_json)
 
@@ -208,9 +201,9 @@ def schedules(
     """List the schedules of an index: when each is due, and what became of its last times."""
     from visualindex.cli.index_pages import schedule_table
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         views = client.list_schedules(name)
-    _print_all(views, schedule_table, as_json)
+    print_all(views, schedule_table, as_json)
 
 
 @indexes.command()
@@ -220,9 +213,9 @@ def jobs(
     """List the latest background jobs of an index, the newest first."""
     from visualindex.cli.index_pages import job_table
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         views = client.list_jobs(name)
-    _print_all(views, job_table, as_json)
+    print_all(views, job_table, as_json)
 
 
 @indexes.command()
@@ -234,7 +227,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel a job that has not ended. It leaves nothing behind."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         job = client.cancel_job(name, job_id)
     _print_job(job, as_json)
 
@@ -248,7 +241,7 @@ def pause(
     as_json: AsJson = False,
 ) -> None:
     """Pause a job that waits or runs; an ingest goes on where it was."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         job = client.pause_job(name, job_id)
     _print_job(job, as_json)
 
@@ -262,22 +255,9 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Have a job go on that was paused, or that failed."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         job = client.resume_job(name, job_id)
     _print_job(job, as_json)
-
-
-def _client(service: str, api_key: str | None) -> "Client":
-    from visualindex.client import Client
-
-    return Client(service, api_key=api_key)
-
-
-def _print_all(views: "Sequence[View]", text: "Callable[[Sequence[View]], str]", as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([view.model_dump(mode="json") for view in views], indent=2))
-    else:
-        typer.echo(text(views))
 
 
 def _print_job(job: "JobView", as_json: bool) -> None:
@@ -306,15 +286,6 @@ def _print_activation(view: "GenerationView", as_json: bool) -> None:
         typer.echo(f"{view.generation} is {view.state}: shards load it, and it becomes active by itself")
     if not active:
         raise typer.Exit(NOT_YET)
-
-
-def _raise_failed(job: "JobView") -> None:
-    """A build that did not come to its end is an error of the command."""
-    from visualindex.errors import ProblemError, ProblemType
-
-    if job.state in ("failed", "cancelled"):
-        detail = job.problem or f"job {job.job_id} was {job.state}"
-        raise ProblemError(ProblemType.CONFLICT, detail)
 
 
 def _write_plots(path: Path, name: str, curves: "Sequence[dict[str, object]]") -> list[Path]:

@@ -1,23 +1,23 @@
 """`visualindex jobs`: background jobs of an index, with how far they are and what they told."""
 
-import json
 import time
 import uuid
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, ServiceUrl
+from visualindex.cli.answers import AsJson, print_all, raise_failed
+from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, Name, ServiceUrl, connected
 
 if TYPE_CHECKING:
-    from visualindex.api.generations import JobLineView, JobView
+    from collections.abc import Sequence
+
+    from visualindex.api.generations import JobLineView, JobView, QuarantineView
     from visualindex.client import Client
 
 jobs = typer.Typer(no_args_is_help=True, help="Background jobs: run, list, show, logs, cancel.")
 
-Name = Annotated[str, typer.Argument(help="The index.", show_default=False)]
 JobId = Annotated[uuid.UUID, typer.Argument(help="The job, from `jobs list`.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 _LOOK_S = 1.0
 
 
@@ -39,12 +39,12 @@ def run(
     """Run a job and show how far it is. Interrupting this leaves the job alone."""
     from visualindex.cli.watching import watch
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         job = _asked(client, kind, name, activate)
         if not detach:
             job = watch(client, name, job, quiet=as_json)
     _print(job, as_json)
-    _raise_failed(job)
+    raise_failed(job)
 
 
 @jobs.command("list")
@@ -54,12 +54,9 @@ def list_(
     """List the latest jobs of an index, the newest first."""
     from visualindex.cli.index_pages import job_table
 
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         views = client.list_jobs(name)
-    if as_json:
-        typer.echo(json.dumps([view.model_dump(mode="json") for view in views], indent=2))
-    else:
-        typer.echo(job_table(views))
+    print_all(views, job_table, as_json)
 
 
 @jobs.command()
@@ -71,7 +68,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a job: how far it is, or what came of it and what it took."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         _print(client.get_job(name, job_id), as_json)
 
 
@@ -85,7 +82,7 @@ def logs(
 ) -> None:
     """Print what a job told of itself."""
     after = 0
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         while True:
             ended = client.get_job(name, job_id).state not in ("queued", "running")
             while lines := client.job_log(name, job_id, after=after):
@@ -106,7 +103,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel a job that has not ended. What it made of images so far stays and is not made again."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         _print(client.cancel_job(name, job_id), as_json)
 
 
@@ -115,15 +112,9 @@ def quarantine(
     name: Name, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False
 ) -> None:
     """List the images that jobs could not read or decode, with the reasons."""
-    with _client(service, api_key) as client:
+    with connected(service, api_key) as client:
         views = client.quarantine(name)
-    if as_json:
-        typer.echo(json.dumps([view.model_dump(mode="json") for view in views], indent=2))
-        return
-    for view in views:
-        typer.echo(f"{view.image_id}  {view.reason:<18} {view.detail}")
-    if not views:
-        typer.echo("no image is in quarantine")
+    print_all(views, _quarantine_table, as_json)
 
 
 def _asked(client: "Client", kind: str, name: str, activate: bool) -> "JobView":
@@ -132,10 +123,9 @@ def _asked(client: "Client", kind: str, name: str, activate: bool) -> "JobView":
     return client.build_generation(name, activate=activate)
 
 
-def _client(service: str, api_key: str | None) -> "Client":
-    from visualindex.client import Client
-
-    return Client(service, api_key=api_key)
+def _quarantine_table(views: "Sequence[QuarantineView]") -> str:
+    lines = [f"{view.image_id}  {view.reason:<18} {view.detail}" for view in views]
+    return "\n".join(lines) or "no image is in quarantine"
 
 
 def _line(line: "JobLineView") -> str:
@@ -146,11 +136,3 @@ def _print(job: "JobView", as_json: bool) -> None:
     from visualindex.cli.index_pages import job_page
 
     typer.echo(job.model_dump_json(indent=2) if as_json else job_page(job))
-
-
-def _raise_failed(job: "JobView") -> None:
-    """A job that did not come to its end is an error of the command."""
-    from visualindex.errors import ProblemError, ProblemType
-
-    if job.state in ("failed", "cancelled"):
-        raise ProblemError(ProblemType.CONFLICT, job.problem or f"job {job.job_id} was {job.state}")

@@ -1,0 +1,32 @@
+"""What commands print of the service's answers: as text for people, or as the JSON that the service sent."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from visualindex.api.generations import JobView
+
+View = TypeVar("View", bound="BaseModel")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
+
+
+def print_all(views: Sequence[View], text: Callable[[Sequence[View]], str], as_json: bool) -> None:
+    """Print a list of answers."""
+    if as_json:
+        typer.echo(json.dumps([view.model_dump(mode="json") for view in views], indent=2))
+    else:
+        typer.echo(text(views))
+
+
+def raise_failed(job: "JobView") -> None:
+    """A job that did not come to its end is an error of the command: raises ProblemError CONFLICT."""
+    from visualindex.errors import ProblemError, ProblemType
+
+    if job.state in ("failed", "cancelled"):
+        raise ProblemError(ProblemType.CONFLICT, job.problem or f"job {job.job_id} was {job.state}")
