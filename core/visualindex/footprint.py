@@ -118,12 +118,20 @@ def decode_workers(spec: Spec) -> int:
 
 
 def gateway_memory(spec: Spec) -> int:
-    """Bytes a gateway replica may take: its process, encoder and decoders, and one largest picture and body on their way."""
+    """Bytes a gateway replica may take.
+
+    Its process, what it remembers, encoder and decoders, and one largest picture and body on their way.
+    """
     encoder = _encoder_bytes(spec) if spec.encoder.in_gateway else 0
     encoder += _REMEMBERED_PATCHES if spec.rerank.kept else 0
     picture = spec.limits.image_pixels * _BYTES_PER_PIXEL + spec.limits.image_bytes * 4
     return (
-        GATEWAY_BYTES + encoder + decode_workers(spec) * DECODER_BYTES + picture + spec.limits.request_bytes
+        GATEWAY_BYTES
+        + spec.gateway.record_cache
+        + encoder
+        + decode_workers(spec) * DECODER_BYTES
+        + picture
+        + spec.limits.request_bytes
     )
 
 

@@ -238,7 +238,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "encoder": _ENCODER,
     "index": _BUILT | {"keep_generations", "fold"},
     "generation": True,
-    "gateway": {"max_concurrent_requests", "decode_workers"},
+    "gateway": {"max_concurrent_requests", "decode_workers", "record_cache"},
     "postgres": {"max_connections"},
     "storage": {
         "folder": True,

@@ -59,6 +59,7 @@ from visualindex_serving.mounting import AsFolder
 from visualindex_serving.observed import Observed
 from visualindex_serving.origins import Origins
 from visualindex_serving.patience import once_there
+from visualindex_serving.reading_ahead import ReadAhead
 from visualindex_serving.records import Records
 from visualindex_serving.rerank_link import RemoteRerankers, StoredPictures
 from visualindex_serving.reranking import Rerankers, Reranking
@@ -303,7 +304,10 @@ async def _open_index(
     sources = Places(spec, runtime.credentials)
     stack.push_async_callback(sources.close)
     count = spec.index.shards
-    records = Records(partial(catalog.get_images, resource.name))
+    records = Records(partial(catalog.get_images, resource.name), spec.gateway.record_cache)
+    ahead = ReadAhead(resource.name, partial(catalog.list_images, resource.name), records)
+    ahead.start()
+    stack.push_async_callback(ahead.close)
     places = [Place(resource.name, number, count, about.fingerprint) for number in range(count)]
     return IndexService(
         resource=resource,

@@ -6,36 +6,34 @@ A shard tells which version of an image it found, so a record that is as new as 
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
 from cachetools import LRUCache
 
 from visualindex.catalog import ImageRecord
+from visualindex_serving.packed_records import pack_record, unpack_record
 
 Read = Callable[[Sequence[uuid.UUID]], Awaitable[Mapping[uuid.UUID, ImageRecord]]]
 """Reads the records of images from the catalog; images that are not there are left out."""
 
-_BYTES = 32 * 1024 * 1024
-_KEPT_S = 600.0
+KEPT_S = 600.0
 """A database that was restored from a backup counts versions again: what was read before it is forgotten by then."""
 
 _FRESH_S = 30.0
 """A shard that cannot follow the log must not keep deleted images and old metadata on show for longer."""
 
-_RECORD_BYTES = 1024
-_OBJECTS_PER_JSON = 8
-"""Python objects take about that many times the bytes of the JSON they came from."""
+_ENTRY_BYTES = 400
+"""What the cache takes for an entry beside its bytes: identifier, times and its place in the order (measured)."""
 
 
 class Records:
-    """The records of one index that were last needed, at most 32 MiB of them, each good for ten minutes."""
+    """The records of one index that were last needed, at most `room` bytes of them, each good for ten minutes."""
 
-    def __init__(self, read: Read, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, read: Read, room: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._read = read
         self._clock = clock
-        self._held: LRUCache[uuid.UUID, _Held] = LRUCache(_BYTES, getsizeof=lambda held: held.bytes)
+        self._held: LRUCache[uuid.UUID, _Held] = LRUCache(room, getsizeof=lambda held: held.bytes)
 
     def known(
         self, ids: Sequence[uuid.UUID], versions: Sequence[int], age_s: float = 0.0
@@ -45,12 +43,12 @@ class Records:
         `age_s` is how long ago the shards looked into the change log. While they follow it, their versions tell what is
         out of date and their hits what was deleted; else a record is good for 30 seconds.
         """
-        read_since = self._clock() - (_KEPT_S if age_s <= _FRESH_S else _FRESH_S)
+        read_since = self._clock() - (KEPT_S if age_s <= _FRESH_S else _FRESH_S)
         records = {}
         for image_id, version in zip(ids, versions, strict=True):
             held = self._held.get(image_id)
-            if held is not None and held.record.version >= version and held.read_at >= read_since:
-                records[image_id] = held.record
+            if held is not None and held.version >= version and held.read_at >= read_since:
+                records[image_id] = unpack_record(image_id, held.version, held.packed)
         return records
 
     async def of(
@@ -62,23 +60,32 @@ class Records:
         if missing:
             read = await self._read(missing)
             records.update(read)
-            self._hold(read)
+            self.hold(read.values())
         return records
 
-    def _hold(self, read: Mapping[uuid.UUID, ImageRecord]) -> None:
-        for image_id, record in read.items():
-            held = _Held(record, _size(record), self._clock())
-            if held.bytes <= _BYTES // 100:
-                self._held[image_id] = held
+    def hold(self, records: Iterable[ImageRecord]) -> bool:
+        """Remember what was just read; False when others had to be forgotten for it."""
+        before = len(self._held)
+        added = 0
+        for record in records:
+            held = _Held(record.version, pack_record(record), self._clock())
+            if held.bytes <= self._held.maxsize // 100:
+                added += record.image_id not in self._held
+                self._held[record.image_id] = held
+        return len(self._held) == before + added
+
+    def holds(self, records: Iterable[ImageRecord]) -> bool:
+        """Whether all of them are remembered as they are."""
+        held = ((self._held.get(record.image_id), record.version) for record in records)
+        return all(one is not None and one.version == version for one, version in held)
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    record: ImageRecord
-    bytes: int
+    version: int
+    packed: bytes
     read_at: float
 
-
-def _size(record: ImageRecord) -> int:
-    """About how many bytes of memory it takes."""
-    return _RECORD_BYTES + len(record.url or "") + len(orjson.dumps(record.metadata)) * _OBJECTS_PER_JSON
+    @property
+    def bytes(self) -> int:
+        return _ENTRY_BYTES + len(self.packed)

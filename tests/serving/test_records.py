@@ -30,7 +30,7 @@ class Catalog:
 
 async def test_what_is_known_as_new_as_the_shard_found_it_is_not_read_again() -> None:
     catalog = Catalog(record(A, 5), record(B, 6))
-    records = Records(catalog.read)
+    records = Records(catalog.read, 1 << 20)
     first = await records.of([A], [5])
     second = await records.of([A, B], [4, 6])
     assert first == {A: catalog.rows[A]}
@@ -40,7 +40,7 @@ async def test_what_is_known_as_new_as_the_shard_found_it_is_not_read_again() ->
 
 async def test_a_newer_version_in_the_shard_is_read() -> None:
     catalog = Catalog(record(A, 5, price=1))
-    records = Records(catalog.read)
+    records = Records(catalog.read, 1 << 20)
     await records.of([A], [5])
     catalog.rows[A] = record(A, 9, price=2)
     assert (await records.of([A], [9]))[A].metadata == {"price": 2}
@@ -49,7 +49,7 @@ async def test_a_newer_version_in_the_shard_is_read() -> None:
 
 async def test_a_deleted_image_is_missing_and_asked_for_again() -> None:
     catalog = Catalog()
-    records = Records(catalog.read)
+    records = Records(catalog.read, 1 << 20)
     assert await records.of([A], [5]) == {}
     catalog.rows[A] = record(A, 7)
     assert A in await records.of([A], [5])
@@ -58,7 +58,7 @@ async def test_a_deleted_image_is_missing_and_asked_for_again() -> None:
 async def test_while_the_shards_follow_the_log_versions_alone_tell_what_is_old() -> None:
     now = 0.0
     catalog = Catalog(record(A, 5))
-    records = Records(catalog.read, clock=lambda: now)
+    records = Records(catalog.read, 1 << 20, clock=lambda: now)
     await records.of([A], [5], age_s=0.2)
     now = 300.0
     assert A in await records.of([A], [5], age_s=0.2)
@@ -68,7 +68,7 @@ async def test_while_the_shards_follow_the_log_versions_alone_tell_what_is_old()
 async def test_of_shards_that_cannot_follow_the_log_nothing_is_known_for_longer_than_half_a_minute() -> None:
     now = 0.0
     catalog = Catalog(record(A, 5))
-    records = Records(catalog.read, clock=lambda: now)
+    records = Records(catalog.read, 1 << 20, clock=lambda: now)
     await records.of([A], [5])
     now = 29.0
     await records.of([A], [5], age_s=60.0)
@@ -81,7 +81,7 @@ async def test_of_shards_that_cannot_follow_the_log_nothing_is_known_for_longer_
 async def test_nothing_is_known_for_longer_than_ten_minutes() -> None:
     now = 0.0
     catalog = Catalog(record(A, 5))
-    records = Records(catalog.read, clock=lambda: now)
+    records = Records(catalog.read, 1 << 20, clock=lambda: now)
     await records.of([A], [5], age_s=0.2)
     now = 601.0
     assert records.known([A], [5]) == {}
@@ -89,7 +89,7 @@ async def test_nothing_is_known_for_longer_than_ten_minutes() -> None:
 
 async def test_large_metadata_crowds_nothing_out() -> None:
     catalog = Catalog(record(A, 5, text="x" * 60_000), record(B, 6))
-    records = Records(catalog.read)
+    records = Records(catalog.read, 1 << 20)
     for _ in range(2):
         assert len(await records.of([A, B], [5, 6])) == 2
     assert catalog.asked == [[A, B], [A]]
@@ -97,7 +97,7 @@ async def test_large_metadata_crowds_nothing_out() -> None:
 
 async def test_what_is_known_can_be_had_without_asking() -> None:
     catalog = Catalog(record(A, 5))
-    records = Records(catalog.read)
+    records = Records(catalog.read, 1 << 20)
     await records.of([A], [5])
     assert records.known([A, B], [5, 6]) == {A: catalog.rows[A]}
     assert records.known([A], [6]) == {}

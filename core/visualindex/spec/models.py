@@ -226,6 +226,11 @@ class GatewaySpec(SpecModel):
         le=256,
         description="Image decoding processes per gateway; 0 takes one per two CPU cores, and 2 on a cluster.",
     )
+    record_cache: ByteSize = Field(
+        default=128 * 1024**2,
+        description="Memory in which a gateway remembers images' metadata, of about 200,000 images by default. Where all "
+        "of an index fit, they are read ahead and a search asks Postgres for nothing; else those last needed are kept.",
+    )
 
 
 class PostgresSpec(SpecModel):
