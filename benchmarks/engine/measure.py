@@ -1,5 +1,6 @@
 """One engine's row of the table. The same steps in the same order for all, in the engine's own environment."""
 
+import math
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from benchmarks.engine.vectors import TOP, Dataset, Numbers, Vectors, recall
 TARGET = 0.95
 CONNECTIONS = 16
 _TUNED_ON = 200
-_VISIBLE_S = 30.0
+_VISIBLE_S = 5.0
 _MB = 1_000_000
 
 
@@ -196,12 +197,15 @@ def _side_by_side(
 
 
 def _inserts(peer: Peer, data: Dataset, writes: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Median and 99th percentile, in ms, of an insert until acknowledged, and from there until a search finds it."""
+    """Median and 99th percentile, in ms, of an insert until acknowledged, and from there until a search finds it.
+
+    A row that no search finds within five seconds took infinitely long: some graphs lose rows that are hard to reach.
+    """
     acknowledged, visible = [], []
     for n, vector in enumerate(data.spare[:writes]):
         row = len(data.vectors) + n
         acknowledged.append(_ms(partial(peer.insert, row, vector, 0)))
-        visible.append(_ms(partial(_until_found, peer, row, vector)))
+        visible.append(_until_found_ms(peer, row, vector))
     return _percentiles(acknowledged), _percentiles(visible)
 
 
@@ -219,12 +223,13 @@ def _own(peer: Peer, data: Dataset, writes: int) -> tuple[float, float]:
     return _percentiles(taken)
 
 
-def _until_found(peer: Peer, row: int, vector: Vectors) -> None:
-    until = time.perf_counter() + _VISIBLE_S
-    while time.perf_counter() < until:
+def _until_found_ms(peer: Peer, row: int, vector: Vectors) -> float:
+    """Milliseconds until a search finds the row; infinite when none does in time."""
+    began = time.perf_counter()
+    while time.perf_counter() < began + _VISIBLE_S:
         if row in _hits(peer, vector):
-            return
-    raise RuntimeError(f"{peer.name} does not find a row {_VISIBLE_S:.0f} s after it acknowledged it")
+            return (time.perf_counter() - began) * 1000
+    return math.inf
 
 
 def _deletes(peer: Peer, data: Dataset, writes: int) -> tuple[float, int]:
@@ -244,7 +249,7 @@ def _ms(call: Callable[[], object]) -> float:
 
 
 def _percentiles(taken: list[float]) -> tuple[float, float]:
-    p50, p99 = np.percentile(taken, (50, 99))
+    p50, p99 = np.percentile(taken, (50, 99), method="nearest")  # "linear" makes nothing of infinities
     return float(p50), float(p99)
 
 

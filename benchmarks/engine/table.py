@@ -1,5 +1,6 @@
 """Rows of engines as a Markdown table, and what was wrong with those that have none."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,4 +71,5 @@ def _filtered(rates: dict[str, Any] | None) -> list[str]:
 
 
 def _pair(pair: Sequence[float]) -> str:
-    return f"{pair[0]:.2f} / {pair[1]:.2f}"
+    """Two times in ms; what took for ever did not come to pass."""
+    return " / ".join("never" if math.isinf(one) else f"{one:.2f}" for one in pair)
