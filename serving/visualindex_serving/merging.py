@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from visualindex.ann import Hits, Sorting, merge_hits
-from visualindex.ann.looking import capped, order_of, sort_order, taken
+from visualindex.ann.attributes import order_of
+from visualindex.ann.looking import capped, sort_order, taken
 from visualindex_serving.messages import ShardAnswer, ShardQuery, Value
 
 

@@ -190,10 +190,10 @@ def _key(value: Scalar) -> Key | None:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _order(key: Key) -> tuple[int, Any]:
-    """Texts before numbers before booleans, each kind ascending."""
+def order_of(key: Key) -> tuple[int, Any]:
+    """Sorts values of different kinds: texts, then numbers, then booleans, each kind ascending."""
     if isinstance(key, tuple):
-        return 2, key
+        return 2, key[1]
     return (0, key) if isinstance(key, str) else (1, key)
 
 
@@ -294,7 +294,7 @@ class _Column:
         found = [
             (key, int(counts[code])) for code in np.flatnonzero(counts) if (key := keys[code]) is not None
         ]
-        return dict(sorted(found, key=lambda item: (-item[1], _order(item[0])))[:most])
+        return dict(sorted(found, key=lambda item: (-item[1], order_of(item[0])))[:most])
 
     def values(self, rows: NDArray[np.int64]) -> list[tuple[Key, ...]]:
         """The values of each row, in order."""
@@ -305,7 +305,7 @@ class _Column:
             key = keys[code]
             if key is not None:
                 found[owner].append(key)
-        return [tuple(sorted(one, key=_order)) for one in found]
+        return [tuple(sorted(one, key=order_of)) for one in found]
 
     def ranks(self, rows: NDArray[np.int64], largest: bool) -> NDArray[np.int32]:
         """The place of each row's smallest or largest value in the order of the values of these rows."""
@@ -314,7 +314,7 @@ class _Column:
         keys, used = self._keys, np.unique(codes)
         found = [key for code in used.tolist() if (key := keys[code]) is not None]
         places = np.empty(len(used), np.int32)
-        places[sorted(range(len(found)), key=lambda at: _order(found[at]))] = np.arange(len(used))
+        places[sorted(range(len(found)), key=lambda at: order_of(found[at]))] = np.arange(len(used))
         ranks = places[np.searchsorted(used, codes)]
         order = np.lexsort((ranks, owners))
         return ranked(len(rows), owners[order], ranks[order], largest)
