@@ -25,7 +25,7 @@ from visualindex_serving.cursors import Cursor, decode_cursor, unusable
 from visualindex_serving.domains import NO_SCOPE, Scope, scope_of, with_defaults
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import Float32, Group, Sort
-from visualindex_serving.ordering import counted, grouping, sorting
+from visualindex_serving.ordering import counted, grouping, is_time, sorting
 from visualindex_serving.originals import check_image_bytes
 from visualindex_serving.problems import invalid
 from visualindex_serving.query_vector import query_vector
@@ -112,7 +112,8 @@ def _continue(service: IndexService, request: SearchRequest, upload: bytes | Non
     sort = None
     if cursor.sort is not None:
         field_, direction = cursor.sort
-        sort = Sort(field_, direction, (cursor.last_key, cursor.last_id.bytes))
+        schema = schema_of(service.resource.spec.attributes)
+        sort = Sort(field_, direction, (cursor.last_key, cursor.last_id.bytes), is_time(field_, schema))
     return Asked(
         cursor.vector,
         _checked_filter(cursor.filter, again=True),

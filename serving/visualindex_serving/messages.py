@@ -28,6 +28,8 @@ class Sort:
     field: str
     direction: Literal["asc", "desc"]
     after: tuple[Value | None, bytes] | None = None
+    times: bool = False
+    """Whether values count as points in time: `after` and what the shards answer are microseconds since 1970."""
 
 
 @dataclass(frozen=True)

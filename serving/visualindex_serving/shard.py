@@ -409,7 +409,7 @@ def _ask(query: ShardQuery) -> Ask:
     group = None if query.group is None else Grouping(query.group.field, query.group.size)
     sort = None
     if query.sort is not None:
-        sort = Sorting(query.sort.field, query.sort.direction, query.sort.after)
+        sort = Sorting(query.sort.field, query.sort.direction, query.sort.after, query.sort.times)
     return Ask(query.k, tree, query.exclude, query.min_score, query.facets, group, sort)
 
 

@@ -65,7 +65,7 @@ def _extras(query: ShardQuery) -> dict[str, Any]:
     if query.sort is not None:
         after = query.sort.after
         shown = None if after is None else (after[0], after[1].hex())
-        extras["sort"] = (query.sort.field, query.sort.direction, shown)
+        extras["sort"] = (query.sort.field, query.sort.direction, shown, query.sort.times)
     if query.explain:
         extras["explain"] = True
     return extras
@@ -74,8 +74,9 @@ def _extras(query: ShardQuery) -> dict[str, Any]:
 def _sort(told: Any) -> Sort | None:
     if told is None:
         return None
-    field, direction, after = told
-    return Sort(field, direction, None if after is None else (_value(after[0]), bytes.fromhex(after[1])))
+    field, direction, after, times = told
+    last = None if after is None else (_value(after[0]), bytes.fromhex(after[1]))
+    return Sort(field, direction, last, times)
 
 
 def _value(told: Any) -> Value | None:

@@ -17,6 +17,7 @@ from visualindex.ann.hits import Hits, best, id_words, rank
 from visualindex.ann.planning import Passing, Way
 from visualindex.ann.searching import Candidates, PartPlan, Settings, search_state
 from visualindex.ann.state import State
+from visualindex.filters import instant
 
 _WIDEN = 4
 _CHUNK_ROWS = 8192
@@ -104,7 +105,13 @@ def _attributes(state: State) -> list[Attributes]:
 
 
 def _values(
-    state: State, name: str, parts: NDArray[np.int64], rows: NDArray[np.int64], pick: Callable[..., Key]
+    state: State,
+    name: str,
+    parts: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    pick: Callable[..., Key],
+    *,
+    times: bool = False,
 ) -> list[Key | None]:
     """One value of the field for each row: of several the one that `pick` chooses, None without any."""
     values: list[Key | None] = [None] * len(rows)
@@ -113,10 +120,16 @@ def _values(
         if not len(here):
             continue
         for place, keys in zip(here.tolist(), attributes.values(name, rows[here]), strict=True):
-            comparable = [key for key in keys if key is not None]
+            comparable = _comparable(keys, times=times)
             if comparable:
                 values[place] = pick(comparable, key=order_of)
     return values
+
+
+def _comparable(keys: Sequence[Key | None], *, times: bool) -> list[Key]:
+    """Values without objects, or the points in time among them in microseconds since 1970."""
+    found = (instant(key) for key in keys) if times else keys
+    return [key for key in found if key is not None]
 
 
 def _grouped(
@@ -217,7 +230,7 @@ def _sorted(
         if len(at := np.flatnonzero(wanted & (pool.part == part)))
     ]
     at = np.concatenate([np.zeros(0, np.int64), *places])
-    keys = _values(state, sort.field, pool.part[at], pool.row[at], _pick(sort))
+    keys = _values(state, sort.field, pool.part[at], pool.row[at], _pick(sort), times=sort.times)
     order = sort_order(keys, [ids[place].tobytes() for place in at], sort)[: ask.k]
     chosen = at[order]
     if ask.min_score is None and len(chosen):
@@ -241,7 +254,7 @@ def _first_in_order(
 ) -> NDArray[np.int64]:
     """The places of the first `k` of some rows of a part in the order asked for, those behind `sort.after`, in any order."""
     descending = sort.direction == "desc"
-    ranks = attributes.ranks(sort.field, rows, largest=descending)
+    ranks = attributes.ranks(sort.field, rows, largest=descending, times=sort.times)
     has_none = ranks < 0
     # Smaller comes first from here on, and what has no value comes last.
     ranks = np.where(has_none, np.iinfo(np.int32).max, -ranks if descending else ranks)
@@ -277,7 +290,7 @@ def _behind(
 
     def value(at: int) -> tuple[int, Any]:
         (keys,) = attributes.values(sort.field, rows[first[at : at + 1]])
-        return order_of(_pick(sort)((one for one in keys if one is not None), key=order_of))
+        return order_of(_pick(sort)(_comparable(keys, times=sort.times), key=order_of))
 
     descending = sort.direction == "desc"
     at = bisect_left(

@@ -104,7 +104,9 @@ def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, 
     effort = segment.effort
     if segment.ann is None or effort is None or chosen in (Way.NOTHING, Way.SURVIVORS, Way.SCAN):
         return _exact(segment.codes, queries, k, passed)
-    if chosen is Way.POST_FILTERED and effort.nprobe is None:  # lists near a query may hold nothing that passes
+    if (
+        chosen is Way.POST_FILTERED and effort.nprobe is None
+    ):  # lists near a query may hold nothing that passes
         found = _post_filtered(segment.ann, effort, queries, k, passed)
         if found is not None:
             return found
