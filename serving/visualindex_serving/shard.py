@@ -304,7 +304,7 @@ class ShardReplica:
                     shards=self._shards,
                     generations=self._views.keys(),
                     fresh_rows=view.index.fresh,
-                    problem="\n".join(f"{name}: {why}" for name, why in self._problems.items()) or None,
+                    problem=self._told_problems(),
                     recall=recall,
                     recall_samples=samples,
                 )
@@ -314,6 +314,11 @@ class ShardReplica:
             self._leased_at = time.monotonic()
             return True
         return False
+
+    def _told_problems(self) -> str | None:
+        """A line for each generation that cannot be loaded, or not be loaded again."""
+        again = {name: view.problem for name, view in self._views.items() if view.problem is not None}
+        return "\n".join(f"{name}: {why}" for name, why in {**again, **self._problems}.items()) or None
 
     async def search(self, query: ShardQuery) -> ShardAnswer:
         """Answer a batch of searches, after catching up if asked to.
