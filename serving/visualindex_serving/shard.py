@@ -332,7 +332,9 @@ class ShardReplica:
             raise exceeded(f"waiting in shard {self._shard}")
         if (kind := _kind(query)) is not None and view.paces[kind].quick:
             return self._search(view, query)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, view, query)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._search_in_time, view, query
+        )
 
     def tell_news(self) -> None:
         """Something was written: the generation that is searched looks into the change log now."""
@@ -346,6 +348,12 @@ class ShardReplica:
             detail = f"Shard {self._shard} does not have generation {generation} loaded."
             raise ProblemError(ProblemType.CONFLICT, detail, extra={"active": self._active})
         return view
+
+    def _search_in_time(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
+        """In a thread, which may have become free too late: nobody waits for the answer any more then."""
+        if remaining(query.deadline) <= 0:
+            raise exceeded(f"waiting for a thread of shard {self._shard}")
+        return self._search(view, query)
 
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
         start, began = time.thread_time(), time.perf_counter()
