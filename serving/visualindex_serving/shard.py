@@ -15,9 +15,9 @@ import numpy as np
 from visualindex.ann import Ask, Base, Grouping, ShardIndex, Sorting
 from visualindex.catalog import Catalog, GenerationRecord, LogTrimmed
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
+from visualindex_serving.accepted_filters import reread
 from visualindex_serving.check_answers import CheckAnswers
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
@@ -418,7 +418,7 @@ def _kind(query: ShardQuery) -> Kind | None:
 
 def _ask(query: ShardQuery) -> Ask:
     """The query as the index takes it."""
-    tree = None if query.filter is None else parse_filter(query.filter, max_depth=64, max_terms=1024)
+    tree = None if query.filter is None else reread(query.filter)
     group = None if query.group is None else Grouping(query.group.field, query.group.size)
     sort = None
     if query.sort is not None:
