@@ -22,6 +22,7 @@ from visualindex_serving.check_answers import CheckAnswers
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
+from visualindex_serving.giving_back import give_back
 from visualindex_serving.live_recall import LiveRecall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
@@ -264,11 +265,11 @@ class ShardReplica:
             if now - self._unwanted_since.setdefault(name, now) < _LINGER_S:
                 continue
             del self._unwanted_since[name]
-            view = self._views.pop(name)
-            await view.close()
+            await self._views.pop(name).close()
             if self._files is not None:
                 self._files.close(name)
             await self._lease()
+            await asyncio.to_thread(give_back)
 
     async def _heartbeat(self) -> None:
         while True:

@@ -120,8 +120,10 @@ class ShardView:
         """Stop following; searches that run go on."""
         if self._looking is not None:
             self._looking.cancel()
-        if self._task is not None:
-            await ended([self._task])
+        # A task that was cancelled holds its frames, and these hold the view: neither would be freed by itself.
+        task, self._task = self._task, None
+        if task is not None:
+            await ended([task])
         while self._mends:
             _, mended = self._mends.popleft()
             mended.set_exception(_closed(self.generation))
