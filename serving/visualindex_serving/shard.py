@@ -15,13 +15,14 @@ import numpy as np
 from visualindex.ann import Ask, Base, Grouping, ShardIndex, Sorting
 from visualindex.catalog import Catalog, GenerationRecord, LogTrimmed
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
+from visualindex_serving.accepted_filters import reread
 from visualindex_serving.check_answers import CheckAnswers
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
+from visualindex_serving.giving_back import give_back
 from visualindex_serving.live_recall import LiveRecall
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
@@ -264,11 +265,11 @@ class ShardReplica:
             if now - self._unwanted_since.setdefault(name, now) < _LINGER_S:
                 continue
             del self._unwanted_since[name]
-            view = self._views.pop(name)
-            await view.close()
+            await self._views.pop(name).close()
             if self._files is not None:
                 self._files.close(name)
             await self._lease()
+            await asyncio.to_thread(give_back)
 
     async def _heartbeat(self) -> None:
         while True:
@@ -304,7 +305,7 @@ class ShardReplica:
                     shards=self._shards,
                     generations=self._views.keys(),
                     fresh_rows=view.index.fresh,
-                    problem="\n".join(f"{name}: {why}" for name, why in self._problems.items()) or None,
+                    problem=self._told_problems(),
                     recall=recall,
                     recall_samples=samples,
                 )
@@ -314,6 +315,11 @@ class ShardReplica:
             self._leased_at = time.monotonic()
             return True
         return False
+
+    def _told_problems(self) -> str | None:
+        """A line for each generation that cannot be loaded, or not be loaded again."""
+        again = {name: view.problem for name, view in self._views.items() if view.problem is not None}
+        return "\n".join(f"{name}: {why}" for name, why in {**again, **self._problems}.items()) or None
 
     async def search(self, query: ShardQuery) -> ShardAnswer:
         """Answer a batch of searches, after catching up if asked to.
@@ -327,7 +333,9 @@ class ShardReplica:
             raise exceeded(f"waiting in shard {self._shard}")
         if (kind := _kind(query)) is not None and view.paces[kind].quick:
             return self._search(view, query)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, view, query)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._search_in_time, view, query
+        )
 
     def tell_news(self) -> None:
         """Something was written: the generation that is searched looks into the change log now."""
@@ -341,6 +349,12 @@ class ShardReplica:
             detail = f"Shard {self._shard} does not have generation {generation} loaded."
             raise ProblemError(ProblemType.CONFLICT, detail, extra={"active": self._active})
         return view
+
+    def _search_in_time(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
+        """In a thread, which may have become free too late: nobody waits for the answer any more then."""
+        if remaining(query.deadline) <= 0:
+            raise exceeded(f"waiting for a thread of shard {self._shard}")
+        return self._search(view, query)
 
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
         start, began = time.thread_time(), time.perf_counter()
@@ -405,7 +419,7 @@ def _kind(query: ShardQuery) -> Kind | None:
 
 def _ask(query: ShardQuery) -> Ask:
     """The query as the index takes it."""
-    tree = None if query.filter is None else parse_filter(query.filter, max_depth=64, max_terms=1024)
+    tree = None if query.filter is None else reread(query.filter)
     group = None if query.group is None else Grouping(query.group.field, query.group.size)
     sort = None
     if query.sort is not None:

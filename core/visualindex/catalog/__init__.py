@@ -4,6 +4,7 @@ from visualindex.catalog.catalog import Catalog
 from visualindex.catalog.changes import ChangeFollower, Changes, LogTrimmed
 from visualindex.catalog.checks import DIGESTS, ROWS, CheckRecord, Question, TrueRows
 from visualindex.catalog.connections import within
+from visualindex.catalog.directions import check_direction
 from visualindex.catalog.embedded import EmbeddedPostgres, Listening
 from visualindex.catalog.generations import GenerationRecord
 from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
@@ -99,6 +100,7 @@ __all__ = [
     "TrueRows",
     "Twin",
     "Written",
+    "check_direction",
     "check_revision",
     "has_schema",
     "merge_patch",

@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from visualindex.catalog import erasures, idempotency, patches
 from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
+from visualindex.catalog.directions import check_direction, has_direction, stored
 from visualindex.catalog.erasures import EnsureObjects
 from visualindex.catalog.idempotency import Idempotency
 from visualindex.catalog.jobs import Fence, check_fence
@@ -205,13 +206,17 @@ class Images:
     async def get_vectors(
         self, index: str, image_ids: Sequence[UUID], fingerprint: str, *, region: int = 0
     ) -> dict[UUID, npt.NDArray[np.float32]]:
-        """The stored vectors, float32[d] each, of those images that have one of this fingerprint."""
+        """The stored vectors, float32[d] each, of those images that have one of this fingerprint that points anywhere."""
         query = """SELECT image_id, vector FROM image_embeddings
             WHERE index_name = %s AND image_id = ANY(%s) AND region = %s AND fingerprint = %s"""
 
         async def work(connection: Connection) -> dict[UUID, npt.NDArray[np.float32]]:
             found = await rows(connection, query, index, list(image_ids), region, fingerprint)
-            return {image_id: np.frombuffer(vector, "<f2").astype(np.float32) for image_id, vector in found}
+            return {
+                image_id: np.frombuffer(vector, "<f2").astype(np.float32)
+                for image_id, vector in found
+                if has_direction(vector)
+            }
 
         return await self.connections.read(work)
 
@@ -335,7 +340,7 @@ async def _put_embeddings(
         stale = "DELETE FROM image_embeddings WHERE index_name = %s AND image_id = ANY(%s)"
         await run(connection, stale, index, replaced)
     parts = [
-        (image.image_id, region, fingerprint, bucket_of(image.image_id), np.asarray(vector, "<f2").tobytes())
+        (image.image_id, region, fingerprint, bucket_of(image.image_id), stored(vector).tobytes())
         for image in images
         for (region, fingerprint), vector in image.embeddings.items()
     ]
@@ -412,6 +417,7 @@ async def _check_vectors(connection: Connection, index: str, images: Sequence[Im
                     f"takes [{dimension}]: encode the image with the index's encoder"
                 )
                 raise ProblemError(ProblemType.FINGERPRINT_MISMATCH, detail)
+            check_direction(vector, f"image {image.image_id} of index {index}, region {region}: ")
 
 
 def _refuse_doubles(images: Sequence[ImageWrite]) -> None:

@@ -5,7 +5,7 @@ kept only for images whose content is still the one that was encoded.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
+from visualindex.catalog.directions import NO_DIRECTION, has_direction
 from visualindex.catalog.images import WRITTEN
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.errors import ProblemError, ProblemType
@@ -134,8 +135,10 @@ class Reindexing:
     async def commit_chunk(self, index: str, fence: Fence, chunk: ChunkCommit) -> bool:
         """Takes a chunk in, once; False when it was in already. Raises ProblemError CONFLICT as `check_fence`.
 
-        A job that gets on has its attempts counted anew: what ends it is a fault that repeats itself.
+        Images whose vectors point nowhere are refused. A job that gets on has its attempts counted anew: what ends it is a
+        fault that repeats itself.
         """
+        chunk = _sorted_out(chunk)
         mark = """INSERT INTO job_chunks (job_id, plan, chunk, account) VALUES (%s, %s, %s, %s)
             ON CONFLICT DO NOTHING"""
 
@@ -178,6 +181,17 @@ class Reindexing:
             return [Quarantined(*row) for row in await rows(connection, query, index, limit)]
 
         return await self.connections.read(work)
+
+
+def _sorted_out(chunk: ChunkCommit) -> ChunkCommit:
+    """The chunk in which images are refused whose vectors point nowhere."""
+    nowhere = [one for one in chunk.encoded if one.vector is not None and not has_direction(one.vector)]
+    if not nowhere:
+        return chunk
+    slug = ProblemType.INVALID_IMAGE.value.slug
+    refused = [Refused(one.image_id, one.content_digest, slug, NO_DIRECTION) for one in nowhere]
+    kept = [one for one in chunk.encoded if one.vector is None or has_direction(one.vector)]
+    return replace(chunk, encoded=kept, refused=[*chunk.refused, *refused])
 
 
 async def _take(connection: Connection, index: str, job_id: UUID, chunk: ChunkCommit) -> None:

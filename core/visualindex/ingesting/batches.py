@@ -162,17 +162,26 @@ class Batches:
     async def _commit(self, number: int, prepared: _Prepared, noted: Noted) -> Noted:
         self.wanted()
         chunk, outcomes = prepared.chunk, prepared.outcomes
-        created = await self._patiently(partial(self._write, outcomes))
+        created = await self._patiently(partial(self._write, chunk, outcomes))
         refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
         result = _counted(noted.result, outcomes, refusals, created)
         done = Noted(noted.chunk + 1, chunk.steps[-1].cursor, False, result)
         await self._patiently(partial(self.ledger.note, number, done, refusals))
         return done
 
-    async def _write(self, outcomes: list[Outcome]) -> int:
+    async def _encoded(self, chunk: _Chunk, outcomes: list[Outcome]) -> list[ImageWrite]:
+        """The rows of the pictures, in their order; those that the encoder makes nothing of become refusals."""
+        pending = {place: outcome for place, outcome in enumerate(outcomes) if isinstance(outcome, Pending)}
+        made = await self.encoding.writes_of(list(pending.values()))
+        for place, write in zip(pending, made, strict=True):
+            entry = chunk.entries[place]
+            if isinstance(write, ProblemError) and isinstance(entry, Entry):
+                outcomes[place] = Refusal(entry.place, entry.fields.key, write)
+        return [write for write in made if isinstance(write, ImageWrite)]
+
+    async def _write(self, chunk: _Chunk, outcomes: list[Outcome]) -> int:
         """Write the rows and where they came from; returns how many images are new."""
-        pending = [outcome for outcome in outcomes if isinstance(outcome, Pending)]
-        encoded = iter(await self.encoding.writes_of(pending))
+        encoded = iter(await self._encoded(chunk, outcomes))
         writes: dict[uuid.UUID, ImageWrite] = {}
         restores: dict[bytes, Restore] = {}
         origins = []

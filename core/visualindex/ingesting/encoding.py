@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from visualindex.catalog import ImageWrite
 from visualindex.encoders import Encoder
+from visualindex.errors import ProblemError
 from visualindex.ingesting.preparing import Made, Pending
 from visualindex.ingesting.writes import write_of
 from visualindex.rerank.patches import PatchProjection
@@ -30,8 +31,8 @@ class Encoding:
         features = None if self.packing is None else self.packing.fingerprint
         return Made(self.encoder.input, self.encoder.fingerprint, features)
 
-    async def writes_of(self, pending: Sequence[Pending]) -> list[ImageWrite]:
-        """The rows of pictures, in their order; equal pictures are encoded once."""
+    async def writes_of(self, pending: Sequence[Pending]) -> list[ImageWrite | ProblemError]:
+        """The rows of pictures, or why there is none, in their order; equal pictures are encoded once."""
         by_digest = {one.digest: one for one in pending}
         distinct = list(by_digest.values())
         encoded: dict[bytes, _Encoded] = {}
@@ -50,11 +51,14 @@ class Encoding:
         features = self.packing.fingerprint
         return [(vector, {features: packed.row_bytes(row)}) for row, vector in enumerate(encoded.vectors)]
 
-    def _write(self, one: Pending, vector: NDArray[np.float32], patches: Mapping[str, bytes]) -> ImageWrite:
-        fingerprint = self.encoder.fingerprint
-        return write_of(
-            one.image_id, one.fields, one.digest, one.size_bytes, one.decoded, fingerprint, vector, patches
-        )
+    def _write(
+        self, one: Pending, vector: NDArray[np.float32], patches: Mapping[str, bytes]
+    ) -> ImageWrite | ProblemError:
+        image, fingerprint = (one.image_id, one.fields, one.digest, one.size_bytes), self.encoder.fingerprint
+        try:
+            return write_of(*image, one.decoded, fingerprint, vector, patches)
+        except ProblemError as problem:
+            return problem
 
 
 def _pixels(one: Pending) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.api.images import ImageFields
-from visualindex.catalog import ImageRecord, ImageWrite, Twin
+from visualindex.catalog import ImageRecord, ImageWrite, Twin, check_direction
 from visualindex.imaging import Decoded
 
 WHOLE_IMAGE = 0
@@ -24,7 +24,11 @@ def write_of(
     vector: NDArray[np.float32],
     patches: Mapping[str, bytes],
 ) -> ImageWrite:
-    """An image with its vector, float32[d], and its packed patches by their fingerprint."""
+    """An image with its vector, float32[d], and its packed patches by their fingerprint.
+
+    Raises ProblemError INVALID_IMAGE for a vector that points nowhere.
+    """
+    check_direction(vector)
     return ImageWrite(
         image_id=image_id,
         key=fields.key,

@@ -193,7 +193,8 @@ class IndexSpec(SpecModel):
     fold: Literal["auto", "never"] = Field(
         default="auto",
         description="`auto`: when a shard holds more fresh rows than `flatBelow`, and a fifth of its rows are fresh, a new "
-        "generation that takes them in is built and activated. `never`: generations are made on demand only.",
+        "generation that takes them in is built and activated; so it is when as many of the rows that were built are dead, "
+        "or when as many changes were logged since. `never`: generations are made on demand only.",
     )
     live_recall_sample: float = Field(
         default=0.01,
