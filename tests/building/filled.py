@@ -7,7 +7,7 @@ import numpy as np
 from tests.reindexing.collection import NAME, Collection, number_id, resource_of
 
 from visualindex.building import Builders, Built, build_generation
-from visualindex.catalog import ImageWrite
+from visualindex.catalog import Fence, ImageWrite
 from visualindex.generations import Manifest, read_manifest, retire
 from visualindex.identity import content_digest
 from visualindex.objectstore import ObjectStore, part_key, part_prefix, pending_prefix
@@ -50,6 +50,7 @@ class Filled(Collection):
         threads: int = 1,
         say: Callable[[str, int, int], None] = lambda *_: None,
         builders: Builders | None = None,
+        fence: Fence | None = None,
     ) -> Built:
         """A generation of all images."""
         return await build_generation(
@@ -60,6 +61,7 @@ class Filled(Collection):
             threads=threads,
             say=say,
             builders=builders,
+            fence=fence,
         )
 
     async def sweep(self, gone: str, store: ObjectStore | None = None) -> None:

@@ -131,17 +131,8 @@ async def test_a_build_that_was_taken_over_publishes_nothing_more(filled: Filled
         assert await filled.catalog.claim_job(NAME, 30) is not None
 
     midway = Midway(filled, take_over)
-    from visualindex.building import build_generation  # with a fence, as jobs do
-
     with pytest.raises(ProblemError, match="taken over") as refused:
-        await build_generation(
-            filled.catalog,
-            midway.store,
-            resource(1),
-            filled.root / "scratch",
-            say=midway.say,
-            fence=job.fence,
-        )
+        await filled.build(resource(1), store=midway.store, say=midway.say, fence=job.fence)
     assert refused.value.type is ProblemType.CONFLICT
     assert await filled.catalog.list_generations(NAME) == []
     assert await filled.pending() == set()
