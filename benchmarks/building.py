@@ -1,0 +1,219 @@
+"""How long a generation takes with one builder and with several, in the same run, and the disk and memory at their height.
+
+    flock /tmp/bench.lock python -m benchmarks.building
+
+A catalog is filled with clustered vectors; then the same images are built by turns with each number of builders, in one
+process, one thread for each builder, and published to a folder. The files must be the same. Scratch is what the build's
+folder holds at its height, sampled every 20 ms, memory what the process has beyond what it had before (`RssAnon`). The first
+builds are of fewer images and are not counted.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from tests.serving.pictures import fresh_database
+
+from benchmarks.vectors import clustered
+from visualindex.building import build_generation
+from visualindex.building.affording import afford
+from visualindex.capacity.coefficients import DEFAULTS
+from visualindex.capacity.formulas import build_memory, rows_of_largest, scratch_bytes
+from visualindex.capacity.machine import room
+from visualindex.capacity.wording import size
+from visualindex.catalog import Catalog, EmbeddedPostgres, ImageWrite, migrate
+from visualindex.identity import content_digest
+from visualindex.objectstore import LocalObjectStore
+from visualindex.spec import API_VERSION, KIND, VisualIndex
+
+NAME, FINGERPRINT = "bench", "f" * 16
+_WRITTEN = 1_000
+_LOOK_S = 0.02
+
+
+def resource(arguments: argparse.Namespace, builders: int) -> VisualIndex:
+    """The index, with so many builders."""
+    index = {"shards": arguments.shards, "family": arguments.family, "memoryPerShard": "4Gi"}
+    spec = {
+        "encoder": {"dimension": arguments.dimension},
+        "index": index,
+        "reindex": {"builders": builders},
+    }
+    document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": NAME}, "spec": spec}
+    return VisualIndex.model_validate(document)
+
+
+class Height:
+    """The most that a folder holds, and that this process takes of memory beyond what it has now."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = _anonymous()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.scratch = 0
+        self.memory = 0
+
+    def __enter__(self) -> "Height":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_LOOK_S):
+            self.scratch = max(self.scratch, _held(self._folder))
+            self.memory = max(self.memory, _anonymous() - self._before)
+
+
+def _held(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return total
+
+
+def _anonymous() -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
+
+
+async def fill(catalog: Catalog, first: int, count: int, dimension: int) -> None:
+    """Write images with clustered vectors."""
+    vectors = clustered(count, dimension, seed=first)
+    for start in range(0, count, _WRITTEN):
+        writes = [
+            ImageWrite(
+                image_id=uuid.uuid5(uuid.NAMESPACE_OID, str(first + number)),
+                content_digest=content_digest(str(first + number).encode()),
+                media_type="image/jpeg",
+                width=320,
+                height=240,
+                size_bytes=10_000,
+                embeddings={(0, FINGERPRINT): vectors[number]},
+                category=f"category {number % 50}",
+                metadata={
+                    "number": first + number,
+                    "title": f"A thing of shop {number % 97}",
+                    "price": number % 500,
+                },
+            )
+            for number in range(start, min(count, start + _WRITTEN))
+        ]
+        await catalog.put_images(NAME, writes)
+
+
+async def one_build(
+    catalog: Catalog, arguments: argparse.Namespace, builders: int, root: Path
+) -> dict[str, Any]:
+    """One generation, to an empty store: its seconds, and what it took at its height."""
+    scratch, objects = root / "building", root / "objects"
+    store = LocalObjectStore(objects)
+    with Height(scratch) as height:
+        began, cpu = time.perf_counter(), time.process_time()
+        of = resource(arguments, builders)
+        built = await build_generation(catalog, store, of, scratch, threads=builders)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    await store.close()
+    await asyncio.to_thread(shutil.rmtree, objects)
+    return {
+        "builders": builders,
+        "seconds": seconds,
+        "cpu_s": cpu,
+        "scratch": height.scratch,
+        "memory": height.memory,
+        "bytes": built.bytes,
+        "contents": built.contents,
+        "recall": built.recall,
+    }
+
+
+async def run(dsn: str, root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Take turns."""
+    await migrate(dsn)
+    catalog = await Catalog.open(dsn, max_connections=4, timeout_s=120)
+    try:
+        await catalog.ensure_index(NAME, FINGERPRINT, arguments.dimension)
+        warm = arguments.shards * 500
+        await fill(catalog, 0, warm, arguments.dimension)
+        for builders in arguments.builders:
+            await one_build(catalog, arguments, builders, root)
+        await fill(catalog, warm, arguments.shards * arguments.rows - warm, arguments.dimension)
+        found = []
+        for _ in range(arguments.rounds):
+            for builders in arguments.builders:
+                found.append(await one_build(catalog, arguments, builders, root))
+                print(json.dumps(found[-1]), flush=True)
+        return found
+    finally:
+        await catalog.close()
+
+
+def table(found: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
+    """Medians, beside what the formulas say."""
+    assert len({one["contents"] for one in found}) == 1, "the files differ"
+    spec = resource(arguments, 1).spec
+    rows = rows_of_largest(arguments.shards * arguments.rows, arguments.shards)
+    family = "hnsw-fp16" if arguments.family == "hnsw" else arguments.family
+    disk = scratch_bytes(spec, family, rows, DEFAULTS)
+    memory = build_memory(spec, family, rows, DEFAULTS)
+    lines = [
+        "| builders | seconds | ratio | CPU s | scratch at most | by formula | memory at most | by formula |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    first = 0.0
+    for builders in arguments.builders:
+        each = [one for one in found if one["builders"] == builders]
+        seconds = statistics.median(one["seconds"] for one in each)
+        first = first or seconds
+        cpu = statistics.median(one["cpu_s"] for one in each)
+        most = [max(one[name] for one in each) for name in ("scratch", "memory")]
+        lines.append(
+            f"| {builders} | {seconds:.1f} | {seconds / first:.2f} | {cpu:.1f} | {size(most[0])} | "
+            f"{size(builders * disk)} | {size(most[1])} | {size(builders * memory)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print each build and the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=25_000, help="of each shard")
+    parser.add_argument("--dimension", type=int, default=256)
+    parser.add_argument("--family", default="hnsw")
+    parser.add_argument("--builders", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="vi-"))
+    folder.chmod(0o755)
+    server = EmbeddedPostgres(folder / "postgres")
+    server.start()
+    try:
+        with fresh_database(server) as dsn, tempfile.TemporaryDirectory() as root:
+            chosen = resource(arguments, 0).spec
+            images = arguments.shards * arguments.rows
+            cpus = os.cpu_count() or 1
+            at_once = afford(chosen, arguments.dimension, images, room(Path(root)), cpus=cpus)
+            print(f"builders: 0 would choose {at_once}", flush=True)
+            print(table(asyncio.run(run(dsn, Path(root), arguments)), arguments))
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
