@@ -1,13 +1,13 @@
 """What the area's tests build generations of: images that have vectors, and no pictures."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from tests.reindexing.collection import NAME, Collection, number_id, resource_of
 
 from visualindex.building import Builders, Built, build_generation
-from visualindex.catalog import Fence, ImageWrite
+from visualindex.catalog import Catalog, Fence, ImageWrite
 from visualindex.generations import Manifest, read_manifest, retire
 from visualindex.identity import content_digest
 from visualindex.objectstore import ObjectStore, part_key, part_prefix, pending_prefix
@@ -22,6 +22,11 @@ def resource(builders: int = 0, shards: int = 4, **index: Any) -> VisualIndex:
 
 class Filled(Collection):
     """An index that can be built at once."""
+
+    async def __aenter__(self) -> Self:
+        self.catalog = await Catalog.open(self.dsn, max_connections=4, timeout_s=120)
+        await self.catalog.ensure_index(NAME, self.fingerprint, 32)
+        return self
 
     async def fill(self, numbers: Iterable[int]) -> None:
         """Images of these numbers: equal numbers give equal images."""

@@ -17,7 +17,7 @@ from .filled import Filled, named_in, resource
 
 
 class Midway:
-    """Does something once two of four shards are done."""
+    """Does something once two of four shards are done, while the next is uploaded."""
 
     def __init__(self, filled: Filled, work: Any) -> None:
         self.store = Observed(filled.store, before=self._before)
@@ -28,8 +28,8 @@ class Midway:
     def say(self, phase: str, done: int, _total: int) -> None:
         self._due = self._due or (phase, done) == ("building", 2)
 
-    async def _before(self, _operation: str, _key: str) -> None:
-        if self._due and not self.happened:
+    async def _before(self, _operation: str, key: str) -> None:
+        if self._due and not self.happened and key.startswith(part_prefix(NAME)):
             self.happened = True
             await self._work()
 
@@ -63,7 +63,7 @@ async def changed_since(filled: Filled, position: Position) -> set[Any]:
     """Ids of the images that the log has after a position."""
     follower = filled.catalog.follow(NAME, filled.fingerprint, buckets_of_shard(0, 1))
     await follower.resume(position)
-    return set((await follower.poll()).upserts.image_ids())
+    return set((await follower.poll()).upserts.image_ids)
 
 
 async def test_the_watermark_is_no_later_than_any_shard(filled: Filled) -> None:
