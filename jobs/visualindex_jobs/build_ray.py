@@ -87,11 +87,9 @@ def machines_alive() -> int:
 
 def _told(error: Exception) -> BaseException:
     """What a task raised, or in our words that it was lost too often."""
-    if isinstance(error, ray.exceptions.WorkerCrashedError | ray.exceptions.NodeDiedError):
-        return ProblemError(
-            ProblemType.UNAVAILABLE,
-            f"a worker that built a shard was lost again and again ({error}): look at its memory and its node",
-        )
-    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, Abandoned):
-        return error.cause
-    return problem_in(error)
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return error.cause if isinstance(error.cause, Abandoned) else problem_in(error)
+    return ProblemError(
+        ProblemType.UNAVAILABLE,
+        f"a worker that built a shard was lost again and again ({error}): look at its memory and its node, then ask again",
+    )
