@@ -21,6 +21,6 @@ def builders_of(place: Place, features: str | None, wanted: Callable[[], bool]) 
         return None
     from visualindex_jobs.build_ray import OnRay, machines_alive  # a job in one process needs no Ray
 
-    if place == "beside" and machines_alive() == 1:
+    if place == "beside" and machines_alive() <= 1:
         return None
     return OnRay(features, wanted, beside=place == "beside")

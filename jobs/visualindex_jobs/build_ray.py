@@ -31,10 +31,11 @@ class OnRay:
 
     async def afford(self, spec: Spec, dimension: int, images: int) -> tuple[int, int]:
         """See `Builders`. A look at one machine stands for all, which are taken to be alike."""
-        machines = await asyncio.to_thread(machines_alive)
+        reservable = await asyncio.to_thread(_cpus_alive)
         task: Any = ray.remote(num_cpus=_BESIDE_CPUS, max_retries=3, max_calls=1)(look)
         room, cpus = await self._result(task.remote())
-        cpus = max(1, cpus // 2) if self._beside else cpus
+        cpus = max(1, cpus // 2 if self._beside else min(cpus, int(max(reservable, default=1))))
+        machines = max(1, len(reservable))
         at_once = afford(spec, dimension, images, room, cpus=cpus, machines=machines)
         return at_once, max(1, cpus // -(-at_once // machines))
 
@@ -82,7 +83,13 @@ class OnRay:
 
 def machines_alive() -> int:
     """Machines of the cluster that tasks may run on."""
-    return max(1, sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes()))
+    return len(_cpus_alive())
+
+
+def _cpus_alive() -> list[float]:
+    """What may be reserved of each."""
+    cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return [each for each in cpus if each > 0]
 
 
 def _told(error: Exception) -> BaseException:
