@@ -10,7 +10,7 @@ from visualindex.catalog.migrate import stamp_if_restored
 from visualindex.catalog.positions import Position
 from visualindex.catalog.replicas import Replicas
 
-BUILD_LEASE_S = 300.0
+BUILD_LEASE_S = 120.0
 """Seconds for which a build that is silent keeps the log from being trimmed."""
 _NO_SHARD = -1
 """Under which builds stand among the replicas: they hold the log as these do, and answer nothing."""
