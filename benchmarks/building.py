@@ -10,6 +10,7 @@ builds are of fewer images and are not counted.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -79,11 +80,10 @@ class Height:
 
 def _held(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except OSError:
-            continue
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # it has just been removed
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 
