@@ -2,10 +2,10 @@
 
     flock /tmp/bench.lock python -m benchmarks.building
 
-A catalog is filled with clustered vectors; then the same images are built by turns with each number of builders, in one
-process, one thread for each builder, and published to a folder. The files must be the same. Scratch is what the build's
-folder holds at its height, sampled every 20 ms, memory what the process has beyond what it had before (`RssAnon`). The first
-builds are of fewer images and are not counted.
+A catalog is filled with clustered vectors; then the same images are built by turns with each number of builders, each
+time in a process of its own, one thread for each builder, and published to an empty folder. The files must be the same.
+Scratch is what the build's folder holds at its height, sampled every 20 ms, memory what the process has beyond what it had
+before (`RssAnon`): the rows that are being read and the parts that are being sent are in it, and in no formula.
 """
 
 import argparse
@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -117,19 +118,20 @@ async def fill(catalog: Catalog, first: int, count: int, dimension: int) -> None
         await catalog.put_images(NAME, writes)
 
 
-async def one_build(
-    catalog: Catalog, arguments: argparse.Namespace, builders: int, root: Path
-) -> dict[str, Any]:
+async def one_build(arguments: argparse.Namespace, dsn: str, root: Path, builders: int) -> dict[str, Any]:
     """One generation, to an empty store: its seconds, and what it took at its height."""
-    scratch, objects = root / "building", root / "objects"
-    store = LocalObjectStore(objects)
-    with Height(scratch) as height:
-        began, cpu = time.perf_counter(), time.process_time()
-        of = resource(arguments, builders)
-        built = await build_generation(catalog, store, of, scratch, threads=builders)
-        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    await store.close()
-    await asyncio.to_thread(shutil.rmtree, objects)
+    scratch = root / "building"
+    catalog = await Catalog.open(dsn, max_connections=3, timeout_s=120)
+    store = LocalObjectStore(root / "objects")
+    try:
+        with Height(scratch) as height:
+            began, cpu = time.perf_counter(), time.process_time()
+            of = resource(arguments, builders)
+            built = await build_generation(catalog, store, of, scratch, threads=builders)
+            seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    finally:
+        await store.close()
+        await catalog.close()
     return {
         "builders": builders,
         "seconds": seconds,
@@ -142,25 +144,33 @@ async def one_build(
     }
 
 
-async def run(dsn: str, root: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Take turns."""
+def in_a_process(arguments: argparse.Namespace, dsn: str, builders: int) -> dict[str, Any]:
+    """`one_build` in a process of its own."""
+    with tempfile.TemporaryDirectory() as root:
+        same = [f"--{name}={getattr(arguments, name)}" for name in ("shards", "rows", "dimension", "family")]
+        command = [sys.executable, "-m", "benchmarks.building", *same, "--one", dsn, root, str(builders)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(found), flush=True)
+    return found
+
+
+async def filled(dsn: str, arguments: argparse.Namespace) -> None:
+    """An index with all images."""
     await migrate(dsn)
     catalog = await Catalog.open(dsn, max_connections=4, timeout_s=120)
     try:
         await catalog.ensure_index(NAME, FINGERPRINT, arguments.dimension)
-        warm = arguments.shards * 500
-        await fill(catalog, 0, warm, arguments.dimension)
-        for builders in arguments.builders:
-            await one_build(catalog, arguments, builders, root)
-        await fill(catalog, warm, arguments.shards * arguments.rows - warm, arguments.dimension)
-        found = []
-        for _ in range(arguments.rounds):
-            for builders in arguments.builders:
-                found.append(await one_build(catalog, arguments, builders, root))
-                print(json.dumps(found[-1]), flush=True)
-        return found
+        await fill(catalog, 0, arguments.shards * arguments.rows, arguments.dimension)
     finally:
         await catalog.close()
+
+
+def run(dsn: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Take turns."""
+    asyncio.run(filled(dsn, arguments))
+    turns = [builders for _ in range(arguments.rounds) for builders in arguments.builders]
+    return [in_a_process(arguments, dsn, builders) for builders in turns]
 
 
 def table(found: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
@@ -198,19 +208,24 @@ def main() -> None:
     parser.add_argument("--family", default="hnsw")
     parser.add_argument("--builders", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--one", nargs=3, metavar=("DSN", "FOLDER", "BUILDERS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.one:
+        dsn, root, builders = arguments.one
+        print(json.dumps(asyncio.run(one_build(arguments, dsn, Path(root), int(builders)))))
+        return
     folder = Path(tempfile.mkdtemp(prefix="vi-"))
     folder.chmod(0o755)
     server = EmbeddedPostgres(folder / "postgres")
     server.start()
     try:
-        with fresh_database(server) as dsn, tempfile.TemporaryDirectory() as root:
+        with fresh_database(server) as dsn:
             chosen = resource(arguments, 0).spec
             images = arguments.shards * arguments.rows
             cpus = os.cpu_count() or 1
-            at_once = afford(chosen, arguments.dimension, images, room(Path(root)), cpus=cpus)
+            at_once = afford(chosen, arguments.dimension, images, room(folder), cpus=cpus)
             print(f"builders: 0 would choose {at_once}", flush=True)
-            print(table(asyncio.run(run(dsn, Path(root), arguments)), arguments))
+            print(table(run(dsn, arguments), arguments))
     finally:
         server.stop()
 
