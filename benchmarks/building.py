@@ -5,13 +5,16 @@
 A catalog is filled with clustered vectors; then the same images are built by turns with each number of builders, each
 time in a process of its own, one thread for each builder, and published to an empty folder. The files must be the same.
 Scratch is what the build's folder holds at its height, sampled every 20 ms, memory what the process has beyond what it had
-before (`RssAnon`): the rows that are being read and the parts that are being sent are in it, and in no formula.
+before (`RssAnon`): the rows that are being read and the parts that are being sent are in it, and in no formula. Before each
+build as many processes as there are builders at most count for two seconds: `cores free` is the CPU time they get of the
+wall-clock time, and no builder can have more.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -20,6 +23,7 @@ import tempfile
 import threading
 import time
 import uuid
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +150,29 @@ async def one_build(arguments: argparse.Namespace, dsn: str, root: Path, builder
 
 def in_a_process(arguments: argparse.Namespace, dsn: str, builders: int) -> dict[str, Any]:
     """`one_build` in a process of its own."""
+    free = cores_free(max(arguments.builders))
     with tempfile.TemporaryDirectory() as root:
         same = [f"--{name}={getattr(arguments, name)}" for name in ("shards", "rows", "dimension", "family")]
         command = [sys.executable, "-m", "benchmarks.building", *same, "--one", dsn, root, str(builders)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = {**json.loads(done.stdout.splitlines()[-1]), "cores_free": free}
     print(json.dumps(found), flush=True)
     return found
+
+
+def _count(seconds: float) -> float:
+    """CPU seconds that a busy process gets."""
+    began, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - began < seconds:
+        pass
+    return time.process_time() - cpu
+
+
+def cores_free(processes: int, seconds: float = 2.0) -> float:
+    """How many cores other work leaves to so many busy processes."""
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_count, [0.01] * processes))  # started
+        return sum(pool.map(_count, [seconds] * processes)) / seconds
 
 
 async def filled(dsn: str, arguments: argparse.Namespace) -> None:
@@ -182,8 +202,8 @@ def table(found: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     disk = scratch_bytes(spec, family, rows, DEFAULTS)
     memory = build_memory(spec, family, rows, DEFAULTS)
     lines = [
-        "| builders | seconds | ratio | CPU s | scratch at most | by formula | memory at most | by formula |",
-        "|---|---|---|---|---|---|---|---|",
+        "| builders | seconds | ratio | cores free | CPU s | scratch at most | by formula | memory at most | by formula |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     first = 0.0
     for builders in arguments.builders:
@@ -191,9 +211,10 @@ def table(found: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
         seconds = statistics.median(one["seconds"] for one in each)
         first = first or seconds
         cpu = statistics.median(one["cpu_s"] for one in each)
+        free = statistics.median(one["cores_free"] for one in each)
         most = [max(one[name] for one in each) for name in ("scratch", "memory")]
         lines.append(
-            f"| {builders} | {seconds:.1f} | {seconds / first:.2f} | {cpu:.1f} | {size(most[0])} | "
+            f"| {builders} | {seconds:.1f} | {seconds / first:.2f} | {free:.2f} | {cpu:.1f} | {size(most[0])} | "
             f"{size(builders * disk)} | {size(most[1])} | {size(builders * memory)} |"
         )
     return "\n".join(lines)
