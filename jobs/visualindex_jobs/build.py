@@ -11,6 +11,7 @@ from visualindex.catalog import Catalog, JobRecord
 from visualindex.gate import judge
 from visualindex.generations import NodeCache
 from visualindex.spec import VisualIndex
+from visualindex_jobs.build_places import Place, builders_of, threads_of
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
 from visualindex_jobs.opening import opened
@@ -22,14 +23,14 @@ def main(document: dict[str, Any], job: JobRecord, features: str | None = None) 
     `features` is the fingerprint of the patches that the index keeps, if it keeps any.
     """
     os.nice(10)
-    asyncio.run(run(VisualIndex.model_validate(document), job, features))
+    asyncio.run(run(VisualIndex.model_validate(document), job, features, "beside"))
 
 
-async def run(resource: VisualIndex, job: JobRecord, features: str | None) -> None:
+async def run(resource: VisualIndex, job: JobRecord, features: str | None, place: Place = "here") -> None:
     """Carry a claimed job out with what this process's environment gives."""
-    async with opened(resource, "build") as found:
+    async with opened(resource, "build", connections=3) as found:
         what = found.catalog, found.store, resource, job, found.scratch(job.job_id), found.generations
-        await carry_out(*what, patches=found.kept(features))
+        await carry_out(*what, patches=found.kept(features), place=place)
 
 
 async def carry_out(
@@ -41,6 +42,7 @@ async def carry_out(
     cache: NodeCache,
     *,
     patches: Kept | None = None,
+    place: Place = "here",
 ) -> None:
     """Build, judge, and note the end of the job, whatever it is."""
     lease = Lease(catalog, job.fence)
@@ -52,8 +54,10 @@ async def carry_out(
             scratch,
             say=lease.say,
             wanted=lease.held,
+            threads=threads_of(place),
             fence=job.fence,
             patches=patches,
+            builders=builders_of(place, patches and patches.features, lease.held),
         )
         name = built.generation
         judged = await judge(

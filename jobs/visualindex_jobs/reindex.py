@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from visualindex import credentials
@@ -29,6 +29,7 @@ from visualindex.imaging import DecodePool
 from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix, jobs_prefix
 from visualindex.reindexing import Account, FindPatches, Ledger, Plan, make_plan, patiently
 from visualindex.spec import VisualIndex
+from visualindex_jobs.build_places import Place, builders_of, threads_of
 from visualindex_jobs.changed_copies import copies_encoder
 from visualindex_jobs.costs import costs
 from visualindex_jobs.encoder_tools import EncoderTools, fetching
@@ -37,8 +38,6 @@ from visualindex_jobs.lease import Lease
 from visualindex_jobs.opening import opened
 from visualindex_jobs.reindex_here import Conveyor, Here
 
-Place = Literal["here", "beside", "own"]
-"""Where chunks are made: in the job's process, in processes beside a service's replicas, or on a cluster of its own."""
 _WHOLE = range(BUCKETS)
 T = TypeVar("T")
 
@@ -54,6 +53,8 @@ class Surroundings:
     scratch: Path
     access: credentials.Credentials | None = None
     patches: Kept | None = None
+    place: Place = "here"
+    """Where the shards of the generation are built."""
 
 
 def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
@@ -70,7 +71,7 @@ async def run(resource: VisualIndex, job: JobRecord, features: str | None, place
     async with opened(resource, "reindex", connections=3) as found:
         folders = found.cache_dir, found.scratch(job.job_id)
         kept = found.kept(features)
-        around = Surroundings(found.catalog, found.store, resource, *folders, found.access, kept)
+        around = Surroundings(found.catalog, found.store, resource, *folders, found.access, kept, place)
         await carry_out(around, job, _conveyor(resource, job, place))
 
 
@@ -263,6 +264,7 @@ class _Reindex:
         return await patiently(work, self._spec.reindex.patience_seconds)
 
     async def _build(self, wanted: IndexRecord) -> Built:
+        place, kept = self._around.place, self._around.patches
         return await build_generation(
             self._catalog,
             self._around.store,
@@ -270,9 +272,11 @@ class _Reindex:
             self._around.scratch,
             say=self._lease.say,
             wanted=self._lease.held,
+            threads=threads_of(place),
             fence=self._job.fence,
-            patches=self._around.patches,
+            patches=kept,
             of=wanted,
+            builders=builders_of(place, kept and kept.features, self._lease.held),
         )
 
     async def _judge(self, built: Built) -> GateReport | None:

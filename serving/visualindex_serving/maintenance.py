@@ -102,7 +102,8 @@ class Maintenance:
             await self._catalog.retire_generations(name, index.resource.spec.index.keep_generations)
             old, kept = await self._catalog.retired_generations(name, _QUIET_S)
             for generation in old:
-                await retire(index.store, name, generation, kept)
+                async with self._catalog.publishing_turn(name):
+                    await retire(index.store, name, generation, kept)
                 await self._catalog.forget_generation(name, generation)
 
     async def _fold(self) -> None:

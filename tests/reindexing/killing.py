@@ -47,10 +47,13 @@ Moment = Callable[[psutil.Process], Awaitable[None]]
 class Killing:
     """Starts the command on a collection until its job is done."""
 
-    def __init__(self, things: Collection, ray: Mapping[str, str] | None = None, **spec: Any) -> None:
-        """With the variables that lead to a Ray cluster its processes make the chunks, else the command itself."""
+    def __init__(
+        self, things: Collection, ray: Mapping[str, str] | None = None, kind: str = "reindex", **spec: Any
+    ) -> None:
+        """With the variables that lead to a Ray cluster its processes do the work, else the command itself."""
         self._things = things
         self._ray = ray
+        self._kind = kind
         document = resource_of(**spec).model_dump(mode="json", by_alias=True, exclude_defaults=True)
         self._spec = things.root / "spec.yaml"
         self._spec.write_text(yaml.safe_dump(document))
@@ -105,7 +108,7 @@ class Killing:
         }
         environment |= self._ray or {}
         place = "here" if self._ray is None else "own"
-        command = ["-m", "visualindex_jobs", "reindex", "--spec", str(self._spec), "--place", place]
+        command = ["-m", "visualindex_jobs", self._kind, "--spec", str(self._spec), "--place", place]
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *command,

@@ -55,12 +55,14 @@ class Capacity:
     cache_size: int
     scratch: int
     """The build's part of it."""
+    builders: int
+    """Shards that are built at once."""
     originals: int
     thumbnails: int
     build_s: float
-    """Wall-clock time of a build: reading, and one thread's CPU time."""
+    """Wall-clock time of a build: reading, and the CPU time of one thread for each builder."""
     build_memory: int
-    """Largest memory of the build."""
+    """Largest memory of all builders."""
     encoder_gpu_s: float
     encoder_cpu_s: float
     ingest_s: float
@@ -88,7 +90,8 @@ def capacity(spec: Spec, load: Load, measured: Coefficients = DEFAULTS) -> Capac
     """What `spec` takes for `load`."""
     found = fit(spec, load.images, measured)
     generation = formulas.segment_bytes(spec, found.family, load.images, measured)
-    scratch = formulas.scratch_bytes(spec, generation.total, found.rows, measured)
+    builders = formulas.builders_of(spec)
+    scratch = builders * formulas.scratch_bytes(spec, found.family, found.rows, measured)
     disk = _node_disk(spec, generation.total, found.rows / load.images) + scratch
     build_cpu = formulas.build_cpu_s(spec, found.family, found.rows, measured) * load.images / found.rows
     return Capacity(
@@ -109,10 +112,11 @@ def capacity(spec: Spec, load: Load, measured: Coefficients = DEFAULTS) -> Capac
         node_disk=disk,
         cache_size=spec.ray.cache.size,
         scratch=scratch,
+        builders=builders,
         originals=formulas.original_bytes(load),
         thumbnails=formulas.thumbnail_bytes(spec, load, measured),
-        build_s=formulas.read_s(load.images, measured) + build_cpu,
-        build_memory=formulas.build_memory(spec, found.family, found.rows, measured),
+        build_s=formulas.read_s(load.images, measured) + build_cpu / builders,
+        build_memory=builders * formulas.build_memory(spec, found.family, found.rows, measured),
         encoder_gpu_s=formulas.encoder_gpu_s(spec, load.images, measured),
         encoder_cpu_s=formulas.encoder_cpu_s(spec, load.images, measured),
         ingest_s=formulas.ingest_s(spec, load.images, measured),

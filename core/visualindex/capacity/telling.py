@@ -20,9 +20,16 @@ def figures(found: Capacity) -> Iterator[tuple[str, str]]:
     yield "  originals", size(found.originals)
     yield "  thumbnails", size(found.thumbnails)
     yield from _generation(found)
-    yield "build", f"{duration(found.build_s)} on one thread, {size(found.build_memory)} of memory at most"
+    yield (
+        "build",
+        f"{duration(found.build_s)} {_threads(found)}, {size(found.build_memory)} of memory at most",
+    )
     yield "encoder", _encoder(found)
     yield "postgres", _postgres(found)
+
+
+def _threads(found: Capacity) -> str:
+    return "on one thread" if found.builders == 1 else f"on {found.builders} threads"
 
 
 def _shards(found: Capacity) -> str:
@@ -84,7 +91,7 @@ def assumptions(load: Load, measured: Coefficients, *, own: bool) -> list[str]:
         f"metadata of {measured.metadata_bytes:.0f} bytes an image, as of a shop's products",
         f"a generation is built when {FOLD_SHARE:.0%} of a shard, and more than flatBelow, is fresh",
         "kept generations that are not served stay mapped, and the kernel may drop their pages: they are not counted as RAM",
-        "one build at a time, one shard after another, on one thread",
+        "one build at a time, of as many shards at once as reindex.builders says, one for 0, each on one thread",
         f"{gpu}, {torch}: neither was measured",
         "patches of 12,546 bytes, as of the bundled encoder, where rerank keeps them: in the database and in generations",
         "search logs, backups and standbys of Postgres are not counted",

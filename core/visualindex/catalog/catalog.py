@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from visualindex.catalog.building import Building
 from visualindex.catalog.changes import ChangeFollower
 from visualindex.catalog.checks import Checks
 from visualindex.catalog.connections import Connections
@@ -19,7 +20,6 @@ from visualindex.catalog.migrate import check_connection, stamp_if_restored
 from visualindex.catalog.origins import Origins
 from visualindex.catalog.patches import Patches
 from visualindex.catalog.reindexing import Reindexing
-from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.schedules import Schedules
 from visualindex.catalog.search_logs import SearchLogs
 from visualindex.catalog.twins import Twins
@@ -33,7 +33,7 @@ class Catalog(
     Twins,
     Patches,
     Erasures,
-    Replicas,
+    Building,
     Generations,
     Jobs,
     Checks,

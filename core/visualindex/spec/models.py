@@ -898,6 +898,13 @@ class ReindexSpec(SpecModel):
     decode_workers: int = Field(
         default=2, ge=1, le=256, description="Sandboxed decoders of each process that decodes."
     )
+    builders: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Shards of a generation that are built at once. 0: as many as there are CPUs for (beside a service half "
+        "of them) and as half of the memory and disk that are left can take.",
+    )
     cpus: float | None = Field(
         default=None,
         ge=0,
