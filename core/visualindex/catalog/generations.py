@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
+from visualindex.catalog.index_encoders import is_held, why_not_switched
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.catalog.positions import Position
 from visualindex.errors import ProblemError, ProblemType
@@ -45,6 +46,15 @@ class GenerationRecord:
     def refused(self) -> bool:
         """Whether the gate found it worse than its limits allow."""
         return self.gate is not None and self.gate.get("verdict") == REFUSED
+
+
+@dataclass(frozen=True)
+class Searchable:
+    """What searches of an index may be pinned to: a generation, empty for the catalog's rows, and the space of its vectors."""
+
+    generation: str
+    fingerprint: str
+    dimension: int
 
 
 _COLUMNS = """generation, state, coalesce(fingerprint, ''), manifest, watermark::text, created_at, activated_at, problem,
@@ -135,6 +145,24 @@ class Generations:
 
         return await self.connections.read(work)
 
+    async def searchable_generations(self, indexes: Collection[str]) -> dict[str, list[Searchable]]:
+        """What each index can be searched with: first what is active, then what was before, the latest first."""
+        query = """SELECT i.index_name, coalesce(g.generation, ''), coalesce(g.fingerprint, i.fingerprint),
+                coalesce(e.dimension, i.dimension)
+            FROM indexes i
+            LEFT JOIN generations g ON g.index_name = i.index_name AND g.state IN ('active', 'kept')
+            LEFT JOIN index_encoders e ON e.index_name = i.index_name
+                AND e.fingerprint = coalesce(g.fingerprint, i.fingerprint)
+            WHERE i.index_name = ANY(%s) ORDER BY i.index_name, g.state, g.activated_at DESC"""
+
+        async def work(connection: Connection) -> dict[str, list[Searchable]]:
+            found: dict[str, list[Searchable]] = {}
+            for name, *fields in await rows(connection, query, list(indexes)):
+                found.setdefault(name, []).append(Searchable(*fields))
+            return found
+
+        return await self.connections.read(work)
+
     async def note_gate(
         self,
         index: str,
@@ -157,8 +185,13 @@ class Generations:
 
         await self.connections.write(work)
 
-    async def prepare_generation(self, index: str, generation: str, *, force: bool = False) -> State:
+    async def prepare_generation(
+        self, index: str, generation: str, *, force: bool = False, same_encoder: bool = False
+    ) -> State:
         """The first phase: asks the shards to load it; of several at once the last one asked for wins.
+
+        With `same_encoder` one of another encoder than the index is searched with, or about to be, stays as it is: its
+        builder began before that was decided.
 
         Returns the state it has now. Raises ProblemError NOT_FOUND, or CONFLICT for one that has ended and, without
         `force`, for one that the quality gate refused.
@@ -169,6 +202,8 @@ class Generations:
             states = await _locked(connection, index)
             state = _present(index, generation, states)
             if state in ("active", "kept", "preparing"):
+                return state
+            if same_encoder and await _is_of_another(connection, index, generation):
                 return state
             if not force:
                 await _refuse_worse(connection, index, generation)
@@ -183,9 +218,10 @@ class Generations:
         return await self.connections.write(work)
 
     async def activate_generation(self, index: str, generation: str) -> bool:
-        """The second phase, in one transaction; False if it is the active one already.
+        """The second phase, in one transaction; False if it is the active one already, or its encoder is not everywhere yet.
 
-        Raises ProblemError NOT_FOUND, or CONFLICT for one that shards were not asked to load, or that has ended.
+        With the generation, the encoder changes that the index is searched with. Raises ProblemError NOT_FOUND, or
+        CONFLICT for one that shards were not asked to load, that has ended, or whose encoder cannot be searched with.
         """
 
         async def work(transaction: Transaction) -> bool:
@@ -196,6 +232,8 @@ class Generations:
                 return False
             if state not in ("preparing", "kept"):
                 raise _conflict(f"generation {generation} of index {index} is {state}: prepare it first")
+            if not await _switch_encoder(connection, index, generation):
+                return False
             await run(
                 connection,
                 "UPDATE generations SET state = 'kept' WHERE index_name = %s AND state = 'active'",
@@ -236,7 +274,7 @@ class Generations:
     async def retire_generations(self, index: str, keep: int) -> list[str]:
         """Retires what is beyond the `keep` generations activated last, and candidates older than the active one.
 
-        The active one and one that is being prepared always stay. Returns those that were retired.
+        Candidates of another encoder that the index is to be searched with wait, however old. The active one and one that is being prepared always stay. Returns those that were retired.
         """
         query = """WITH served AS (
                 SELECT generation, state, row_number() OVER (ORDER BY state <> 'active', activated_at DESC) AS place
@@ -244,8 +282,13 @@ class Generations:
             )
             SELECT generation FROM served WHERE place > %s AND state <> 'active'
             UNION ALL
-            SELECT generation FROM generations WHERE index_name = %s AND state IN ('ready', 'failed') AND created_at <
-                (SELECT max(created_at) FROM generations WHERE index_name = %s AND state = 'active')"""
+            SELECT generation FROM generations g WHERE index_name = %s AND state IN ('ready', 'failed') AND (created_at <
+                (SELECT max(created_at) FROM generations WHERE index_name = %s AND state = 'active')
+                OR EXISTS (SELECT FROM index_encoders e WHERE e.index_name = g.index_name
+                    AND e.fingerprint = g.fingerprint AND e.state = 'leaving'))
+                AND NOT EXISTS (SELECT FROM index_encoders e JOIN indexes i USING (index_name)
+                    WHERE e.index_name = g.index_name AND e.fingerprint = g.fingerprint
+                    AND e.fingerprint <> i.fingerprint AND e.state <> 'leaving')"""
 
         async def work(transaction: Transaction) -> list[str]:
             connection = transaction.connection
@@ -306,6 +349,36 @@ async def _refuse_worse(connection: Connection, index: str, generation: str) -> 
             f"generation {generation} of index {index} is not activated: {why}. Look at its report and discard it, "
             "or activate it by force"
         )
+
+
+async def _is_of_another(connection: Connection, index: str, generation: str) -> bool:
+    """Whether a generation is of another encoder than the one that is searched with, or that shards load a generation of."""
+    query = """SELECT EXISTS (SELECT FROM generations o WHERE o.index_name = g.index_name AND o.state = 'preparing'
+                AND o.fingerprint <> g.fingerprint) OR i.fingerprint <> coalesce(g.fingerprint, i.fingerprint)
+        FROM generations g JOIN indexes i USING (index_name) WHERE g.index_name = %s AND g.generation = %s"""
+    return bool((await one(connection, query, index, generation))[0])
+
+
+async def _switch_encoder(connection: Connection, index: str, generation: str) -> bool:
+    """Have the index searched with the encoder of a generation that becomes active; False while a gateway lacks it.
+
+    Raises ProblemError CONFLICT where that cannot be.
+    """
+    query = """SELECT coalesce(g.fingerprint, i.fingerprint), i.fingerprint
+        FROM generations g JOIN indexes i USING (index_name) WHERE g.index_name = %s AND g.generation = %s"""
+    wanted, present = await one(connection, query, index, generation)
+    if wanted == present:
+        return True
+    problem = await why_not_switched(connection, index, wanted)
+    if problem is not None:
+        raise _conflict(f"generation {generation} of index {index} cannot be activated: {problem}")
+    if not await is_held(connection, index, wanted):
+        return False
+    change = """UPDATE indexes i SET first_fingerprint = coalesce(first_fingerprint, i.fingerprint),
+            fingerprint = e.fingerprint, dimension = e.dimension
+        FROM index_encoders e WHERE i.index_name = %s AND e.index_name = i.index_name AND e.fingerprint = %s"""
+    await run(connection, change, index, wanted)
+    return True
 
 
 async def _set(connection: Connection, index: str, generation: str, state: State) -> None:
