@@ -19,7 +19,8 @@ async def index_view(index: IndexService, *, curves: bool) -> IndexView:
     async def asked(what: str, asking: Awaitable[T]) -> T:
         return await within(deadline, what, asking)
 
-    active = index.generations.of(index.name)
+    index = index.pinned()
+    active = index.searched.generation
     record = None
     if active != LIVE:
         record = await asked("reading the generation", index.catalog.get_generation(index.name, active))
