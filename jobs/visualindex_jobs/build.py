@@ -62,7 +62,8 @@ async def carry_out(
         refused = judged is not None and judged.verdict == "refused"
         activating = bool(job.parameters.get("activate")) and built.met and not refused
         if activating:
-            await catalog.prepare_generation(resource.name, built.generation)
+            state = await catalog.prepare_generation(resource.name, built.generation, same_encoder=True)
+            activating = state != "ready"
         await lease.stop()
         await catalog.end_job(job.fence, result={**_result(built, judged), "activating": activating})
 

@@ -11,6 +11,7 @@ from typing import Any
 from visualindex import credentials
 from visualindex.api.ingesting import IngestRequest
 from visualindex.catalog import Catalog, JobRecord, LacksVectorError
+from visualindex.encoders import EncoderConfigError
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.fetching import SafeFetcher
 from visualindex.imaging import DecodePool
@@ -134,9 +135,16 @@ async def _open_all(
     catalog: Catalog, resource: VisualIndex, cache_dir: Path, access: credentials.Credentials
 ) -> list[Encoding]:
     """The encoders that the index is served with; that of the spec where the index has not said so yet."""
-    found = [one for one in await catalog.index_encoders(resource.name) if one.state != "leaving"]
-    wanted = [with_settings(resource, one.settings) for one in found] or [resource]
-    return [await asyncio.to_thread(partial(_open, one, cache_dir, access)) for one in wanted]
+    opened = []
+    for one in await catalog.index_encoders(resource.name):
+        if one.state != "leaving":
+            try:
+                wanted = with_settings(resource, one.settings)
+                opened.append(await asyncio.to_thread(partial(_open, wanted, cache_dir, access)))
+            except EncoderConfigError:
+                if one.state == "required":
+                    raise
+    return opened or [await asyncio.to_thread(partial(_open, resource, cache_dir, access))]
 
 
 async def _check_encoder(catalog: Catalog, resource: VisualIndex, encodings: Sequence[Encoding]) -> None:

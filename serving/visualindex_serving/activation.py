@@ -83,10 +83,20 @@ async def advance(catalog: Catalog, index: str, shards: int, kept: str | None = 
     if problem is not None:
         if await catalog.fail_generation(index, wanted.generation, problem):
             logger.error("generation %s of index %s is given up: %s", wanted.generation, index, problem)
-    elif everywhere(loads, wanted.generation, shards) and await catalog.activate_generation(
-        index, wanted.generation
-    ):
+    elif everywhere(loads, wanted.generation, shards) and await _activated(catalog, index, wanted):
         logger.info("generation %s of index %s is active", wanted.generation, index)
+
+
+async def _activated(catalog: Catalog, index: str, wanted: GenerationRecord) -> bool:
+    """Whether it is active from now on. Raises ProblemError CONFLICT for one that was active before and cannot be again."""
+    try:
+        return await catalog.activate_generation(index, wanted.generation)
+    except ProblemError as problem:
+        if problem.type is not ProblemType.CONFLICT or wanted.state == "kept":
+            raise
+        if await catalog.fail_generation(index, wanted.generation, problem.detail):
+            logger.error("%s", problem.detail)
+        return False
 
 
 def everywhere(loads: Sequence[ReplicaLoad], generation: str, shards: int) -> bool:

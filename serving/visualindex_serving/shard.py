@@ -49,7 +49,6 @@ class ShardReplica:
         resource: VisualIndex,
         shard: int,
         catalog: Catalog,
-        fingerprint: str,
         *,
         address: str | None = None,
         files: GenerationFiles | None = None,
@@ -62,7 +61,6 @@ class ShardReplica:
         self._buckets = buckets_of_shard(shard, spec.index.shards)
         self._name = uuid.uuid4().hex[:12]
         self._catalog = catalog
-        self._fingerprint = fingerprint
         self._address = address
         self._files = files
         self._views: dict[str, ShardView] = {}
@@ -153,7 +151,7 @@ class ShardReplica:
             self._failed_at[active.generation] = time.monotonic()
 
     async def _load(self, name: str, record: GenerationRecord | None) -> None:
-        view = self._view(name, record)
+        view = self._view(name, record, await self._space(record))
         self._opening = view
         try:
             await view.open(self._keep_place)
@@ -169,12 +167,22 @@ class ShardReplica:
         if previous is not None:
             await previous.close()
 
-    def _view(self, name: str, record: GenerationRecord | None) -> ShardView:
-        fingerprint = self._fingerprint if record is None else record.fingerprint or self._fingerprint
+    async def _space(self, record: GenerationRecord | None) -> tuple[str, int]:
+        """The encoder of a generation's vectors and their dimension; without one those that the index is searched with."""
+        if record is not None and record.fingerprint:
+            return record.fingerprint, int(record.manifest["dimension"])
+        index = await self._catalog.get_index(self._resource.name)
+        if index is None:
+            raise not_registered(self._resource.name)
+        return index.fingerprint, index.dimension
+
+    def _view(self, name: str, record: GenerationRecord | None, space: tuple[str, int]) -> ShardView:
+        fingerprint, dimension = space
+        buckets = self._buckets
         return ShardView(
             name,
-            self._catalog.follow(self._resource.name, fingerprint, self._buckets),
-            self._index,
+            self._catalog.follow(self._resource.name, fingerprint, buckets, dimension=dimension),
+            partial(self._index, dimension),
             self._writer,
             watermark=None if record is None else record.watermark,
             open_bases=None if record is None else partial(self._bases, record),
@@ -182,10 +190,10 @@ class ShardReplica:
             seen_after_ms=self._metrics.freshness.observe,
         )
 
-    def _index(self, bases: Sequence[Base]) -> ShardIndex:
+    def _index(self, dimension: int, bases: Sequence[Base]) -> ShardIndex:
         spec = self._resource.spec
         return ShardIndex(
-            spec.encoder.dimension,
+            dimension,
             flat_below=spec.index.flat_below,
             hnsw=spec.index.hnsw,
             memory_limit=spec.index.memory_per_shard,
@@ -321,6 +329,7 @@ class ShardReplica:
         Raises ProblemError DEADLINE_EXCEEDED, or CONFLICT when it does not have the query's generation.
         """
         view = self._asked_for(query.generation)
+        self._check_space(view, query)
         if not await view.caught_up(query):
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
@@ -341,6 +350,13 @@ class ShardReplica:
             detail = f"Shard {self._shard} does not have generation {generation} loaded."
             raise ProblemError(ProblemType.CONFLICT, detail, extra={"active": self._active})
         return view
+
+    def _check_space(self, view: ShardView, query: ShardQuery) -> None:
+        """A vector of another length is of another encoder: the gateway has not heard yet what is active here."""
+        given = query.vectors.shape[1]
+        if given != view.index.dimension:
+            detail = f"Generation {view.generation} has {view.index.dimension} dimensions, the query {given}."
+            raise ProblemError(ProblemType.CONFLICT, detail)
 
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
         start, began = time.thread_time(), time.perf_counter()

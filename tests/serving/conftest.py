@@ -116,7 +116,7 @@ class InProcess:
         store = open_store(resource.spec.storage, default_folder=self._state / "objects", credentials=NONE)
         self._stack.push_async_callback(store.close)
         files = GenerationFiles(store, NodeCache(self._state / "generations", 1 << 30))
-        replica = ShardReplica(resource, shard, catalog, record.fingerprint, files=files)
+        replica = ShardReplica(resource, shard, catalog, files=files)
         await replica.open()
         self._stack.push_async_callback(replica.close)
         return replica

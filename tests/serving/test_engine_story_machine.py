@@ -105,7 +105,7 @@ class World:
         catalog = await Catalog.open(self.dsn, max_connections=2)
         store = self._open_store()
         files = GenerationFiles(store, NodeCache(self.folder / "cache", 1 << 30))
-        opened = ShardReplica(resource(self.shards), number, catalog, FINGERPRINT, files=files)
+        opened = ShardReplica(resource(self.shards), number, catalog, files=files)
         await opened.open()
         return Serving(opened, catalog, store)
 

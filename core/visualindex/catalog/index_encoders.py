@@ -36,8 +36,10 @@ class EncoderRecord:
     """Whether the spec of a live gateway names it."""
     generations: Sequence[str]
     """Those of its vectors that are there, the newest first."""
-    lacked_by: int
-    """Live gateways that do not hold it."""
+    held_by: int
+    """Live gateways that hold it."""
+    gateways: int
+    """All live gateways."""
 
 
 _LIVE = "w.index_name = e.index_name AND w.lease_until > now()"
@@ -46,7 +48,8 @@ _ENCODERS = f"""SELECT e.fingerprint, e.dimension, e.settings, e.state, e.comple
         EXISTS (SELECT FROM gateways w WHERE {_LIVE} AND w.names = e.fingerprint),
         ARRAY(SELECT generation FROM generations g WHERE g.index_name = e.index_name AND g.fingerprint = e.fingerprint
             AND g.state NOT IN ('retired', 'gone') ORDER BY g.created_at DESC),
-        (SELECT count(*) FROM gateways w WHERE {_LIVE} AND NOT e.fingerprint = ANY(w.holds))::int
+        (SELECT count(*) FROM gateways w WHERE {_LIVE} AND e.fingerprint = ANY(w.holds))::int,
+        (SELECT count(*) FROM gateways w WHERE {_LIVE})::int
     FROM index_encoders e JOIN indexes i USING (index_name) WHERE e.index_name = %s ORDER BY e.entered_at, e.fingerprint"""  # noqa: S608 (constants)
 _REQUIRE = f"""UPDATE index_encoders e SET state = 'required', problem = NULL
     WHERE e.index_name = %s AND e.state = 'joining' AND EXISTS (SELECT FROM gateways w WHERE {_LIVE})
@@ -82,11 +85,13 @@ class IndexEncoders:
         settings: Mapping[str, Any],
         *,
         fence: Fence | None = None,
+        served: bool = True,
     ) -> IndexRecord:
         """Notes an encoder that an index is to be served with, creating the index if need be; an empty one takes it at once.
 
-        Returns the index with the encoder that it is searched with. Raises ProblemError FINGERPRINT_MISMATCH where that
-        is another one of which nobody knows how to load it: it was entered by a release that did not note it.
+        Returns the index with the encoder that it is searched with. For a gateway, which must have that one as well
+        (`served`), raises ProblemError FINGERPRINT_MISMATCH where nobody knows how to load it: a release that did not
+        note it made the index.
         """
         wanted = IndexRecord(index, fingerprint, dimension)
 
@@ -95,7 +100,7 @@ class IndexEncoders:
             await check_fence(connection, fence)
             record = await _searched(connection, wanted)
             await _enter(connection, wanted, settings, same=record.fingerprint == fingerprint)
-            if record.fingerprint != fingerprint:
+            if served and record.fingerprint != fingerprint:
                 await _refuse_unknown(connection, record, wanted)
             return record
 
