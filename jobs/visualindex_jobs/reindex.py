@@ -141,9 +141,7 @@ class _Reindex:
             # Whatever was written without its vector was written before: one more look finds all of it.
             whole = await self._rounds(plans, wanted)
             if whole:
-                await self._catalog.complete_encoder(
-                    self._name, wanted.fingerprint, fence=self._job.fence
-                )
+                await self._catalog.complete_encoder(self._name, wanted.fingerprint, fence=self._job.fence)
         cpu = time.process_time()
         built = await self._build(wanted)
         judged = await self._judge(built)

@@ -74,7 +74,9 @@ class BackgroundJobs:
 
     async def _look(self, index: IndexService) -> None:
         try:
-            job = await self._catalog.claim_job(index.name, LEASE_S)
+            # A gateway of the spec before would rebuild with the encoder of before.
+            leaves = REINDEX if index.encoders.outdated else ""
+            job = await self._catalog.claim_job(index.name, LEASE_S, leaves=leaves)
         except ProblemError as problem:
             logger.warning("jobs of index %s cannot be looked for: %s", index.name, problem.detail)
             return

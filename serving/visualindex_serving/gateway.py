@@ -1,6 +1,5 @@
 """The gateway: HTTP in front, everything else behind it."""
 
-import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping

@@ -106,6 +106,12 @@ class HeldEncoders:
         """All of them, the spec's first."""
         return list(self._held.values())
 
+    @property
+    def outdated(self) -> bool:
+        """Whether the spec of another gateway names an encoder that came after this one's: it is about to be replaced."""
+        names = [one.fingerprint for one in self.records if one.named]
+        return bool(names) and names[-1] != self._own.fingerprint
+
     def of(self, fingerprint: str) -> EncoderInUse:
         """The encoder of those vectors. Raises ProblemError UNAVAILABLE for one that this gateway does not hold."""
         found = self._held.get(fingerprint)
@@ -145,9 +151,7 @@ class HeldEncoders:
 
     async def _enter(self) -> IndexRecord:
         own = self._own
-        return await self._catalog.enter_encoder(
-            self._index, own.fingerprint, own.dimension, self._settings
-        )
+        return await self._catalog.enter_encoder(self._index, own.fingerprint, own.dimension, self._settings)
 
     async def _open_at_start(self, one: EncoderRecord) -> None:
         """What searches need must be there, and what writes need has to be tried, or given up for all."""

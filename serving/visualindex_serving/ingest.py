@@ -99,9 +99,7 @@ async def write_image(
     for last in (False, True):
         try:
             with service.encoders.writing() as encoders:
-                return await _write_image(
-                    service, incoming, encoders, deadline, mandatory, request, origins
-                )
+                return await _write_image(service, incoming, encoders, deadline, mandatory, request, origins)
         except LacksVectorError:
             if last:
                 raise
@@ -311,7 +309,9 @@ def _write(
     assert decoded is not None  # noqa: S101 - ingest always decodes
     vectors = {encoder.fingerprint: seen.vector for encoder, seen in by}
     patches = {
-        name: packed for encoder, seen in by for name, packed in encoder.reranking.packed(seen.patches).items()
+        name: packed
+        for encoder, seen in by
+        for name, packed in encoder.reranking.packed(seen.patches).items()
     }
     return write_of(image_id, fields, digest, size, decoded, vectors, patches)
 

@@ -59,13 +59,13 @@ async def search(
             return await _found(
                 _pin(service, request), request, upload, grant, base, start, deadline, timings
             )
-        except _EncoderSwitched:
+        except _EncoderSwitchedError:
             if last:
                 raise
     raise AssertionError("the second round returns or raises")
 
 
-class _EncoderSwitched(ProblemError):
+class _EncoderSwitchedError(ProblemError):
     """The generation that a search was pinned to is gone, and what takes its place holds another encoder's vectors."""
 
 
@@ -90,7 +90,7 @@ async def _found(
     deadline: float,
     timings: Timings,
 ) -> Found:
-    """One search of what the index is pinned to. Raises _EncoderSwitched when that is gone."""
+    """One search of what the index is pinned to. Raises _EncoderSwitchedError when that is gone."""
     asking = ask(service, request, upload, grant, deadline, timings)
     waits = request.query.vector is None and request.cursor is None
     asked = await (within(deadline, "preparing the query", asking) if waits else asking)
@@ -176,7 +176,7 @@ async def _pinned(
         again = service.pinned(service.fingerprint)
         if again.fingerprint != service.fingerprint:
             detail = "The index was given another encoder while this search ran; start it again."
-            raise _EncoderSwitched(ProblemType.UNAVAILABLE, detail, retry_after_s=1) from problem
+            raise _EncoderSwitchedError(ProblemType.UNAVAILABLE, detail, retry_after_s=1) from problem
         return await _shards(again, *arguments)
 
 

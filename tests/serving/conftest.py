@@ -39,7 +39,7 @@ from visualindex_jobs.ingest import carry_out as take_in
 from visualindex_jobs.reindex import Surroundings
 from visualindex_jobs.reindex import carry_out as reindex
 from visualindex_jobs.rerank_trial import carry_out as measure
-from visualindex_serving.background_jobs import RunJob
+from visualindex_serving.background_jobs import RunJob, features_of
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
 from visualindex_serving.generation_files import GenerationFiles
@@ -135,7 +135,7 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
             if job.kind == CHECK:
                 await check(catalog, index.store, index.resource, job)
                 return
-            features = index.reranking.features
+            features = features_of(index, job)
             cache = NodeCache(state / "generations", 1 << 30)
             kept = None if features is None else Kept(features, cache)
             if job.kind == REINDEX:
@@ -223,8 +223,18 @@ async def serving(
     server: EmbeddedPostgres, state: Path, cache: Path, *documents: dict[str, Any], host: str = "127.0.0.1"
 ) -> AsyncIterator[Served]:
     """A gateway for the documents over a fresh database."""
-    with fresh_database(server) as dsn, pytest.MonkeyPatch.context() as environment:
+    with fresh_database(server) as dsn:
         await migrate(dsn)
+        async with serving_on(dsn, state, cache, *documents, host=host) as served:
+            yield served
+
+
+@asynccontextmanager
+async def serving_on(
+    dsn: str, state: Path, cache: Path, *documents: dict[str, Any], host: str = "127.0.0.1"
+) -> AsyncIterator[Served]:
+    """A gateway for the documents, with shards of its own, over a database that others may be using, too."""
+    with pytest.MonkeyPatch.context() as environment:
         (state / "cache").exists() or (state / "cache").symlink_to(cache)
         environment.setenv("VISUALINDEX_MODE", "local")
         environment.setenv("VISUALINDEX_LISTEN_HOST", host)

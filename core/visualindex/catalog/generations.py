@@ -50,7 +50,7 @@ class GenerationRecord:
 
 @dataclass(frozen=True)
 class Searchable:
-    """What searches of an index may be pinned to: a generation, empty for the catalog's rows, and the space of its vectors."""
+    """What searches of an index may be pinned to: a generation (empty: the catalog's rows) and the space of its vectors."""
 
     generation: str
     fingerprint: str
@@ -274,7 +274,8 @@ class Generations:
     async def retire_generations(self, index: str, keep: int) -> list[str]:
         """Retires what is beyond the `keep` generations activated last, and candidates older than the active one.
 
-        Candidates of another encoder that the index is to be searched with wait, however old. The active one and one that is being prepared always stay. Returns those that were retired.
+        Candidates of another encoder that the index is to be searched with wait, however old; the active one and one that is
+        being prepared always stay. Returns those that were retired.
         """
         query = """WITH served AS (
                 SELECT generation, state, row_number() OVER (ORDER BY state <> 'active', activated_at DESC) AS place

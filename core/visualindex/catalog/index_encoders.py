@@ -109,10 +109,7 @@ class IndexEncoders:
     async def index_encoders(self, index: str) -> list[EncoderRecord]:
         """The encoders of an index, in the order in which they came."""
 
-        async def work(connection: Connection) -> list[EncoderRecord]:
-            return [EncoderRecord(*row) for row in await rows(connection, _ENCODERS, index)]
-
-        return await self.connections.read(work)
+        return await self.connections.read(lambda connection: read_encoders(connection, index))
 
     async def hold_encoders(
         self, index: str, gateway: str, names: str, holds: Collection[str], lease_s: float
@@ -163,7 +160,8 @@ class IndexEncoders:
         await self.connections.write(work)
 
     async def complete_encoder(self, index: str, fingerprint: str, *, fence: Fence | None = None) -> bool:
-        """Notes that every image has its vector, as a look has shown that began after it was required; False if it is not."""
+        """Notes that every image has its vector, as a look that began after it was required has shown; False if it is
+        not required."""
         query = """UPDATE index_encoders SET complete = true
             WHERE index_name = %s AND fingerprint = %s AND state = 'required'"""
 
@@ -192,6 +190,11 @@ class IndexEncoders:
             return count
 
         return await self.connections.write(work)
+
+
+async def read_encoders(connection: Connection, index: str) -> list[EncoderRecord]:
+    """`IndexEncoders.index_encoders` on an open connection."""
+    return [EncoderRecord(*row) for row in await rows(connection, _ENCODERS, index)]
 
 
 async def why_not_switched(connection: Connection, index: str, fingerprint: str) -> str | None:

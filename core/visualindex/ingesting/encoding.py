@@ -59,9 +59,7 @@ async def writes_of(encodings: Sequence[Encoding], pending: Sequence[Pending]) -
 def _write(one: Pending, names: Sequence[str], made: Sequence[_Encoded]) -> ImageWrite:
     vectors = {name: vector for name, (vector, _) in zip(names, made, strict=True)}
     patches = {name: packed for _, packs in made for name, packed in packs.items()}
-    return write_of(
-        one.image_id, one.fields, one.digest, one.size_bytes, one.decoded[0], vectors, patches
-    )
+    return write_of(one.image_id, one.fields, one.digest, one.size_bytes, one.decoded[0], vectors, patches)
 
 
 def _pixels(decoded: Decoded) -> NDArray[np.uint8]:

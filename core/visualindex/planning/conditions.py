@@ -49,6 +49,14 @@ class Reason(StrEnum):
     APPROVAL_NEEDED = "ApprovalNeeded"
     # ReindexRequired
     ENCODER_CHANGED = "EncoderChanged"
+    ENCODER_LOADING = "EncoderLoading"
+    ENCODER_UNAVAILABLE = "EncoderUnavailable"
+    BOTH_SERVED = "BothServed"
+    REINDEXING = "Reindexing"
+    CANDIDATE_REFUSED = "CandidateRefused"
+    CANDIDATE_READY = "CandidateReady"
+    SWITCHING = "Switching"
+    SWITCH_FAILED = "SwitchFailed"
     SAME_ENCODER = "SameEncoder"
     # RecallMet
     TARGET_MET = "TargetMet"

@@ -150,6 +150,12 @@ class Status(StatusModel):
         default=None, description="Most connections to Postgres that the index's processes open together."
     )
     plan: Plan | None = Field(default=None, description="The change that is under way or waits.")
+    room: list[dict[str, Any]] = Field(
+        default=[],
+        description="Encoders, as `spec.encoder` has them, that the pods have room for besides: those that the index is, or "
+        "lately was, served with while it moves to another.",
+        json_schema_extra={"items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    )
     applied: dict[str, Any] | None = Field(
         default=None,
         description="The spec that is being served.",

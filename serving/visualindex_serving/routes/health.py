@@ -10,9 +10,10 @@ from fastapi import APIRouter, Path, Request, Response
 from visualindex.api.health import Health, Readiness
 from visualindex.api.images import IndexView
 from visualindex.api.search import IndexName
-from visualindex.errors import ProblemError
+from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving import openapi
 from visualindex_serving.deadlines import deadline_in
+from visualindex_serving.fanout import Merged
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.index_state import index_view
 from visualindex_serving.messages import ShardQuery
