@@ -158,15 +158,18 @@ def test_credentials_of_a_bucket_are_not_in_the_arguments() -> None:
 def test_an_encoder_is_an_application_of_its_own_and_reads_its_weights_from_the_bucket() -> None:
     encoder = {"family": "open_clip", "model": "ViT-B-32", "checkpoint": "s3://models/b32", "numGpus": 1}
     made = config(encoder=encoder, storage={"s3": BUCKET})
-    (document,) = [
-        a["args"]["index"] for a in made["applications"] if a["name"].startswith("encoder-shop-")
-    ]
+    (document,) = [a["args"]["index"] for a in made["applications"] if a["name"].startswith("encoder-shop-")]
     assert document["spec"] == {"encoder": encoder, "storage": {"s3": BUCKET}}
     one = settings(made, "encoder")
     assert (one["num_replicas"], one["ray_actor_options"]["num_gpus"]) == (2, 1)
 
 
-GPU: dict[str, Any] = {"family": "open_clip", "model": "ViT-B-32", "checkpoint": "s3://models/b32", "numGpus": 1}
+GPU: dict[str, Any] = {
+    "family": "open_clip",
+    "model": "ViT-B-32",
+    "checkpoint": "s3://models/b32",
+    "numGpus": 1,
+}
 
 
 def names(configuration: dict[str, Any]) -> set[str]:

@@ -140,7 +140,8 @@ def test_an_encoder_that_can_be_loaded_again_is_served_beside_the_new_one() -> N
     assert one.others == (OLD,)
     plan = world.status().plan
     assert plan is not None
-    assert (plan.change, plan.state) == ("NewCluster", "Proceeding")  # pods with room for both
+    assert (plan.change, plan.state) == ("Reindex", "Proceeding")
+    assert "a second cluster starts beside the first and takes over: no search fails" in plan.summary
     assert any("256 MiB more in each of 2 gateways" in line for line in plan.summary), plan.summary
     assert parse_bytes(plan.after.memory) > parse_bytes(plan.before.memory)
 
@@ -151,7 +152,10 @@ def test_each_phase_of_the_move_is_told() -> None:
     joining = seen(NEW, "b", state="joining", held_by=1)
     phases: list[tuple[dict[str, Any], str]] = [
         ({"encoders": (seen(OLD, "a", searched=True), joining)}, "EncoderLoading"),
-        ({"encoders": (seen(OLD, "a", searched=True), replace(joining, problem="gone"))}, "EncoderUnavailable"),
+        (
+            {"encoders": (seen(OLD, "a", searched=True), replace(joining, problem="gone"))},
+            "EncoderUnavailable",
+        ),
         ({"encoders": (seen(OLD, "a", searched=True), seen(NEW, "b"))}, "BothServed"),
         ({"reindexing": True}, "Reindexing"),
     ]
@@ -211,5 +215,7 @@ def test_a_change_that_is_taken_back_before_the_switch_ends_the_move() -> None:
     world.edit()
     action = serve_of(world.look())
     assert action.served[0].spec.encoder.dimension == 256
-    assert action.served[0].others == (NEW,)  # until nothing names it: gateways of the new spec may be asking it
+    assert action.served[0].others == (
+        NEW,
+    )  # until nothing names it: gateways of the new spec may be asking it
     assert told(world) == ("False", "SameEncoder")

@@ -16,6 +16,7 @@ import pytest
 
 from visualindex.catalog import Catalog, EmbeddedPostgres, migrate
 from visualindex.encoders import Encoder, load_encoder
+from visualindex.encoders.lite0 import bundled_weights
 from visualindex.imaging import DecodeJob, DecodePool
 from visualindex.spec import EncoderSpec
 from visualindex.spec.models import LimitsSpec
@@ -244,11 +245,14 @@ async def filled(served: Served) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("change", ["dimension", "family"])
-async def test_the_whole_move_under_load(home: Home, cache_dir: Path, resnet: Path, change: str) -> None:
+async def test_the_whole_move_under_load(
+    home: Home, cache_dir: Path, request: pytest.FixtureRequest, change: str
+) -> None:
     """Old gateways, both, the rebuild, the switch, the way back, the switch again; then the old encoder is let go of."""
     after: dict[str, Any] = {"dimension": 24}
     if change == "family":
-        after = {"family": "timm", "model": "resnet10t", "checkpoint": str(resnet), "dimension": 512}
+        weights = request.getfixturevalue("resnet")
+        after = {"family": "timm", "model": "resnet10t", "checkpoint": str(weights), "dimension": 512}
     gate = "measure" if change == "family" else "enforce"  # made-up weights are no better encoder
     async with truths(cache_dir, BEFORE, after) as truth, contextlib.AsyncExitStack() as earlier:
         old, new = truth
@@ -304,10 +308,9 @@ async def lets_go(home: Home, old: str, new: str) -> None:
     await catalog.close()
 
 
-async def moved_to(home: Home, resnet: Path, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
-    """An index that began with the model in that file and is searched with the bundled one since; both generations."""
-    model = {"family": "timm", "model": "resnet10t", "checkpoint": str(resnet), "dimension": 512}
-    async with home.gateway(document(model, "off")) as first:
+async def moved_from(home: Home, weights: Path, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
+    """An index that began with the weights in that file and another dimension; both generations."""
+    async with home.gateway(document({"checkpoint": str(weights), "dimension": 32}, "off")) as first:
         home.latest = first
         await filled(first)
         before = (await job_of(first, "generations", activate=True))["generation"]
@@ -318,14 +321,12 @@ async def moved_to(home: Home, resnet: Path, stack: contextlib.AsyncExitStack) -
     return before, moved["generation"]
 
 
-async def test_no_way_back_to_an_encoder_that_cannot_be_loaded(
-    home: Home, resnet: Path, tmp_path: Path
-) -> None:
+async def test_no_way_back_to_an_encoder_that_cannot_be_loaded(home: Home, tmp_path: Path) -> None:
     """The gateway says why and what helps, goes on with the new encoder, and takes writes."""
     weights = tmp_path / "weights.pt"
-    shutil.copy(resnet, weights)
+    shutil.copy(bundled_weights(), weights)
     async with contextlib.AsyncExitStack() as stack:
-        _, after = await moved_to(home, weights, stack)
+        _, after = await moved_from(home, weights, stack)
     weights.unlink()
     async with home.gateway(document(BEFORE, "off")) as later:
         home.latest = later
@@ -337,11 +338,11 @@ async def test_no_way_back_to_an_encoder_that_cannot_be_loaded(
         assert (await home.view())["generation"] == after
 
 
-async def test_an_index_whose_own_encoder_is_gone_says_so(home: Home, resnet: Path, tmp_path: Path) -> None:
+async def test_an_index_whose_own_encoder_is_gone_says_so(home: Home, tmp_path: Path) -> None:
     """Before the switch searches need it: a gateway that cannot load it does not start in its place."""
     weights = tmp_path / "weights.pt"
-    shutil.copy(resnet, weights)
-    model = {"family": "timm", "model": "resnet10t", "checkpoint": str(weights), "dimension": 512}
+    shutil.copy(bundled_weights(), weights)
+    model = {"checkpoint": str(weights), "dimension": 32}
     async with home.gateway(document(model, "off")) as first:
         await put(first, 1)
     weights.unlink()
@@ -351,11 +352,10 @@ async def test_an_index_whose_own_encoder_is_gone_says_so(home: Home, resnet: Pa
 
 
 async def test_a_candidate_that_the_gate_refuses_leaves_the_old_encoder_serving(
-    home: Home, resnet: Path
+    home: Home,
 ) -> None:
     """Both go on being served, the phase says what waits for whom, and a forced activation switches all the same."""
-    after = {"family": "timm", "model": "resnet10t", "checkpoint": str(resnet), "dimension": 512}
-    strict = document(after)
+    strict = document({"dimension": 8})
     strict["spec"]["reindex"]["gate"] = {"mode": "enforce", "selfRetrieval": 1.0, "encoderAgreement": 1.0}
     async with home.gateway(document(BEFORE)) as first:
         home.latest = first
@@ -375,18 +375,18 @@ async def test_a_candidate_that_the_gate_refuses_leaves_the_old_encoder_serving(
 
 
 async def test_a_vector_of_the_old_encoder_is_searched_with_while_its_generation_is_kept(
-    home: Home, resnet: Path
+    home: Home,
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        before, after = await moved_to(home, resnet, stack)
+        before, after = await moved_from(home, bundled_weights(), stack)
         client = home.latest.client
         generations = (await client.get("/api/indexes/things/generations")).json()
         old = next(one["fingerprint"] for one in generations if one["generation"] == before)
-        query = {"vector": [1.0] * 512, "fingerprint": old}
+        query = {"vector": [1.0] * 32, "fingerprint": old}
         answer = await client.post("/api/search", json={"query": query})
         assert (answer.status_code, answer.json()["generation"]) == (200, before)
         problem(
-            await client.post("/api/search", json={"query": {"vector": [1.0] * 512}}),
+            await client.post("/api/search", json={"query": {"vector": [1.0] * 32}}),
             409,
             "fingerprint-mismatch",
         )

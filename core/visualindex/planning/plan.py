@@ -210,8 +210,9 @@ def _changed(kept: _Decision, applied: Spec, wanted: Spec, there: bool, may_proc
     after = room_afterwards(applied, target, member.name, kept.room, others(target, kept.seen))
     room, moves = (kept.room, after), target is wanted and not same_encoder(applied, wanted) and images != 0
     described = describe_change(applied, wanted, images, member.name, room=room, moves=moves)
-    change = None if described is None else _of_generation(member, described)
-    carried = describe_change(applied, target, images, member.name, room=room) if reindex else change
+    whole = None if described is None else _of_generation(member, described)
+    change = whole.model_copy(update={"change": "Reindex"}) if whole is not None and moves else whole
+    carried = describe_change(applied, target, images, member.name, room=room) if reindex else whole
     gated, recreate = _gated(member, carried, change, target)
     told = _told(change, gated, reindex, may_proceed)
     decided = replace(kept, change=told, gated=gated, reindex=reindex)
@@ -304,9 +305,10 @@ def _with_neighbours(decision: _Decision, decisions: Sequence[_Decision]) -> _De
     """The decision with what its change does to the other indexes of the cluster: told where its pods are replaced."""
     change = decision.change
     others = [d.member.name for d in decisions if d is not decision and d.serve is not None]
-    if change is None or not others or change.change not in _OF_THE_WHOLE_CLUSTER:
+    kind = None if change is None else change.change if decision.gated is None else decision.gated.change
+    if change is None or not others or kind not in _OF_THE_WHOLE_CLUSTER:
         return decision
-    line = _OF_THE_WHOLE_CLUSTER[change.change].format(others=", ".join(others))
+    line = _OF_THE_WHOLE_CLUSTER[kind].format(others=", ".join(others))
     first, *rest = change.summary
     return replace(decision, change=change.model_copy(update={"summary": [first, line, *rest]}))
 

@@ -66,7 +66,8 @@ class Plan(StatusModel):
     )
     change: ChangeKind = Field(
         description="`InPlace`: within the running cluster. `NewCluster`: a second cluster, then a switch. `Recreate`: the "
-        "cluster ends and starts again, an outage. `Reindex`: all images must be encoded again."
+        "cluster ends and starts again, an outage. `Reindex`: all images must be encoded again, and meanwhile both encoders "
+        "are served."
     )
     state: Literal["Waiting", "Blocked", "Pending", "Proceeding"] = Field(
         description="`Waiting` for approval, `Blocked` by the GPU budget, `Pending` until a dependency is there or all "
