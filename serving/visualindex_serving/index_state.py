@@ -101,7 +101,7 @@ async def _migration(index: IndexService, encoders: Sequence[EncoderRecord]) -> 
     candidates = [
         Candidate(one.generation, one.state, one.problem or "")
         for one in records
-        if one.state in ("ready", "preparing", "failed")
+        if one.state in ("ready", "preparing", "failed", "kept")
     ]
     jobs = await index.catalog.list_jobs(index.name, limit=10)
     rebuilding = any(one.kind == REINDEX and one.ended_at is None for one in jobs)

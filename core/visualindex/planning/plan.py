@@ -509,7 +509,7 @@ def _reindex_required(decision: _Decision) -> Condition:
     candidates = [
         Candidate(one.id, one.state, one.problem)
         for one in seen.generations or ()
-        if one.state in ("ready", "preparing", "failed")
+        if one.state in ("ready", "preparing", "failed", "kept")
     ]
     told = progress(decision.member.name, named, candidates, rebuilding=seen.reindexing)
     return condition("ReindexRequired", True, Reason(told.phase.value), told.message)
