@@ -55,11 +55,13 @@ _REQUIRE = f"""UPDATE index_encoders e SET state = 'required', problem = NULL
     WHERE e.index_name = %s AND e.state = 'joining' AND EXISTS (SELECT FROM gateways w WHERE {_LIVE})
         AND NOT EXISTS (SELECT FROM gateways w WHERE {_LIVE} AND NOT e.fingerprint = ANY(w.holds))
     RETURNING fingerprint"""  # noqa: S608 (constants)
+# A gateway that goes away in order is gone at once; one that is silent may only be slow, and to make vectors anew is dear.
+_NAMED = "w.index_name = e.index_name AND w.names = e.fingerprint AND w.lease_until > now() - interval '10 minutes'"
 # A job may be making vectors of an encoder that no gateway's spec names: that of a RayJob, which has its own.
 _LEAVE = f"""UPDATE index_encoders e SET state = 'leaving', complete = false
     WHERE e.index_name = %s AND e.state <> 'leaving'
         AND EXISTS (SELECT FROM gateways w WHERE {_LIVE})
-        AND NOT EXISTS (SELECT FROM gateways w WHERE {_LIVE} AND w.names = e.fingerprint)
+        AND NOT EXISTS (SELECT FROM gateways w WHERE {_NAMED})
         AND NOT EXISTS (SELECT FROM indexes i WHERE i.index_name = e.index_name AND i.fingerprint = e.fingerprint)
         AND NOT EXISTS (SELECT FROM generations g WHERE g.index_name = e.index_name AND g.fingerprint = e.fingerprint
             AND g.state IN ('preparing', 'active', 'kept'))
