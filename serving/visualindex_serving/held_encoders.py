@@ -68,7 +68,7 @@ class HeldEncoders:
         self._closing: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._begun = time.monotonic()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.records: Sequence[EncoderRecord] = ()
         """What the catalog said last."""
 
@@ -77,18 +77,21 @@ class HeldEncoders:
 
         Raises ProblemError UNAVAILABLE when the encoder that searches need cannot be had.
         """
-        record = await self._enter()
+        record = await self._enter(adopt=True)
+        await self._tell()
         for one in await self._catalog.index_encoders(self._index):
             if one.state == "required" or one.searched:
                 await self._open_at_start(one)
         await self.refresh()
-        self._task = asyncio.create_task(self._look(), name=f"encoders of {self._index}")
+        self._tasks = [
+            asyncio.create_task(self._look(), name=f"encoders of {self._index}"),
+            asyncio.create_task(self._beat(), name=f"lease for {self._index}"),
+        ]
         return record
 
     async def close(self) -> None:
         """Stop, and close everything."""
-        tasks = [*self._closing, *([] if self._task is None else [self._task])]
-        await ended(tasks)
+        await ended([*self._closing, *self._tasks])
         try:
             await self._catalog.release_gateway(self._index, self._gateway)
         except ProblemError as problem:
@@ -139,7 +142,7 @@ class HeldEncoders:
         self.records = await self._catalog.index_encoders(self._index)
         states = {one.fingerprint: one.state for one in self.records}
         if states.get(self._own.fingerprint, "leaving") == "leaving":  # this gateway was thought dead
-            await self._enter()
+            await self._enter(adopt=False)
             self._told_at = -_RENEW_S
         for one in self.records:
             if one.state != "leaving" and one.fingerprint not in self._held:
@@ -149,9 +152,10 @@ class HeldEncoders:
                 self._let_go(fingerprint)
         await self._tell()
 
-    async def _enter(self) -> IndexRecord:
+    async def _enter(self, *, adopt: bool) -> IndexRecord:
         own = self._own
-        return await self._catalog.enter_encoder(self._index, own.fingerprint, own.dimension, self._settings)
+        named = own.fingerprint, own.dimension, self._settings
+        return await self._catalog.enter_encoder(self._index, *named, adopt=adopt)
 
     async def _open_at_start(self, one: EncoderRecord) -> None:
         """What searches need must be there, and what writes need has to be tried, or given up for all."""
@@ -234,3 +238,10 @@ class HeldEncoders:
                 await self.refresh()
             except ProblemError as problem:
                 logger.warning("the encoders of index %s cannot be read: %s", self._index, problem.detail)
+
+    async def _beat(self) -> None:
+        """Loading a model may take longer than a lease."""
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            with contextlib.suppress(ProblemError):  # whoever looks says so
+                await self._tell()

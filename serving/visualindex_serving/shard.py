@@ -223,6 +223,11 @@ class ShardReplica:
                 continue
             active = _active(wanted)
             self._active = LIVE if active is None else active.generation
+            try:
+                await self._follow_index()
+            except ProblemError as exc:
+                logger.warning("the encoder of the index cannot be read: %s", exc)
+                continue
             # A database that was restored may know none of those that are loaded here.
             await self._attend(self._active, partial(self._load_active, active))
             for record in wanted:
@@ -230,6 +235,14 @@ class ShardReplica:
             names = {record.generation for record in wanted}
             await self._forget_problems(names)
             await self._let_go(names)
+
+    async def _follow_index(self) -> None:
+        """Without a generation an empty index takes another encoder at once: its rows are those of that one from then on."""
+        view = self._views.get(LIVE)
+        if self._active == LIVE and view is not None:
+            fingerprint, _ = await self._space(None)
+            if view.fingerprint != fingerprint:
+                await self._load(LIVE, None)
 
     async def _attend(self, name: str, load: Callable[[], Awaitable[None]]) -> None:
         tried_at = self._failed_at.get(name, -math.inf)

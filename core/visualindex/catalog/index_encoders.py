@@ -88,8 +88,12 @@ class IndexEncoders:
         *,
         fence: Fence | None = None,
         served: bool = True,
+        adopt: bool = True,
     ) -> IndexRecord:
-        """Notes an encoder that an index is to be served with, creating the index if need be; an empty one takes it at once.
+        """Notes an encoder that an index is to be served with, creating the index if need be.
+
+        An empty index takes it at once, unless it is only entered again (not `adopt`): two gateways that name different
+        encoders would else take turns.
 
         Returns the index with the encoder that it is searched with. For a gateway, which must have that one as well
         (`served`), raises ProblemError FINGERPRINT_MISMATCH where nobody knows how to load it: a release that did not
@@ -100,7 +104,7 @@ class IndexEncoders:
         async def work(transaction: Transaction) -> IndexRecord:
             connection = transaction.connection
             await check_fence(connection, fence)
-            record = await _searched(connection, wanted)
+            record = await _searched(connection, wanted, adopt=adopt)
             await _enter(connection, wanted, settings, same=record.fingerprint == fingerprint)
             if served and record.fingerprint != fingerprint:
                 await _refuse_unknown(connection, record, wanted)
@@ -110,7 +114,6 @@ class IndexEncoders:
 
     async def index_encoders(self, index: str) -> list[EncoderRecord]:
         """The encoders of an index, in the order in which they came."""
-
         return await self.connections.read(lambda connection: read_encoders(connection, index))
 
     async def hold_encoders(
@@ -255,7 +258,7 @@ async def _locked(connection: Connection, index: str) -> None:
     await rows(connection, "SELECT FROM indexes WHERE index_name = %s FOR UPDATE", index)
 
 
-async def _searched(connection: Connection, wanted: IndexRecord) -> IndexRecord:
+async def _searched(connection: Connection, wanted: IndexRecord, *, adopt: bool) -> IndexRecord:
     """The index, locked, as it is searched; an empty one is given the encoder that is wanted."""
     create = """INSERT INTO indexes (index_name, fingerprint, dimension) VALUES (%s, %s, %s)
         ON CONFLICT (index_name) DO NOTHING"""
@@ -266,7 +269,7 @@ async def _searched(connection: Connection, wanted: IndexRecord) -> IndexRecord:
         FROM indexes i WHERE index_name = %s FOR UPDATE"""
     *fields, used = await one(connection, query, wanted.name)
     record = IndexRecord(*fields)
-    if used or record.fingerprint == wanted.fingerprint:
+    if used or not adopt or record.fingerprint == wanted.fingerprint:
         return record
     change = "UPDATE indexes SET fingerprint = %s, dimension = %s WHERE index_name = %s"
     await run(connection, change, wanted.fingerprint, wanted.dimension, wanted.name)
