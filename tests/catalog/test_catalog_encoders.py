@@ -72,6 +72,24 @@ async def test_an_empty_index_takes_the_encoder_it_is_given(catalog: Catalog) ->
     assert await states(catalog) == {OTHER: ("required", True)}
 
 
+async def test_two_gateways_that_name_different_encoders_do_not_take_turns(catalog: Catalog) -> None:
+    """Over an empty index: who started last is right, and who only says again that it lives changes nothing."""
+    await catalog.enter_encoder(INDEX, FINGERPRINT, DIMENSION, SETTINGS)
+    await catalog.enter_encoder(INDEX, OTHER, OTHER_DIMENSION, {"encoder": {}})
+    again = await catalog.enter_encoder(INDEX, FINGERPRINT, DIMENSION, SETTINGS, adopt=False)
+    assert again.fingerprint == OTHER
+    assert await states(catalog) == {OTHER: ("required", True), FINGERPRINT: ("joining", False)}
+
+
+async def test_a_silent_gateway_keeps_its_encoder_for_a_while(catalog: Catalog) -> None:
+    """To make vectors anew is dear; one that goes away in order is gone at once."""
+    await entered(catalog)
+    await catalog.hold_encoders(INDEX, "new", OTHER, [FINGERPRINT, OTHER], -1)
+    assert await catalog.settle_encoders(INDEX) == ([], [])
+    await catalog.release_gateway(INDEX, "new")
+    assert await catalog.settle_encoders(INDEX) == ([], [OTHER])
+
+
 async def test_an_index_with_images_goes_on_with_its_own(catalog: Catalog) -> None:
     await entered(catalog)
     assert await states(catalog) == {FINGERPRINT: ("required", True), OTHER: ("joining", False)}
