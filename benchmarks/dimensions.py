@@ -5,9 +5,11 @@
 The pictures are those of the labelled collections (furniture by category, stamps by folder). Each is encoded once, without
 projection; the other dimensions are the encoder's own projection of that. The index holds so many views of the pictures
 (cropped, turned, mirrored, relit) in the family that `index.family: auto` takes beyond `flatBelow`, tuned to the default
-`targetRecall`, and is asked with other views. Recall is against exact search of the same vectors; `p50` is the median CPU time
-of one query on one thread, by the index and by exact search, the dimensions taking turns query by query. Precision is that of the pictures among themselves, each asking for
-others of its label by exact search, so that it says what the vectors are worth, not the index. Ratios are to the first
+`targetRecall`, and is asked with other views.
+
+Recall is against exact search of the same vectors. `p50` is the median CPU time of one query on one thread, by the index and
+by exact search, the dimensions taking turns query by query. Precision is that of the pictures among themselves, each asking
+for others of its label by exact search, so that it says what the vectors are worth, not the index. Ratios are to the first
 dimension.
 """
 
