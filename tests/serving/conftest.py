@@ -251,7 +251,7 @@ async def serving_on(
                 rerankers=lambda r: rerankers[r.name],
             )
             manager = await stack.enter_async_context(
-                LifespanManager(app, startup_timeout=60, shutdown_timeout=30)
+                LifespanManager(app, startup_timeout=240, shutdown_timeout=30)
             )
             transport = httpx.ASGITransport(app=manager.app)
             client = await stack.enter_async_context(
