@@ -8,10 +8,11 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -64,6 +65,22 @@ class Home:
     def __init__(self, dsn: str, state: Path, cache: Path) -> None:
         self.dsn, self.state, self.cache = dsn, state, cache
         self.latest: Served
+        self._under_way: Counter[Served] = Counter()
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[httpx.AsyncClient]:
+        """The client of the gateway that requests go to now."""
+        served = self.latest
+        self._under_way[served] += 1
+        try:
+            yield served.client
+        finally:
+            self._under_way[served] -= 1
+
+    async def quiet(self, served: Served) -> None:
+        """Until a gateway that requests do not go to any more has answered all that it was asked."""
+        while self._under_way[served]:
+            await asyncio.sleep(0.05)
 
     def gateway(self, doc: dict[str, Any]) -> Any:
         return serving_on(self.dsn, self.state, self.cache, doc)
@@ -148,7 +165,8 @@ class Load:
     async def by_picture(self, seed: int) -> None:
         form = {"limit": str(len(STILL)), "filter": json.dumps({"category": "still"})}
         image = {"image": ("q.jpg", picture(seed))}
-        answer = await self.home.latest.client.post("/api/search", files=image, data=form)
+        with self.home.asking() as client:
+            answer = await client.post("/api/search", files=image, data=form)
         self.check("picture", answer, seed)
 
     async def by_id(self, seed: int) -> None:
@@ -169,7 +187,8 @@ class Load:
 
     async def searched(self, body: dict[str, Any], *, within: bool = True) -> Any:
         filtered = {"filter": {"category": "still"}} if within else {}
-        return await self.home.latest.client.post("/api/search", json={**filtered, **body})
+        with self.home.asking() as client:
+            return await client.post("/api/search", json={**filtered, **body})
 
     def check(self, kind: str, answer: Any, seed: int) -> None:
         assert answer.status_code == 200, answer.text
@@ -191,9 +210,9 @@ class Load:
         for seed in itertools.count(1000):
             if self.ended:
                 return
-            answer = await self.home.latest.client.post(
-                "/api/images", files={"image": ("p.jpg", picture(seed))}, data={"key": f"k{seed}"}
-            )
+            image = {"image": ("p.jpg", picture(seed))}
+            with self.home.asking() as client:
+                answer = await client.post("/api/images", files=image, data={"key": f"k{seed}"})
             if answer.is_success:
                 self.uploaded[seed] = answer.json()["image_id"]
             else:
@@ -274,7 +293,7 @@ async def test_the_whole_move_under_load(
             second = await later.enter_async_context(home.gateway(document(after, gate)))
             await until(home, {old: ("required", True), new: ("required", False)})
             home.latest = second
-            await asyncio.sleep(1)
+            await home.quiet(first)
             await earlier.aclose()
             view = await home.view()
             assert (view["fingerprint"], view["migration"]["phase"]) == (old, "BothServed")
