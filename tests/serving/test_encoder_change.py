@@ -80,7 +80,7 @@ class Home:
     async def quiet(self, served: Served) -> None:
         """Until a gateway that requests do not go to any more has answered all that it was asked."""
         while self._under_way[served]:
-            await asyncio.sleep(0.05)
+            await self.latest.client.get("/healthz")
 
     def gateway(self, doc: dict[str, Any]) -> Any:
         return serving_on(self.dsn, self.state, self.cache, doc)
