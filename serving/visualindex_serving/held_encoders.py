@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from visualindex.catalog import Catalog, EncoderRecord, IndexRecord
 from visualindex.encoders import EncoderConfigError
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.spec.served_encoder import named
 from visualindex_serving.encoder_in_use import EncoderInUse, in_words
 from visualindex_serving.ending import ended
 
@@ -171,7 +172,7 @@ class HeldEncoders:
                 await self._give_up(one, error)
                 return
             detail = (
-                f"index {self._index} is searched with encoder {one.fingerprint} ({one.settings.get('encoder')}), which "
+                f"index {self._index} is searched with encoder {one.fingerprint} ({named(one.settings)}), which "
                 f"cannot be loaded: {in_words(error)}. Put its files back; until the index has moved to the encoder of the "
                 "spec, searches need both"
             )

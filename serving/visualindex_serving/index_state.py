@@ -1,7 +1,7 @@
 """How an index is doing, as callers see it: its size, the generation it serves, its recall and its replicas."""
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 from visualindex.api.images import (
     DomainView,
@@ -14,8 +14,7 @@ from visualindex.api.images import (
 )
 from visualindex.catalog import REINDEX, EncoderRecord, GenerationRecord, ReplicaLoad
 from visualindex.planning.encoder_phase import Candidate, progress
-from visualindex.spec import EncoderSpec
-from visualindex.spec.served_encoder import encoder_settings
+from visualindex.spec.served_encoder import encoder_settings, named
 from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.reranking import NO_RERANKING, Reranking
@@ -41,7 +40,7 @@ async def index_view(index: IndexService, *, curves: bool) -> IndexView:
     spec = index.resource.spec
     return IndexView(
         name=index.name,
-        encoder=_named(next((one.settings for one in encoders if one.searched), encoder_settings(spec))),
+        encoder=named(next((one.settings for one in encoders if one.searched), encoder_settings(spec))),
         fingerprint=index.fingerprint,
         dimension=index.dimension,
         images=await asked("counting images", index.catalog.count_images(index.name)),
@@ -69,17 +68,11 @@ async def index_view(index: IndexService, *, curves: bool) -> IndexView:
     )
 
 
-def _named(settings: Mapping[str, Any]) -> str:
-    """Family and model of an encoder as its settings name them."""
-    section = EncoderSpec.model_validate(settings["encoder"])
-    return section.family if section.model is None else f"{section.family}/{section.model}"
-
-
 def _encoder(one: EncoderRecord) -> EncoderView:
     return EncoderView(
         fingerprint=one.fingerprint,
         dimension=one.dimension,
-        encoder=_named(one.settings),
+        encoder=named(one.settings),
         state=one.state,
         searched=one.searched,
         named=one.named,
@@ -93,10 +86,10 @@ def _encoder(one: EncoderRecord) -> EncoderView:
 
 async def _migration(index: IndexService, encoders: Sequence[EncoderRecord]) -> MigrationView | None:
     """How far the index is on its way to the encoder of the spec that came last."""
-    named = [one for one in encoders if one.named]
-    if not named or named[-1].searched:
+    of_specs = [one for one in encoders if one.named]
+    if not of_specs or of_specs[-1].searched:
         return None
-    wanted = named[-1]
+    wanted = of_specs[-1]
     records = await index.catalog.list_generations(index.name)
     candidates = [
         Candidate(one.generation, one.state, one.problem or "")

@@ -28,7 +28,7 @@ from visualindex.planning.observations import Dependencies, GroupObserved, Membe
 from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape, with_encoder
 from visualindex.spec import EncoderSpec, Spec, VisualIndex
 from visualindex.spec.models import RaySpec
-from visualindex.spec.served_encoder import same_space, shown
+from visualindex.spec.served_encoder import same_space, section_of, shown
 from visualindex.spec.status import Condition, Endpoints, Plan, Status
 
 
@@ -368,7 +368,7 @@ def _status(
         cluster=cluster,
         postgres_connections=None if spec is None else postgres_connections(spec),
         plan=_plan_told(decision, old),
-        room=old.room if postponed else [_section(one) for one in decision.room],
+        room=old.room if postponed else [section_of(one) for one in decision.room],
         applied=None if applied is None else dumped(applied),
     )
 
@@ -376,10 +376,6 @@ def _status(
 def dumped(spec: Spec) -> dict[str, Any]:
     """A spec as `status.applied` holds it."""
     return spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _section(encoder: EncoderSpec) -> dict[str, Any]:
-    return encoder.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _endpoints(name: str, seen: MemberObserved, observed: GroupObserved, cluster: str) -> Endpoints | None:

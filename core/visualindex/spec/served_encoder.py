@@ -13,10 +13,15 @@ IDENTITY = ("family", "model", "checkpoint", "dimension", "projection")
 
 
 def encoder_settings(spec: Spec) -> dict[str, Any]:
-    """Plain JSON that loads the encoder of a spec, and what packs its patches, without what has its default."""
-    encoder = spec.encoder.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    """Plain JSON that loads the encoder of a spec, and what packs its patches: whole, for a default may change."""
+    encoder = section_of(spec.encoder)
     packing = spec.rerank.projection
     return {"encoder": encoder, **({} if packing is None else {"rerankProjection": packing})}
+
+
+def section_of(encoder: EncoderSpec) -> dict[str, Any]:
+    """An encoder's section as plain JSON, with its defaults."""
+    return encoder.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def with_settings(resource: VisualIndex, settings: Mapping[str, Any]) -> VisualIndex:
@@ -36,6 +41,12 @@ def identity_of(encoder: EncoderSpec) -> str:
     """8 hex digits that name the space of vectors of a section, for what is named after it."""
     text = json.dumps([getattr(encoder, key) for key in IDENTITY])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def named(settings: Mapping[str, Any]) -> str:
+    """Family and model of what `encoder_settings` kept, whatever release did: `open_clip/ViT-B-32`."""
+    section = settings.get("encoder") or {}
+    return "/".join(str(section[key]) for key in ("family", "model") if section.get(key))
 
 
 def shown(encoder: EncoderSpec) -> str:
