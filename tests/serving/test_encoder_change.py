@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from visualindex.api.images import IndexView
 from visualindex.catalog import Catalog, EmbeddedPostgres, migrate
+from visualindex.cli.index_pages import page
 from visualindex.encoders import Encoder, load_encoder
 from visualindex.encoders.lite0 import bundled_weights
 from visualindex.imaging import DecodeJob, DecodePool
@@ -297,6 +299,8 @@ async def test_the_whole_move_under_load(
             await earlier.aclose()
             view = await home.view()
             assert (view["fingerprint"], view["migration"]["phase"]) == (old, "BothServed")
+            shown = page(IndexView.model_validate(view))
+            assert all(text in shown for text in (old, new, "BothServed: searches use the old encoder"))
             moved = await job_of(second, "reindex", activate=True)
             assert moved["activating"], moved
             await served_by(second, moved["generation"])
