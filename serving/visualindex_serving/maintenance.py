@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from visualindex.catalog import Catalog, EncoderRecord, GenerationRecord
 from visualindex.errors import ProblemError
 from visualindex.generations import retire
-from visualindex_serving.activation import advance, hold_pinned
+from visualindex_serving.activation import advance
 from visualindex_serving.ending import ended
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
 from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.metrics import Metrics
+from visualindex_serving.pinning import Pinning
 from visualindex_serving.rerank_trials import measure_if_due
 from visualindex_serving.schedules import ask_what_is_due
 from visualindex_serving.sweeping import sweep_if_due
@@ -31,6 +32,7 @@ class Maintenance:
     def __init__(self, catalog: Catalog, indexes: list[IndexService], metrics: Metrics) -> None:
         self._catalog = catalog
         self._metrics = metrics
+        self._pinning = Pinning(catalog)
         self._indexes = {index.name: index for index in indexes}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -96,7 +98,7 @@ class Maintenance:
             if not is_settled(index.encoders.records):
                 await self._catalog.settle_encoders(name)
             if spec.generation is not None:
-                await hold_pinned(self._catalog, name, spec.generation)
+                await self._pinning.hold(name, spec.generation)
             await advance(self._catalog, name, spec.index.shards)
 
     async def _retire(self) -> None:

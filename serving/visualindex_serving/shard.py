@@ -128,7 +128,6 @@ class ShardReplica:
     def check(self) -> None:
         """Raise RuntimeError when a part of the replica has stopped."""
         dead = [task.get_name() for task in self._tasks if task.done()]
-        dead += [f"follow {name}" for name, view in self._views.items() if not view.following]
         if dead:
             raise RuntimeError(f"shard {self._shard}: {', '.join(dead)} stopped")
 
@@ -141,7 +140,7 @@ class ShardReplica:
         """Whatever becomes of the files, the shard has to answer: the catalog's rows stand in for them."""
         try:
             await self._load(self._active, active)
-        except ProblemError as problem:
+        except Exception as problem:
             if active is None or active.generation in self._views:  # they stand in for it already
                 raise
             self._note_problem(active.generation, problem)
@@ -213,28 +212,43 @@ class ShardReplica:
             await self._lease(loading=True)
 
     async def _tend(self) -> None:
-        """Load what may be searched soon, and let go of what will not be again."""
+        """Load what may be searched soon, and let go of what will not be again. Nothing ends it: searches go on meanwhile."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                wanted = await self._catalog.loaded_generations(self._resource.name)
+                await self._look_after()
             except ProblemError as exc:
                 logger.warning("the generations of the index cannot be read: %s", exc)
+            except Exception:
+                logger.exception("shard %d will look after its generations again", self._shard)
+
+    async def _look_after(self) -> None:
+        wanted = await self._catalog.loaded_generations(self._resource.name)
+        active = _active(wanted)
+        self._active = LIVE if active is None else active.generation
+        await self._follow_index()
+        await self._note_stopped()
+        # A database that was restored may know none of those that are loaded here.
+        await self._attend(self._active, partial(self._load_active, active))
+        for record in wanted:
+            await self._attend(record.generation, partial(self._load, record.generation, record))
+        names = {record.generation for record in wanted}
+        await self._forget_problems({self._active, *names})
+        await self._let_go(names)
+
+    async def _note_stopped(self) -> None:
+        """What no longer follows the catalog is loaded anew; until then only the active one answers, as it was."""
+        for name, view in list(self._views.items()):
+            if view.stopped is None or name in self._stand_ins:
                 continue
-            active = _active(wanted)
-            self._active = LIVE if active is None else active.generation
-            try:
-                await self._follow_index()
-            except ProblemError as exc:
-                logger.warning("the encoder of the index cannot be read: %s", exc)
-                continue
-            # A database that was restored may know none of those that are loaded here.
-            await self._attend(self._active, partial(self._load_active, active))
-            for record in wanted:
-                await self._attend(record.generation, partial(self._load, record.generation, record))
-            names = {record.generation for record in wanted}
-            await self._forget_problems(names)
-            await self._let_go(names)
+            self._note_problem(name, view.stopped)
+            self._failed_at[name] = time.monotonic()
+            if name == self._active:
+                self._stand_ins.add(name)
+            else:
+                del self._views[name]
+                await self._shut(name, view)
+            await self._lease()
 
     async def _follow_index(self) -> None:
         """Without a generation an empty index takes another encoder at once: its rows are those of that one from then on."""
@@ -252,7 +266,7 @@ class ShardReplica:
         self._problems.pop(name, None)
         try:
             await load()
-        except ProblemError as problem:
+        except Exception as problem:
             self._failed_at[name] = time.monotonic()
             self._note_problem(name, problem)
         else:
@@ -269,9 +283,12 @@ class ShardReplica:
         if old:
             await self._lease()
 
-    def _note_problem(self, generation: str, problem: ProblemError) -> None:
-        self._problems[generation] = " ".join(problem.detail.split())
-        logger.error("shard %d cannot load generation %s: %s", self._shard, generation, problem.detail)
+    def _note_problem(self, generation: str, problem: BaseException) -> None:
+        told = isinstance(problem, ProblemError)
+        why = problem.detail if isinstance(problem, ProblemError) else f"{type(problem).__name__}: {problem}"
+        self._problems[generation] = " ".join(why.split())
+        about = self._shard, generation, why
+        logger.error("shard %d cannot hold generation %s: %s", *about, exc_info=None if told else problem)
 
     async def _let_go(self, wanted: set[str]) -> None:
         """Close what is no longer wanted, once gateways have had the time to learn of it."""
@@ -285,11 +302,13 @@ class ShardReplica:
             if now - self._unwanted_since.setdefault(name, now) < _LINGER_S:
                 continue
             del self._unwanted_since[name]
-            view = self._views.pop(name)
-            await view.close()
-            if self._files is not None:
-                self._files.close(name)
+            await self._shut(name, self._views.pop(name))
             await self._lease()
+
+    async def _shut(self, name: str, view: ShardView) -> None:
+        await view.close()
+        if self._files is not None:
+            self._files.close(name)
 
     async def _heartbeat(self) -> None:
         while True:

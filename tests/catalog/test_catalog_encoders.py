@@ -139,14 +139,14 @@ async def test_searches_change_over_with_the_generation_and_back(catalog: Catalo
     index = await catalog.get_index(INDEX)
     assert index is not None
     assert (index.fingerprint, index.dimension, index.first_fingerprint) == (OTHER, 4, FINGERPRINT)
+    await catalog.prepare_generation(INDEX, first)
     assert await catalog.activate_generation(INDEX, first)
     assert (await catalog.searchable_generations([INDEX]))[INDEX][0].fingerprint == FINGERPRINT
 
 
 async def refusal(catalog: Catalog, generation: str) -> str:
-    await catalog.prepare_generation(INDEX, generation)
     with pytest.raises(ProblemError) as caught:
-        await catalog.activate_generation(INDEX, generation)
+        await catalog.prepare_generation(INDEX, generation, force=True)
     assert caught.value.type is ProblemType.CONFLICT
     return caught.value.detail
 
@@ -155,6 +155,24 @@ async def test_no_change_over_while_images_lack_its_vectors(catalog: Catalog) ->
     await both_served(catalog)
     candidate = await proposed(catalog, "b", OTHER)
     assert "images were written without a vector of its encoder" in await refusal(catalog, candidate)
+
+
+async def test_no_change_over_when_its_encoder_goes_while_shards_load_it(catalog: Catalog) -> None:
+    await both_served(catalog)
+    await catalog.complete_encoder(INDEX, OTHER)
+    candidate = await proposed(catalog, "b", OTHER)
+    await catalog.prepare_generation(INDEX, candidate)
+    await catalog.give_up_encoder(INDEX, OTHER, "its file is gone")
+    with pytest.raises(ProblemError, match="cannot be loaded: its file is gone"):
+        await catalog.activate_generation(INDEX, candidate)
+
+
+async def test_no_change_over_to_an_encoder_that_leaves(catalog: Catalog) -> None:
+    await both_served(catalog)
+    candidate = await proposed(catalog, "b", OTHER)
+    await catalog.hold_encoders(INDEX, "new", FINGERPRINT, [FINGERPRINT, OTHER], 60)
+    assert await catalog.settle_encoders(INDEX) == ([], [OTHER])
+    assert "named by no spec any more" in await refusal(catalog, candidate)
 
 
 async def test_no_change_over_before_every_gateway_has_it(catalog: Catalog) -> None:

@@ -1,7 +1,8 @@
 """Which generations an index has and which one is served: Postgres alone says so.
 
 A generation is activated in two phases. `prepare` asks the shards to load it; once every one of them has, `activate`
-makes it the active one in one transaction. The one before is kept for a rollback, which is an activation like any other.
+makes it the active one in one transaction. The one before is kept for a rollback, which is an activation like any other:
+whatever is wanted is `preparing`, one at a time, and the last wish is the one that holds.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,6 +25,10 @@ LOADED: tuple[State, ...] = ("active", "preparing", "kept")
 REFUSED = "refused"
 """The gate's verdict on a generation that is activated by force only."""
 _ENDED = ("retired", "gone")
+_SERVED = "(state IN ('active', 'kept') OR state = 'preparing' AND activated_at IS NOT NULL)"
+"""Searches may be pinned to it: it is active or was, also while it is wanted again."""
+_GIVEN_UP = "CASE WHEN activated_at IS NULL THEN '{}' ELSE 'kept' END"
+"""The state of one that is no longer prepared: one that was active before stays for another rollback."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Generations:
         query = """INSERT INTO generations (index_name, generation, state, fingerprint, manifest, watermark)
             VALUES (%s, %s, 'ready', %s, %s, %s::text::pg_snapshot)
             ON CONFLICT (index_name, generation) DO UPDATE SET state = 'ready', problem = NULL, ended_at = NULL, gate = NULL,
-                watermark = excluded.watermark, manifest = excluded.manifest
+                activated_at = NULL, watermark = excluded.watermark, manifest = excluded.manifest
             WHERE generations.state IN ('failed', 'retired', 'gone')"""
 
         async def work(transaction: Transaction) -> None:
@@ -147,13 +152,14 @@ class Generations:
 
     async def searchable_generations(self, indexes: Collection[str]) -> dict[str, list[Searchable]]:
         """What each index can be searched with: first what is active, then what was before, the latest first."""
-        query = """SELECT i.index_name, coalesce(g.generation, ''), coalesce(g.fingerprint, i.fingerprint),
+        query = f"""SELECT i.index_name, coalesce(g.generation, ''), coalesce(g.fingerprint, i.fingerprint),
                 coalesce(e.dimension, i.dimension)
             FROM indexes i
-            LEFT JOIN generations g ON g.index_name = i.index_name AND g.state IN ('active', 'kept')
+            LEFT JOIN generations g ON g.index_name = i.index_name AND {_SERVED}
             LEFT JOIN index_encoders e ON e.index_name = i.index_name
                 AND e.fingerprint = coalesce(g.fingerprint, i.fingerprint)
-            WHERE i.index_name = ANY(%s) ORDER BY i.index_name, g.state, g.activated_at DESC"""
+            WHERE i.index_name = ANY(%s)
+            ORDER BY i.index_name, g.state IS DISTINCT FROM 'active', g.activated_at DESC"""  # noqa: S608 (constants)
 
         async def work(connection: Connection) -> dict[str, list[Searchable]]:
             found: dict[str, list[Searchable]] = {}
@@ -193,25 +199,28 @@ class Generations:
         With `same_encoder` one of another encoder than the index is searched with, or about to be, stays as it is: its
         builder began before that was decided.
 
-        Returns the state it has now. Raises ProblemError NOT_FOUND, or CONFLICT for one that has ended and, without
-        `force`, for one that the quality gate refused.
+        One that is active takes every other wish back. Returns the state it has now. Raises ProblemError NOT_FOUND, or
+        CONFLICT for one that has ended, whose encoder cannot be searched with and, without `force`, that the quality gate
+        refused.
         """
 
         async def work(transaction: Transaction) -> State:
             connection = transaction.connection
             states = await _locked(connection, index)
             state = _present(index, generation, states)
-            if state in ("active", "kept", "preparing"):
+            if state == "preparing" or (same_encoder and state in ("active", "kept")):
                 return state
             if same_encoder and await _is_of_another(connection, index, generation):
                 return state
-            if not force:
+            if state in ("ready", "failed") and not force:
                 await _refuse_worse(connection, index, generation)
-            other = "UPDATE generations SET state = 'ready' WHERE index_name = %s AND state = 'preparing'"
-            await run(connection, other, index)
-            # What kept shards from loading it the last time must not end this time before it began.
-            stale = "UPDATE replicas SET problem = NULL WHERE index_name = %s AND strpos(problem, %s) > 0"
-            await run(connection, stale, index, f"{generation}: ")
+            if state != "active":
+                await _refuse_unsearchable(connection, index, generation)
+            await _take_wishes_back(connection, index)
+            if state == "active":
+                return state
+            if state != "kept":
+                await _forget_problems(connection, index, generation)
             await _set(connection, index, generation, "preparing")
             return "preparing"
 
@@ -221,7 +230,7 @@ class Generations:
         """The second phase, in one transaction; False if it is the active one already, or its encoder is not everywhere yet.
 
         With the generation, the encoder changes that the index is searched with. Raises ProblemError NOT_FOUND, or
-        CONFLICT for one that shards were not asked to load, that has ended, or whose encoder cannot be searched with.
+        CONFLICT for one that is not asked for (any more), that has ended, or whose encoder cannot be searched with.
         """
 
         async def work(transaction: Transaction) -> bool:
@@ -230,7 +239,7 @@ class Generations:
             state = _present(index, generation, states)
             if state == "active":
                 return False
-            if state not in ("preparing", "kept"):
+            if state != "preparing":
                 raise _conflict(f"generation {generation} of index {index} is {state}: prepare it first")
             if not await _switch_encoder(connection, index, generation):
                 return False
@@ -250,9 +259,12 @@ class Generations:
         return await self.connections.write(work)
 
     async def fail_generation(self, index: str, generation: str, problem: str) -> bool:
-        """Gives up preparing it, for a reason that people are told; the active one goes on."""
-        query = """UPDATE generations SET state = 'failed', problem = %s
-            WHERE index_name = %s AND generation = %s AND state = 'preparing'"""
+        """Gives up preparing it, for a reason that people are told; the active one goes on.
+
+        One that was active before is kept as it was: what keeps a shard from loading it may pass.
+        """
+        query = f"""UPDATE generations SET state = {_GIVEN_UP.format("failed")}, problem = %s
+            WHERE index_name = %s AND generation = %s AND state = 'preparing'"""  # noqa: S608 (constants)
 
         async def work(transaction: Transaction) -> bool:
             return bool(await run(transaction.connection, query, problem, index, generation))
@@ -360,19 +372,43 @@ async def _is_of_another(connection: Connection, index: str, generation: str) ->
     return bool((await one(connection, query, index, generation))[0])
 
 
+async def _take_wishes_back(connection: Connection, index: str) -> None:
+    query = f"""UPDATE generations SET state = {_GIVEN_UP.format("ready")}
+        WHERE index_name = %s AND state = 'preparing'"""  # noqa: S608 (constants)
+    await run(connection, query, index)
+
+
+async def _forget_problems(connection: Connection, index: str, generation: str) -> None:
+    """What kept shards from loading it the last time must not end this time before it began."""
+    query = "UPDATE replicas SET problem = NULL WHERE index_name = %s AND strpos(problem, %s) > 0"
+    await run(connection, query, index, f"{generation}: ")
+
+
+async def _refuse_unsearchable(connection: Connection, index: str, generation: str) -> None:
+    """Raise ProblemError CONFLICT for one of an encoder that the index cannot be searched with."""
+    wanted, present = await _encoders(connection, index, generation)
+    problem = None if wanted == present else await why_not_switched(connection, index, wanted)
+    if problem is not None:
+        raise _conflict(f"generation {generation} of index {index} cannot be activated: {problem}")
+
+
+async def _encoders(connection: Connection, index: str, generation: str) -> tuple[str, str]:
+    """Fingerprints: of the generation's vectors, and of the encoder that the index is searched with."""
+    query = """SELECT coalesce(g.fingerprint, i.fingerprint), i.fingerprint
+        FROM generations g JOIN indexes i USING (index_name) WHERE g.index_name = %s AND g.generation = %s"""
+    wanted, present = await one(connection, query, index, generation)
+    return wanted, present
+
+
 async def _switch_encoder(connection: Connection, index: str, generation: str) -> bool:
     """Have the index searched with the encoder of a generation that becomes active; False while a gateway lacks it.
 
     Raises ProblemError CONFLICT where that cannot be.
     """
-    query = """SELECT coalesce(g.fingerprint, i.fingerprint), i.fingerprint
-        FROM generations g JOIN indexes i USING (index_name) WHERE g.index_name = %s AND g.generation = %s"""
-    wanted, present = await one(connection, query, index, generation)
+    wanted, present = await _encoders(connection, index, generation)
     if wanted == present:
         return True
-    problem = await why_not_switched(connection, index, wanted)
-    if problem is not None:
-        raise _conflict(f"generation {generation} of index {index} cannot be activated: {problem}")
+    await _refuse_unsearchable(connection, index, generation)
     if not await is_held(connection, index, wanted):
         return False
     change = """UPDATE indexes i SET first_fingerprint = coalesce(first_fingerprint, i.fingerprint),

@@ -212,6 +212,11 @@ async def why_not_switched(connection: Connection, index: str, fingerprint: str)
             f"and rebuild (`visualindex jobs run reindex {index} --activate`)"
         )
     state, complete, problem = found[0]
+    if state == "leaving":
+        return (
+            f"its encoder {fingerprint} is named by no spec any more and its vectors go: name that encoder in the spec and "
+            f"rebuild (`visualindex jobs run reindex {index} --activate`)"
+        )
     if problem is not None:
         return f"its encoder {fingerprint} cannot be loaded: {problem}"
     if state == "required" and not complete:
