@@ -3,6 +3,7 @@ why it is not."""
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from visualindex.catalog import Catalog, GenerationRecord
@@ -19,23 +20,24 @@ class _Trying:
     """When one that could not be activated is asked for again."""
 
     generation: str
-    not_before: float = 0.0
-    pause_s: float = _PAUSE_S
+    not_before: float
+    pause_s: float
 
-    def is_due(self) -> bool:
+    def is_due(self, now: float) -> bool:
         """Whether now is the time; then the next pause is twice as long."""
-        now = time.monotonic()
         if now < self.not_before:
             return False
-        self.not_before, self.pause_s = now + self.pause_s, min(2 * self.pause_s, _LONGEST_PAUSE_S)
+        self.pause_s = min(2 * self.pause_s, _LONGEST_PAUSE_S)
+        self.not_before = now + self.pause_s
         return True
 
 
 class Pinning:
     """Remembers what was said, and when what failed is tried again."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:
         self._catalog = catalog
+        self._clock = clock
         self._said: dict[str, str] = {}
         self._trying: dict[str, _Trying] = {}
 
@@ -58,15 +60,16 @@ class Pinning:
         failed = record.state == "failed" or (record.state == "kept" and record.problem is not None)
         if failed:
             self._say(index, record.generation, record.problem or "it failed")
-            if not self._try_of(index, record.generation).is_due():
+            if not self._is_due(index, record.generation):
                 return
         await self._catalog.prepare_generation(index, record.generation, force=True)  # a person wrote its name
 
-    def _try_of(self, index: str, generation: str) -> _Trying:
-        found = self._trying.get(index)
-        if found is None or found.generation != generation:
-            found = self._trying[index] = _Trying(generation, pause_s=_PAUSE_S)
-        return found
+    def _is_due(self, index: str, generation: str) -> bool:
+        now, trying = self._clock(), self._trying.get(index)
+        if trying is None or trying.generation != generation:
+            self._trying[index] = _Trying(generation, now + _PAUSE_S, _PAUSE_S)
+            return False
+        return trying.is_due(now)
 
     def _say(self, index: str, generation: str, problem: str) -> None:
         """Once, until it is another problem or none."""

@@ -458,6 +458,9 @@ def _degraded(decision: _Decision, decisions: Sequence[_Decision], needed: Seque
     differing = _differing_settings(decision, decisions)
     if differing:
         return condition("Degraded", True, Reason.SETTINGS_DIFFER, differing)
+    pinned = conditions.pinned_not_served(decision.applied.generation if decision.applied else None, seen)
+    if pinned:
+        return condition("Degraded", True, Reason.PINNED_NOT_SERVED, pinned)
     return condition("Degraded", False, Reason.AS_WANTED)
 
 
