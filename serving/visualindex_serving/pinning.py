@@ -62,7 +62,8 @@ class Pinning:
             self._say(index, record.generation, record.problem or "it failed")
             if not self._is_due(index, record.generation):
                 return
-        await self._catalog.prepare_generation(index, record.generation, force=True)  # a person wrote its name
+        # By force: a person wrote its name.
+        await self._catalog.prepare_generation(index, record.generation, force=True)
 
     def _is_due(self, index: str, generation: str) -> bool:
         now, trying = self._clock(), self._trying.get(index)

@@ -212,7 +212,7 @@ class ShardReplica:
             await self._lease(loading=True)
 
     async def _tend(self) -> None:
-        """Load what may be searched soon, and let go of what will not be again. Nothing ends it: searches go on meanwhile."""
+        """Load what may be searched soon, and let go of what will not be again. Nothing ends it: searches go on."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:

@@ -526,17 +526,20 @@ async def test_a_change_that_no_shard_understands_is_told_until_it_is_mended(wor
     store = "UPDATE image_embeddings SET vector = %s WHERE image_id = %s"
     await world.execute(store, b"\0", image_id(1))
     await world.patch(image_id(1))
-    async with asyncio.timeout(30):
-        while not [one for one in await world.catalog.replica_loads(NAME) if one.problem]:
-            await asyncio.sleep(0.05)
+    await problems_told(world, True)
     for one in world.serving:
         one.replica.check()
     vector, _ = world.stored[image_id(1)]
     await world.execute(store, POOL[vector].astype(np.float16).tobytes(), image_id(1))
-    async with asyncio.timeout(30):
-        while [one for one in await world.catalog.replica_loads(NAME) if one.problem]:
-            await asyncio.sleep(0.05)
+    await problems_told(world, False)
     await world.check()
+
+
+async def problems_told(world: World, some: bool) -> None:
+    """Until shards say that they have problems, or none."""
+    async with asyncio.timeout(30):
+        while any(one.problem for one in await world.catalog.replica_loads(NAME)) != some:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_a_database_restored_to_the_time_before_all_generations_is_served(

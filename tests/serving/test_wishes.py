@@ -125,7 +125,7 @@ async def test_a_build_that_ends_takes_no_wish_back_for_what_was_active_before(i
 
 async def test_one_that_cannot_be_loaded_again_is_kept_and_whoever_asked_is_told(index: Index) -> None:
     await index.loaded(ACTIVE, problem=f"{OLDER}: its file is gone")
-    with pytest.raises(ProblemError, match="cannot be activated: shard 0, .*its file is gone") as refused:
+    with pytest.raises(ProblemError, match=r"cannot be activated: shard 0, .*its file is gone") as refused:
         await roll_back(index.catalog, NAME, 1, 5)
     assert refused.value.type is ProblemType.CONFLICT
     assert (await index.states())[OLDER] == "kept"
@@ -136,7 +136,7 @@ async def test_one_of_an_encoder_that_nobody_serves_is_refused(index: Index, for
     other = "4" * 16
     await index.propose(other, fingerprint="g")
     await index.loaded(OLDER, ACTIVE, other)
-    with pytest.raises(ProblemError, match="encoder g is not served any more.*name that encoder") as refused:
+    with pytest.raises(ProblemError, match=r"encoder g is not served any more.*name that encoder") as refused:
         await activate(index.catalog, NAME, other, 1, 1, force=force)
     assert refused.value.type is ProblemType.CONFLICT
     assert (await index.states())[other] == "ready"
