@@ -83,6 +83,15 @@ def describe_change(
     )
 
 
+def propose_change(applied: Spec, wanted: Spec, images: int | None, name: str) -> Plan | None:
+    """`describe_change` as a service of this release carries it out, before it was asked to: with both encoders."""
+    if images == 0 or same_encoder(applied, wanted):
+        return describe_change(applied, wanted, images, name)
+    room = (), (applied.encoder,)
+    found = describe_change(applied, wanted, images, name, room=room, beside=True, moves=True)
+    return None if found is None else found.model_copy(update={"change": "Reindex"})
+
+
 def describe_creation(wanted: Spec, name: str) -> Plan:
     """What starting to serve an index causes."""
     after = Footprint() if wanted.suspend else _shape(wanted, name).footprint([wanted])
