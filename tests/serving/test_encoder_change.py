@@ -271,7 +271,14 @@ async def until(home: Home, wanted: dict[str, tuple[str, bool]]) -> None:
 
 
 async def filled(served: Served) -> dict[int, str]:
-    return {seed: (await put(served, seed, category="still"))["image_id"] for seed in STILL}
+    ids = {seed: (await put(served, seed, category="still"))["image_id"] for seed in STILL}
+    await searched(served)
+    return ids
+
+
+async def searched(served: Served) -> None:
+    """The shards of a gateway are there once one was asked for."""
+    assert await found_keys(served, STILL[0], consistency="strong")
 
 
 @pytest.mark.parametrize("change", ["dimension", "family"])
@@ -350,6 +357,7 @@ async def moved_from(home: Home, weights: Path, stack: contextlib.AsyncExitStack
         before = (await job_of(first, "generations", activate=True))["generation"]
         await served_by(first, before)
     home.latest = await stack.enter_async_context(home.gateway(document(BEFORE, "off")))
+    await searched(home.latest)
     moved = await job_of(home.latest, "reindex", activate=True)
     await served_by(home.latest, moved["generation"])
     return before, moved["generation"]
@@ -399,6 +407,7 @@ async def test_a_candidate_that_the_gate_refuses_leaves_the_old_encoder_serving(
         await served_by(first, before)
     async with home.gateway(strict) as second:
         home.latest = second
+        await searched(second)
         refused = await job_of(second, "reindex", activate=True)
         assert (refused["gate"], refused["activating"]) == ("refused", False)
         view = await home.view()

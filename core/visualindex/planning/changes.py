@@ -49,19 +49,20 @@ def describe_change(
     name: str,
     *,
     room: tuple[Room, Room] = ((), ()),
+    beside: bool = False,
     moves: bool = False,
 ) -> Plan | None:
     """What going from `applied` to `wanted` causes; None when nothing that runs or is stored changes.
 
     `images` is the number of images in the index, None when it is not known; then there may be some. `room` is what the
-    pods have room for besides, before and afterwards. `moves`: the encoder of `applied` is served on until the index has
-    moved to that of `wanted`; without that it cannot move.
+    pods have room for besides, before and afterwards. `beside`: the encoder that searches use can be served beside that of
+    `wanted`; without that the index keeps that of `applied`. `moves`: it has to move to that of `wanted`.
     """
     lines = list(_differences(_plain(applied), _plain(wanted)))
     if not lines:
         return None
     before, after = _shape(applied, name, room[0]), _shape(wanted, name, room[1])
-    kind = _kind(applied, wanted, images, before, after, moves=moves)
+    kind = _kind(applied, wanted, images, before, after, beside=beside)
     footprints = _footprints(kind, (applied, before), (wanted, after), room)
     return Plan(
         id=_identifier(applied, wanted),
@@ -80,6 +81,15 @@ def describe_change(
         after=footprints[2],
         capacity=_capacity(wanted, images),
     )
+
+
+def propose_change(applied: Spec, wanted: Spec, images: int | None, name: str) -> Plan | None:
+    """`describe_change` as a service of this release carries it out, before it was asked to: with both encoders."""
+    if images == 0 or same_encoder(applied, wanted):
+        return describe_change(applied, wanted, images, name)
+    room = (), (applied.encoder,)
+    found = describe_change(applied, wanted, images, name, room=room, beside=True, moves=True)
+    return None if found is None else found.model_copy(update={"change": "Reindex"})
 
 
 def describe_creation(wanted: Spec, name: str) -> Plan:
@@ -107,11 +117,11 @@ def _kind(
     before: ClusterShape,
     after: ClusterShape,
     *,
-    moves: bool,
+    beside: bool,
 ) -> ChangeKind:
     if applied.suspend != wanted.suspend:
         return "Suspend" if wanted.suspend else "Resume"
-    if images != 0 and not moves and not same_encoder(applied, wanted):
+    if images != 0 and not beside and not same_encoder(applied, wanted):
         return "Reindex"
     if wanted.suspend or before.identity() == after.identity():
         return "InPlace"

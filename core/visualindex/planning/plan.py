@@ -195,6 +195,13 @@ def others(spec: Spec, seen: MemberObserved) -> tuple[EncoderSpec, ...]:
     return tuple(found)
 
 
+def _moves(applied: Spec, wanted: Spec, seen: MemberObserved) -> bool:
+    """Whether a change of the spec has everything encoded anew: not where it names again what searches use still."""
+    used = [one.section for one in seen.encoders if one.searched]
+    new = not same_encoder(applied, wanted) and seen.images != 0
+    return new and not any(same_space(one, wanted.encoder) for one in used)
+
+
 def _room(status: Status) -> tuple[EncoderSpec, ...]:
     """What the status remembers of it; a section of a release with other fields is left out."""
     found = []
@@ -208,8 +215,10 @@ def _changed(kept: _Decision, applied: Spec, wanted: Spec, there: bool, may_proc
     member, images = kept.member, kept.seen.images
     target, reindex = _reachable(applied, wanted, kept.seen)
     after = room_afterwards(applied, target, member.name, kept.room, others(target, kept.seen))
-    room, moves = (kept.room, after), target is wanted and not same_encoder(applied, wanted) and images != 0
-    described = describe_change(applied, wanted, images, member.name, room=room, moves=moves)
+    room, moves = (kept.room, after), not reindex and _moves(applied, wanted, kept.seen)
+    described = describe_change(
+        applied, wanted, images, member.name, room=room, beside=not reindex, moves=moves
+    )
     whole = None if described is None else _of_generation(member, described)
     change = whole.model_copy(update={"change": "Reindex"}) if whole is not None and moves else whole
     carried = describe_change(applied, target, images, member.name, room=room) if reindex else whole
