@@ -1,8 +1,9 @@
 """What an index takes of a cluster: logical CPUs, GPUs, memory and database connections, from its spec alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from visualindex.spec import Spec, VisualIndex
+from visualindex.spec import EncoderSpec, Spec, VisualIndex
 
 GATEWAY_CPUS = 0.5
 """Logical CPUs a gateway replica reserves."""
@@ -106,10 +107,14 @@ def postgres_connections(spec: Spec) -> int:
     return gateways + shards + reranker_replicas(spec) * CONNECTIONS_PER_RERANKER
 
 
-def local_cpus(resources: list[VisualIndex]) -> float:
-    """The logical CPUs that all replicas of a local service, with its one gateway for all, reserve together."""
+def local_cpus(resources: list[VisualIndex], others: Sequence[VisualIndex] = ()) -> float:
+    """The logical CPUs that all replicas of a local service, with its one gateway for all, reserve together.
+
+    `others` are resources with encoders that their indexes are served with besides that of the spec.
+    """
     each = [cpus_of(resource.spec) for resource in resources]
-    return max(c.gateways for c in each) + sum(c.shards + c.encoders + c.rerankers for c in each)
+    beside = sum(cpus_of(one.spec).encoders for one in others)
+    return max(c.gateways for c in each) + sum(c.shards + c.encoders + c.rerankers for c in each) + beside
 
 
 def decode_workers(spec: Spec) -> int:
@@ -117,12 +122,13 @@ def decode_workers(spec: Spec) -> int:
     return spec.gateway.decode_workers or _DECODE_WORKERS
 
 
-def gateway_memory(spec: Spec) -> int:
+def gateway_memory(spec: Spec, others: Sequence[EncoderSpec] = ()) -> int:
     """Bytes a gateway replica may take.
 
-    Its process, what it remembers, encoder and decoders, and one largest picture and body on their way.
+    Its process, what it remembers, encoder and decoders, and one largest picture and body on their way. `others` are
+    encoders that the index is served with besides that of the spec.
     """
-    encoder = _encoder_bytes(spec) if spec.encoder.in_gateway else 0
+    encoder = sum(encoder_bytes(one) for one in (spec.encoder, *others) if one.in_gateway)
     encoder += _REMEMBERED_PATCHES if spec.rerank.kept else 0
     picture = spec.limits.image_pixels * _BYTES_PER_PIXEL + spec.limits.image_bytes * 4
     return (
@@ -142,7 +148,7 @@ def shard_memory(spec: Spec) -> int:
 
 def encoder_memory(spec: Spec) -> int:
     """Bytes a replica of an encoder deployment may take, GPU memory not counted."""
-    return ENCODER_BYTES + _encoder_bytes(spec)
+    return ENCODER_BYTES + encoder_bytes(spec.encoder)
 
 
 def reranker_memory(spec: Spec) -> int:
@@ -151,5 +157,6 @@ def reranker_memory(spec: Spec) -> int:
     return RERANKER_BYTES + spec.rerank.memory + scorer
 
 
-def _encoder_bytes(spec: Spec) -> int:
-    return LITE0_BYTES if spec.encoder.family == "efficientnet-lite0" else TORCH_MODEL_BYTES
+def encoder_bytes(encoder: EncoderSpec) -> int:
+    """Bytes of a model and its runtime, wherever it is loaded; GPU memory not counted."""
+    return LITE0_BYTES if encoder.family == "efficientnet-lite0" else TORCH_MODEL_BYTES

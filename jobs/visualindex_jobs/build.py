@@ -57,7 +57,7 @@ async def carry_out(
             threads=threads_of(place),
             fence=job.fence,
             patches=patches,
-            builders=builders_of(place, patches and patches.features, lease.held),
+            builders=builders_of(place, None if patches is None else patches.features, lease.held),
         )
         name = built.generation
         judged = await judge(
@@ -66,7 +66,8 @@ async def carry_out(
         refused = judged is not None and judged.verdict == "refused"
         activating = bool(job.parameters.get("activate")) and built.met and not refused
         if activating:
-            await catalog.prepare_generation(resource.name, built.generation)
+            state = await catalog.prepare_generation(resource.name, built.generation, same_encoder=True)
+            activating = state != "ready"
         await lease.stop()
         await catalog.end_job(job.fence, result={**_result(built, judged), "activating": activating})
 

@@ -29,6 +29,7 @@ from visualindex.imaging import DecodePool
 from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix, jobs_prefix
 from visualindex.reindexing import Account, FindPatches, Ledger, Plan, make_plan, patiently
 from visualindex.spec import VisualIndex
+from visualindex.spec.served_encoder import encoder_settings
 from visualindex_jobs.build_places import Place, builders_of, threads_of
 from visualindex_jobs.changed_copies import copies_encoder
 from visualindex_jobs.costs import costs
@@ -39,6 +40,7 @@ from visualindex_jobs.opening import opened
 from visualindex_jobs.reindex_here import Conveyor, Here
 
 _WHOLE = range(BUCKETS)
+_LOOK_S = 1.0
 T = TypeVar("T")
 
 
@@ -125,6 +127,8 @@ class _Reindex:
         self._ledger = ledger
         self._conveyor = conveyor
         self._refused = 0
+        self._moves = False
+        """Whether the spec names another encoder than the index is searched with."""
 
     async def run(self) -> dict[str, Any]:
         await self._forget_ended()
@@ -133,12 +137,12 @@ class _Reindex:
         plans = await self._plans_in_force()
         for plan in plans:
             await self._carry(plan)
-        while len(plans) < self._spec.reindex.max_rounds:
-            further = await self._plan(plans, wanted)
-            if further is None:
-                break
-            plans.append(further)
-            await self._carry(further)
+        await self._rounds(plans, wanted)
+        if self._moves and await self._is_required(wanted):
+            # Whatever was written without its vector was written before: one more look finds all of it.
+            whole = await self._rounds(plans, wanted)
+            if whole:
+                await self._catalog.complete_encoder(self._name, wanted.fingerprint, fence=self._job.fence)
         cpu = time.process_time()
         built = await self._build(wanted)
         judged = await self._judge(built)
@@ -146,6 +150,30 @@ class _Reindex:
         activating = not refused and await self._activate(built, wanted)
         summary = await self._summary(plans, built, time.process_time() - cpu, activating=activating)
         return summary if judged is None else {**summary, "gate": judged.verdict}
+
+    async def _rounds(self, plans: list[Plan], wanted: IndexRecord) -> bool:
+        """Make what is missing, then what came meanwhile; whether nothing was missing in the end."""
+        for _ in range(self._spec.reindex.max_rounds):
+            further = await self._plan(plans, wanted)
+            if further is None:
+                return True
+            plans.append(further)
+            await self._carry(further)
+        return False
+
+    async def _is_required(self, wanted: IndexRecord) -> bool:
+        """Whether every write brings a vector of the new encoder; waits for gateways that are only loading it."""
+        until = time.monotonic() + self._spec.reindex.patience_seconds
+        while True:
+            found = await self._catalog.index_encoders(self._name)
+            mine = next((one for one in found if one.fingerprint == wanted.fingerprint), None)
+            if mine is None or mine.state == "required":
+                return mine is not None
+            if mine.problem is not None or not mine.gateways or time.monotonic() >= until:
+                return False
+            self._lease.say("waiting for gateways to load the new encoder", 0, 0)
+            self._lease.check()
+            await asyncio.sleep(_LOOK_S)
 
     async def _forget_ended(self) -> None:
         """Ledgers of jobs that failed or were cancelled go when the next one begins: what they made is in the catalog."""
@@ -165,7 +193,7 @@ class _Reindex:
         return job.kind == REINDEX and job.state not in ("queued", "running")
 
     async def _wanted(self) -> IndexRecord:
-        """The encoder that the spec names; the index's own, unless its vectors are to be of another one."""
+        """The encoder that the spec names, entered so that gateways take it up where the index has another one."""
         record = await self._catalog.get_index(self._name)
         if record is None:
             detail = f"there is no index {self._name}: create it first"
@@ -174,7 +202,13 @@ class _Reindex:
         fingerprint = await asyncio.to_thread(
             fingerprint_of, self._spec.encoder, self._around.cache_dir, fetch
         )
-        return IndexRecord(self._name, fingerprint, self._spec.encoder.dimension)
+        wanted = IndexRecord(self._name, fingerprint, self._spec.encoder.dimension)
+        self._moves = record.fingerprint != fingerprint
+        if self._moves:
+            settings = encoder_settings(self._spec)
+            entered = fingerprint, wanted.dimension, settings
+            await self._catalog.enter_encoder(self._name, *entered, fence=self._job.fence, served=False)
+        return wanted
 
     async def _plans_in_force(self) -> list[Plan]:
         known = await self._catalog.job_ledger(self._job.job_id) or {"plans": []}
@@ -276,7 +310,7 @@ class _Reindex:
             fence=self._job.fence,
             patches=kept,
             of=wanted,
-            builders=builders_of(place, kept and kept.features, self._lease.held),
+            builders=builders_of(place, None if kept is None else kept.features, self._lease.held),
         )
 
     async def _judge(self, built: Built) -> GateReport | None:
@@ -306,12 +340,18 @@ class _Reindex:
             tools.encoder.close()
 
     async def _activate(self, built: Built, wanted: IndexRecord) -> bool:
-        record = await self._catalog.get_index(self._name)
-        same = record is not None and record.fingerprint == wanted.fingerprint
-        activating = bool(self._job.parameters.get("activate")) and built.met and same
-        if activating:
-            await self._catalog.prepare_generation(self._name, built.generation)
-        return activating
+        """Have it activated, where that is wanted; with another encoder only once all writes bring its vectors."""
+        if not self._job.parameters.get("activate") or not built.met:
+            return False
+        if self._moves and not await self._is_complete(wanted):
+            return False
+        name = built.generation
+        state = await self._catalog.prepare_generation(self._name, name, same_encoder=not self._moves)
+        return state != "ready"
+
+    async def _is_complete(self, wanted: IndexRecord) -> bool:
+        found = await self._catalog.index_encoders(self._name)
+        return any(one.complete for one in found if one.fingerprint == wanted.fingerprint)
 
     async def _summary(
         self, plans: Sequence[Plan], built: Built, build_cpu_s: float, *, activating: bool

@@ -24,7 +24,7 @@ from visualindex.spec.models import ExternalRaySpec
 from visualindex_operator.choosing import chosen
 from visualindex_operator.cluster_locks import ClusterLocks
 from visualindex_operator.dependencies import DependencyChecks
-from visualindex_operator.external_layouts import Layouts, beside
+from visualindex_operator.external_layouts import Layouts, beside, encoders
 from visualindex_operator.external_serving import (
     MESSAGE,
     applications_of,
@@ -242,12 +242,13 @@ def _change(namespace: str, name: str, served: Served | None, seen: Seen) -> _Ch
     told = _told(name, seen)
     state = told if isinstance(told, ServeState) else ServeState()
     if served is None:
-        return _Change(gone=dict.fromkeys([*applications_of(name), *beside(state, name, owner)], owner))
+        apps = [*applications_of(name), *beside(state, name, owner), *encoders(state, name, owner)]
+        return _Change(gone=dict.fromkeys(apps, owner))
     credentials = chosen(served, seen)
     if credentials is None:
         return _Change()
     given = environment(credentials, owner)
-    layouts = Layouts(state, owner, served.resource, served.route_prefix, given)
+    layouts = Layouts(state, owner, served.resource, served.route_prefix, given, served.beside)
     return _Change(ours=layouts.wanted(), gone=layouts.gone())
 
 

@@ -3,7 +3,7 @@
 from visualindex.credentials import ACCESS_KEY_VARIABLE, DSN_VARIABLE, SECRET_KEY_VARIABLE, Credentials
 from visualindex.planning.observations import Serving
 from visualindex.serve_config import gateway_application, index_application
-from visualindex_operator.external_layouts import beside
+from visualindex_operator.external_layouts import beside, encoders
 from visualindex_operator.serve_merge import OWNER, REDACTED, owner_of
 from visualindex_operator.serve_state import ApplicationState, ServeState
 from visualindex_operator.trouble import trouble
@@ -22,9 +22,10 @@ def serving(state: ServeState, name: str, owner: str, endpoint: str, answers: st
     """How they stand. `answers` is what was heard at `endpoint`: None when searches are answered."""
     names = applications_of(name)
     own = _own(state, name, owner)
-    complete = len(own) == len(names)
+    complete = len(own) == len(names)  # encoders apart: which ones there are is the database's word
     changing = {app: state.applications[app] for app in beside(state, name, owner)}
     own |= changing
+    own |= {app: state.applications[app] for app in encoders(state, name, owner)}
     states = [one.status for one in own.values()]
     settled = complete and not changing and all(status == "RUNNING" for status in states)
     used = credentials_in_use(state, name, owner)

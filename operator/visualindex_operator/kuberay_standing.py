@@ -8,7 +8,7 @@ from visualindex.credentials import Credentials, entry_names
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member, Serving
 from visualindex.planning.plan import route_prefix
-from visualindex.serve_config import gateway_application, index_application
+from visualindex.serve_config import gateway_application, index_application, is_encoder_application
 from visualindex_operator import names
 from visualindex_operator.dependencies import DependencyChecks, SecretData, decoded
 from visualindex_operator.homes import Standing
@@ -76,6 +76,7 @@ class KubeRayStanding:
         deployed = deployed_applications(service)
         own = [index_application(member.name), gateway_application(member.name)]
         here = all(name in deployed for name in own)
+        own += [app for app in deployed if is_encoder_application(app, member.name)]
         url = base + route_prefix(member.name, cluster).rstrip("/")
         answers = await self._probes.answers(url) if base else "the cluster has no Service yet"
         return _serving(service, own, here, answers, deployed_credentials(deployed.get(own[1], {})))

@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
+from pydantic import ValidationError
+
+from visualindex.catalog import EncoderRecord
 from visualindex.catalog.inspection import GenerationInspected
 from visualindex.checking import in_short
 from visualindex.credentials import Credentials
 from visualindex.planning.observations import (
     Check,
     Dependencies,
+    EncoderSeen,
     Generation,
     GroupObserved,
     LastCheck,
@@ -19,7 +24,7 @@ from visualindex.planning.observations import (
     Serving,
 )
 from visualindex.planning.plan import applied_spec
-from visualindex.spec import Spec
+from visualindex.spec import EncoderSpec, Spec
 from visualindex.spec.status import EncoderStatus
 from visualindex_operator import names
 from visualindex_operator.dependencies import Checked, DependencyChecks
@@ -55,6 +60,8 @@ async def observe(
             encoder=_encoder(checked),
             generations=_generations(checked),
             check=_last_check(checked),
+            encoders=_encoders(checked),
+            reindexing=checked.inspection is not None and checked.inspection.reindexing,
         )
     observed = GroupObserved(
         members=seen,
@@ -121,6 +128,28 @@ def _encoder(checked: Checked) -> EncoderStatus | None:
 
 def _generations(checked: Checked) -> tuple[Generation, ...] | None:
     return None if checked.inspection is None else tuple(map(_generation, checked.inspection.generations))
+
+
+def _encoders(checked: Checked) -> tuple[EncoderSeen, ...]:
+    """Those that the index is served with; one of a release with other settings is left out."""
+    found = []
+    for one in () if checked.inspection is None else checked.inspection.encoders:
+        with suppress(ValidationError, KeyError):
+            found.append(_encoder_seen(one))
+    return tuple(found)
+
+
+def _encoder_seen(one: EncoderRecord) -> EncoderSeen:
+    return EncoderSeen(
+        fingerprint=one.fingerprint,
+        section=EncoderSpec.model_validate(one.settings["encoder"]),
+        state=one.state,
+        problem=one.problem,
+        searched=one.searched,
+        generations=tuple(one.generations),
+        held_by=one.held_by,
+        gateways=one.gateways,
+    )
 
 
 def _last_check(checked: Checked) -> LastCheck | None:

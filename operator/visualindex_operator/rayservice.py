@@ -9,7 +9,7 @@ import yaml
 from visualindex.credentials import DIGEST_VARIABLE, Credentials, files_environment
 from visualindex.planning.plan import Serve, Served
 from visualindex.planning.shape import ClusterShape, Group, copies
-from visualindex.serve_config import ROLES, applications, cluster_config
+from visualindex.serve_config import ROLES, applications, cluster_config, encoder_applications
 from visualindex.spec.models import RedisSpec
 from visualindex_operator import names
 from visualindex_operator.pods import container_security, merged, ray_pod
@@ -56,16 +56,18 @@ def serve_config(
 ) -> str:
     """The Serve configuration as KubeRay wants it: text that is the same for equal configurations."""
     found = [
-        application
-        for one in served
-        for application in applications(
-            one.resource,
-            route_prefix=one.route_prefix,
-            environment=_files(one.name, credentials[one.name]),
-            workers=min(shape.workers, copies(one.spec)),  # not of the whole cluster: who joins moves nobody
-        )
+        application for one in served for application in _applications(one, shape, credentials[one.name])
     ]
     return yaml.dump(cluster_config(found), Dumper=yaml.CSafeDumper, sort_keys=True, width=1000)
+
+
+def _applications(one: Served, shape: ClusterShape, credentials: Credentials) -> list[dict[str, Any]]:
+    environment = _files(one.name, credentials)
+    workers = min(shape.workers, copies(one.spec))  # not of the whole cluster: who joins moves nobody
+    return [
+        *applications(one.resource, route_prefix=one.route_prefix, environment=environment, workers=workers),
+        *encoder_applications(one.resource, one.beside, environment=environment, workers=workers),
+    ]
 
 
 def _files(index: str, credentials: Credentials) -> dict[str, str]:

@@ -2,17 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from visualindex.catalog import Catalog, GenerationRecord
+from visualindex.catalog import Catalog, EncoderRecord, GenerationRecord
 from visualindex.errors import ProblemError
 from visualindex.generations import retire
-from visualindex_serving.activation import advance, hold_pinned
+from visualindex_serving.activation import advance
 from visualindex_serving.ending import ended
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
 from visualindex_serving.folding import fold_if_due
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.metrics import Metrics
+from visualindex_serving.pinning import Pinning
 from visualindex_serving.rerank_trials import measure_if_due
 from visualindex_serving.schedules import ask_what_is_due
 from visualindex_serving.sweeping import sweep_if_due
@@ -31,12 +32,13 @@ class Maintenance:
     def __init__(self, catalog: Catalog, indexes: list[IndexService], metrics: Metrics) -> None:
         self._catalog = catalog
         self._metrics = metrics
+        self._pinning = Pinning(catalog)
         self._indexes = {index.name: index for index in indexes}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin in the background."""
-        made = (self._retire, self._fold, self._measure, self._sweep, self._schedule)
+        made = (self._retire, self._forget_vectors, self._fold, self._measure, self._sweep, self._schedule)
         told = (self._tell_refused, self._tell_checks)
         steps = (self._erase, self._forget, self._trim, self._prune, *made, *told)
         self._tasks = [
@@ -93,8 +95,10 @@ class Maintenance:
     async def _advance(self) -> None:
         for name, index in self._indexes.items():
             spec = index.resource.spec
+            if not is_settled(index.encoders.records):
+                await self._catalog.settle_encoders(name)
             if spec.generation is not None:
-                await hold_pinned(self._catalog, name, spec.generation)
+                await self._pinning.hold(name, spec.generation)
             await advance(self._catalog, name, spec.index.shards)
 
     async def _retire(self) -> None:
@@ -106,13 +110,19 @@ class Maintenance:
                     await retire(index.store, name, generation, kept)
                 await self._catalog.forget_generation(name, generation)
 
+    async def _forget_vectors(self) -> None:
+        for name, index in self._indexes.items():
+            if any(one.state == "leaving" for one in index.encoders.records):
+                await self._catalog.forget_vectors(name)
+
     async def _fold(self) -> None:
         for index in self._indexes.values():
             await fold_if_due(self._catalog, index.resource)
 
     async def _measure(self) -> None:
         for index in self._indexes.values():
-            await measure_if_due(self._catalog, index.resource, index.reranking.features)
+            if index.encoders.own.fingerprint == index.fingerprint:  # the job opens the spec's encoder
+                await measure_if_due(self._catalog, index.resource, index.reranking.features)
 
     async def _sweep(self) -> None:
         for index in self._indexes.values():
@@ -132,6 +142,11 @@ class Maintenance:
         for name in self._indexes:
             newest = (await self._catalog.list_generations(name))[:1]
             self._metrics.refused.set(float(any(map(is_refused, newest))), tags={"index": name})
+
+
+def is_settled(encoders: Sequence[EncoderRecord]) -> bool:
+    """Whether an index has the one encoder that it is searched with, or none was looked at yet."""
+    return all(one.state == "required" and one.searched for one in encoders)
 
 
 def is_refused(record: GenerationRecord) -> bool:

@@ -50,7 +50,6 @@ class ShardReplica:
         resource: VisualIndex,
         shard: int,
         catalog: Catalog,
-        fingerprint: str,
         *,
         address: str | None = None,
         files: GenerationFiles | None = None,
@@ -63,7 +62,6 @@ class ShardReplica:
         self._buckets = buckets_of_shard(shard, spec.index.shards)
         self._name = uuid.uuid4().hex[:12]
         self._catalog = catalog
-        self._fingerprint = fingerprint
         self._address = address
         self._files = files
         self._views: dict[str, ShardView] = {}
@@ -131,7 +129,6 @@ class ShardReplica:
     def check(self) -> None:
         """Raise RuntimeError when a part of the replica has stopped."""
         dead = [task.get_name() for task in self._tasks if task.done()]
-        dead += [f"follow {name}" for name, view in self._views.items() if not view.following]
         if dead:
             raise RuntimeError(f"shard {self._shard}: {', '.join(dead)} stopped")
 
@@ -144,7 +141,7 @@ class ShardReplica:
         """Whatever becomes of the files, the shard has to answer: the catalog's rows stand in for them."""
         try:
             await self._load(self._active, active)
-        except ProblemError as problem:
+        except Exception as problem:
             if active is None or active.generation in self._views:  # they stand in for it already
                 raise
             self._note_problem(active.generation, problem)
@@ -154,7 +151,7 @@ class ShardReplica:
             self._failed_at[active.generation] = time.monotonic()
 
     async def _load(self, name: str, record: GenerationRecord | None) -> None:
-        view = self._view(name, record)
+        view = self._view(name, record, await self._space(record))
         self._opening = view
         try:
             await view.open(self._keep_place)
@@ -170,12 +167,22 @@ class ShardReplica:
         if previous is not None:
             await previous.close()
 
-    def _view(self, name: str, record: GenerationRecord | None) -> ShardView:
-        fingerprint = self._fingerprint if record is None else record.fingerprint or self._fingerprint
+    async def _space(self, record: GenerationRecord | None) -> tuple[str, int]:
+        """The encoder of a generation's vectors and their dimension; without one those that the index is searched with."""
+        if record is not None and record.fingerprint:
+            return record.fingerprint, int(record.manifest["dimension"])
+        index = await self._catalog.get_index(self._resource.name)
+        if index is None:
+            raise not_registered(self._resource.name)
+        return index.fingerprint, index.dimension
+
+    def _view(self, name: str, record: GenerationRecord | None, space: tuple[str, int]) -> ShardView:
+        fingerprint, dimension = space
+        buckets = self._buckets
         return ShardView(
             name,
-            self._catalog.follow(self._resource.name, fingerprint, self._buckets),
-            self._index,
+            self._catalog.follow(self._resource.name, fingerprint, buckets, dimension=dimension),
+            partial(self._index, dimension),
             self._writer,
             watermark=None if record is None else record.watermark,
             open_bases=None if record is None else partial(self._bases, record),
@@ -183,10 +190,10 @@ class ShardReplica:
             seen_after_ms=self._metrics.freshness.observe,
         )
 
-    def _index(self, bases: Sequence[Base]) -> ShardIndex:
+    def _index(self, dimension: int, bases: Sequence[Base]) -> ShardIndex:
         spec = self._resource.spec
         return ShardIndex(
-            spec.encoder.dimension,
+            dimension,
             flat_below=spec.index.flat_below,
             hnsw=spec.index.hnsw,
             memory_limit=spec.index.memory_per_shard,
@@ -206,23 +213,51 @@ class ShardReplica:
             await self._lease(loading=True)
 
     async def _tend(self) -> None:
-        """Load what may be searched soon, and let go of what will not be again."""
+        """Load what may be searched soon, and let go of what will not be again. Nothing ends it: searches go on."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                wanted = await self._catalog.loaded_generations(self._resource.name)
+                await self._look_after()
             except ProblemError as exc:
                 logger.warning("the generations of the index cannot be read: %s", exc)
+            except Exception:
+                logger.exception("shard %d will look after its generations again", self._shard)
+
+    async def _look_after(self) -> None:
+        wanted = await self._catalog.loaded_generations(self._resource.name)
+        active = _active(wanted)
+        self._active = LIVE if active is None else active.generation
+        await self._follow_index()
+        await self._note_stopped()
+        # A database that was restored may know none of those that are loaded here.
+        await self._attend(self._active, partial(self._load_active, active))
+        for record in wanted:
+            await self._attend(record.generation, partial(self._load, record.generation, record))
+        names = {record.generation for record in wanted}
+        await self._forget_problems({self._active, *names})
+        await self._let_go(names)
+
+    async def _note_stopped(self) -> None:
+        """What no longer follows the catalog is loaded anew; until then only the active one answers, as it was."""
+        for name, view in list(self._views.items()):
+            if view.stopped is None or name in self._stand_ins:
                 continue
-            active = _active(wanted)
-            self._active = LIVE if active is None else active.generation
-            # A database that was restored may know none of those that are loaded here.
-            await self._attend(self._active, partial(self._load_active, active))
-            for record in wanted:
-                await self._attend(record.generation, partial(self._load, record.generation, record))
-            names = {record.generation for record in wanted}
-            await self._forget_problems(names)
-            await self._let_go(names)
+            self._note_problem(name, view.stopped)
+            self._failed_at[name] = time.monotonic()
+            if name == self._active:
+                self._stand_ins.add(name)
+            else:
+                del self._views[name]
+                await self._shut(name, view)
+            await self._lease()
+
+    async def _follow_index(self) -> None:
+        """Without a generation an empty index takes another encoder at once: its rows are those of that one from then on."""
+        view = self._views.get(LIVE)
+        if self._active == LIVE and view is not None:
+            fingerprint, _ = await self._space(None)
+            if view.fingerprint != fingerprint:
+                await self._load(LIVE, None)
 
     async def _attend(self, name: str, load: Callable[[], Awaitable[None]]) -> None:
         tried_at = self._failed_at.get(name, -math.inf)
@@ -232,7 +267,7 @@ class ShardReplica:
         self._problems.pop(name, None)
         try:
             await load()
-        except ProblemError as problem:
+        except Exception as problem:
             self._failed_at[name] = time.monotonic()
             self._note_problem(name, problem)
         else:
@@ -249,9 +284,12 @@ class ShardReplica:
         if old:
             await self._lease()
 
-    def _note_problem(self, generation: str, problem: ProblemError) -> None:
-        self._problems[generation] = " ".join(problem.detail.split())
-        logger.error("shard %d cannot load generation %s: %s", self._shard, generation, problem.detail)
+    def _note_problem(self, generation: str, problem: BaseException) -> None:
+        told = isinstance(problem, ProblemError)
+        why = problem.detail if isinstance(problem, ProblemError) else f"{type(problem).__name__}: {problem}"
+        self._problems[generation] = " ".join(why.split())
+        about = self._shard, generation, why
+        logger.error("shard %d cannot hold generation %s: %s", *about, exc_info=None if told else problem)
 
     async def _let_go(self, wanted: set[str]) -> None:
         """Close what is no longer wanted, once gateways have had the time to learn of it."""
@@ -265,11 +303,14 @@ class ShardReplica:
             if now - self._unwanted_since.setdefault(name, now) < _LINGER_S:
                 continue
             del self._unwanted_since[name]
-            await self._views.pop(name).close()
-            if self._files is not None:
-                self._files.close(name)
+            await self._shut(name, self._views.pop(name))
             await self._lease()
             await asyncio.to_thread(give_back)
+
+    async def _shut(self, name: str, view: ShardView) -> None:
+        await view.close()
+        if self._files is not None:
+            self._files.close(name)
 
     async def _heartbeat(self) -> None:
         while True:
@@ -327,6 +368,7 @@ class ShardReplica:
         Raises ProblemError DEADLINE_EXCEEDED, or CONFLICT when it does not have the query's generation.
         """
         view = self._asked_for(query.generation)
+        self._check_space(view, query)
         if not await view.caught_up(query):
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
@@ -355,6 +397,13 @@ class ShardReplica:
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting for a thread of shard {self._shard}")
         return self._search(view, query)
+
+    def _check_space(self, view: ShardView, query: ShardQuery) -> None:
+        """A vector of another length is of another encoder: the gateway has not heard yet what is active here."""
+        given = query.vectors.shape[1]
+        if given != view.index.dimension:
+            detail = f"Generation {view.generation} has {view.index.dimension} dimensions, the query {given}."
+            raise ProblemError(ProblemType.CONFLICT, detail)
 
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
         start, began = time.thread_time(), time.perf_counter()

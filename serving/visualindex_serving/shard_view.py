@@ -111,6 +111,12 @@ class ShardView:
         """Whether it keeps up with the catalog."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def stopped(self) -> BaseException | None:
+        """What ended the following, if something did."""
+        task = self._task
+        return None if task is None or not task.done() or task.cancelled() else task.exception()
+
     async def open(self, progress: Progress) -> None:
         """Load, and follow from then on. Raises ProblemError when a file or the catalog cannot be read."""
         await self._load(progress)

@@ -24,7 +24,7 @@ _ID_BYTES = 16
 
 @dataclass(frozen=True)
 class Place:
-    """What a replica holds: shard `shard` of `shards` of an index, in vectors of one encoder."""
+    """What a replica holds: shard `shard` of `shards` of an index, named with the fingerprint of its first encoder."""
 
     index: str
     shard: int

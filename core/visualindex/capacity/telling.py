@@ -6,6 +6,7 @@ from visualindex.capacity.coefficients import MEASURED_ON, Coefficients
 from visualindex.capacity.counts import short_count
 from visualindex.capacity.estimate import Capacity
 from visualindex.capacity.formulas import FOLD_SHARE, Load
+from visualindex.capacity.moving import Move
 from visualindex.capacity.wording import duration, hours, size
 
 
@@ -71,6 +72,17 @@ def _encoder(found: Capacity) -> str:
     what = "decoding and writing" if found.encoder_gpu_s else "decoding, encoding and writing"
     where = "the CPUs and GPUs that it reserves" if found.encoder_gpu_s else "the CPUs that it reserves"
     return f"{gpu}{hours(found.encoder_cpu_s)} CPU-hours of {what}; {duration(found.ingest_s)} on {where}"
+
+
+def of_move(found: Move) -> Iterator[tuple[str, str]]:
+    """Name and text of what a change of the encoder takes while both are served."""
+    where = "gateways" if found.in_gateways else "replicas of its deployment"
+    gpus = f" and {found.gpus:g} GPUs" if found.gpus else ""
+    yield "old encoder", f"{size(found.memory)}{gpus} more, in {found.places} {where}, until it is retired"
+    yield "old vectors", f"{size(found.postgres)} in the database, beside the new ones"
+    gpu = f"{hours(found.gpu_s)} GPU-hours and " if found.gpu_s else ""
+    yield "rebuild", f"{gpu}{hours(found.cpu_s)} CPU-hours to encode every image anew"
+    yield "writes", "encoded with both"
 
 
 def status_lines(found: Capacity) -> list[str]:

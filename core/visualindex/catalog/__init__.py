@@ -6,9 +6,10 @@ from visualindex.catalog.checks import DIGESTS, ROWS, CheckRecord, Question, Tru
 from visualindex.catalog.connections import within
 from visualindex.catalog.directions import check_direction
 from visualindex.catalog.embedded import EmbeddedPostgres, Listening
-from visualindex.catalog.generations import GenerationRecord
+from visualindex.catalog.generations import GenerationRecord, Searchable
 from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
+from visualindex.catalog.index_encoders import EncoderRecord, LacksVectorError
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
 from visualindex.catalog.jobs import (
@@ -65,6 +66,7 @@ __all__ = [
     "DeclaredKey",
     "EmbeddedPostgres",
     "Encoded",
+    "EncoderRecord",
     "ErasedRows",
     "Feedback",
     "Fence",
@@ -80,6 +82,7 @@ __all__ = [
     "KeyChanges",
     "KeyRecord",
     "Lacking",
+    "LacksVectorError",
     "Listening",
     "LogStatus",
     "LogTrimmed",
@@ -95,6 +98,7 @@ __all__ = [
     "Rows",
     "ScheduleRun",
     "SearchLog",
+    "Searchable",
     "Token",
     "TrialServer",
     "TrueRows",

@@ -11,6 +11,7 @@ from visualindex.catalog.facts import Facts
 from visualindex.catalog.generations import Generations
 from visualindex.catalog.idempotency import IdempotencyKeys
 from visualindex.catalog.images import Images
+from visualindex.catalog.index_encoders import IndexEncoders
 from visualindex.catalog.index_erasure import IndexErasure
 from visualindex.catalog.indexes import Indexes
 from visualindex.catalog.jobs import Jobs
@@ -27,6 +28,7 @@ from visualindex.catalog.twins import Twins
 
 class Catalog(
     Indexes,
+    IndexEncoders,
     IndexErasure,
     Images,
     Origins,

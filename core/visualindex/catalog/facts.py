@@ -25,7 +25,8 @@ class Facts:
         """The index of that name as it was registered, None before that."""
 
         async def work(connection: Connection) -> IndexRecord | None:
-            query = "SELECT index_name, fingerprint, dimension FROM indexes WHERE index_name = %s"
+            query = """SELECT index_name, fingerprint, dimension, coalesce(first_fingerprint, fingerprint) FROM indexes
+                WHERE index_name = %s"""
             found = await rows(connection, query, name)
             return IndexRecord(*found[0]) if found else None
 

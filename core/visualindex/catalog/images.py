@@ -20,6 +20,7 @@ from visualindex.catalog.connections import Connection, Connections, Transaction
 from visualindex.catalog.directions import check_direction, has_direction, stored
 from visualindex.catalog.erasures import EnsureObjects
 from visualindex.catalog.idempotency import Idempotency
+from visualindex.catalog.index_encoders import check_written
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.catalog.origin_rows import Origin, note
 from visualindex.catalog.positions import Token
@@ -150,7 +151,8 @@ class Images:
         `origins` are noted and `fence` is checked in that transaction: CONFLICT when the job is no longer the caller's.
 
         `ensure_objects(digest)` is awaited where an original may just have been erased and must store it again; a caller
-        that gives none stores its originals after this. Raises
+        that gives none stores its originals after this. Raises LacksVectorError for a write without the vectors of an
+        encoder that is served as well, and
         AlreadyAnswered when `idempotency` names a request that was answered; ProblemError INDEX_NOT_FOUND,
         FINGERPRINT_MISMATCH (wrong dimension), INVALID_REQUEST (an id twice), IDEMPOTENCY_CONFLICT.
         """
@@ -260,6 +262,7 @@ async def _put(
         return []
     connection = transaction.connection
     await _check_vectors(connection, index, images)
+    await check_written(connection, index, [image.embeddings.keys() for image in images])
     await erasures.hold_originals(connection, index, {image.content_digest for image in images}, ensure)
     before = await _lock_rows(connection, index, images)
     done = await connection.execute(_UPDATE.encode(), _columns(index, images))

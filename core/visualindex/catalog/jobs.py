@@ -91,13 +91,17 @@ class Jobs:
 
         return await self.connections.write(work)
 
-    async def claim_job(self, index: str, lease_s: float, *, job_id: UUID | None = None) -> JobRecord | None:
+    async def claim_job(
+        self, index: str, lease_s: float, *, job_id: UUID | None = None, leaves: str = ""
+    ) -> JobRecord | None:
         """The oldest job that nobody holds (or the one that is named), for `lease_s` seconds; None when there is none.
+
+        Jobs of the kind `leaves` are left to others.
 
         One whose holder ended without a word is given up after three attempts, or as many as its parameter `attempts` says.
         Every gateway asks each second, and seldom for something, so that a read tells first whether to write.
         """
-        free = "(state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))"
+        free = "(state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp())) AND kind <> %s"
         look = f"SELECT 1 FROM jobs WHERE index_name = %s AND {free} LIMIT 1"  # noqa: S608 (constants)
         give_up = """UPDATE jobs SET state = 'failed', ended_at = now(), lease_until = NULL,
                 problem = format('its process ended without a word, %%s times; the last phase was %%s', attempts, phase)
@@ -113,14 +117,14 @@ class Jobs:
 
         async def work(transaction: Transaction) -> JobRecord | None:
             await run(transaction.connection, give_up, index, MAX_ATTEMPTS)
-            claimed = await rows(transaction.connection, claim, lease_s, index, job_id, job_id)
+            claimed = await rows(transaction.connection, claim, lease_s, index, job_id, job_id, leaves)
             if not claimed:
                 return None
             record = _record(claimed[0])
             await _tell(transaction.connection, record.job_id, f"begun, the {record.fence.number}. time")
             return record
 
-        if not await self.connections.read(lambda connection: rows(connection, look, index)):
+        if not await self.connections.read(lambda connection: rows(connection, look, index, leaves)):
             return None
         return await self.connections.write(work)
 

@@ -33,6 +33,10 @@ _LACKING = """SELECT i.image_id, i.content_digest, e.vector, i.colours IS NULL
 _HELD = """SELECT image_id, bucket, version FROM images i
     JOIN unnest(%s::uuid[], %s::bytea[]) AS f (image_id, content_digest) USING (image_id, content_digest)
     WHERE i.index_name = %s ORDER BY image_id FOR UPDATE OF i"""
+# Whether anybody follows the vectors of an encoder: the index itself does, and what was built of them will.
+_FOLLOWED = """SELECT i.fingerprint = f.fingerprint OR EXISTS (SELECT FROM generations g WHERE g.index_name = i.index_name
+        AND g.fingerprint = f.fingerprint AND g.state NOT IN ('failed', 'retired', 'gone'))
+    FROM indexes i, (VALUES (%s::text, %s::text)) AS f (index_name, fingerprint) WHERE i.index_name = f.index_name"""
 _ACCOUNT = """SELECT count(*), coalesce(jsonb_agg(account), '[]') FROM
     (SELECT account FROM job_chunks WHERE job_id = %s ORDER BY plan, chunk) AS each"""
 
@@ -195,7 +199,7 @@ def _sorted_out(chunk: ChunkCommit) -> ChunkCommit:
 
 
 async def _take(connection: Connection, index: str, job_id: UUID, chunk: ChunkCommit) -> None:
-    known = await rows(connection, "SELECT fingerprint FROM indexes WHERE index_name = %s", index)
+    known = await rows(connection, _FOLLOWED, index, chunk.fingerprint)
     if not known:
         raise ProblemError(
             ProblemType.INDEX_NOT_FOUND, f"there is no index {index}: it was deleted meanwhile"
@@ -203,7 +207,7 @@ async def _take(connection: Connection, index: str, job_id: UUID, chunk: ChunkCo
     held = await _held(connection, index, [*chunk.encoded, *chunk.refused])
     kept = [one for one in chunk.encoded if one.image_id in held]
     made = await _vectors(connection, index, chunk.fingerprint, kept)
-    if known[0][0] == chunk.fingerprint:  # searches use these: shards are to hear of them
+    if known[0][0]:  # searches use these, or will: shards are to hear of them
         await _log(connection, index, made)
     await _colours(connection, index, kept)
     await _patches(connection, index, chunk.features, kept, held)

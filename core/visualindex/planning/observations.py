@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from visualindex.spec import Spec
+from visualindex.spec import EncoderSpec, Spec
 from visualindex.spec.status import EncoderStatus, Status
 
 MigrationState = Literal["absent", "running", "done", "failed"]
@@ -101,6 +101,20 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class EncoderSeen:
+    """An encoder that an index is served with (`planning.encoder_phase.ServedEncoder`); `section` is that of the spec."""
+
+    fingerprint: str
+    section: EncoderSpec
+    state: str
+    problem: str | None = None
+    searched: bool = False
+    generations: Sequence[str] = ()
+    held_by: int = 0
+    gateways: int = 0
+
+
+@dataclass(frozen=True)
 class LastCheck:
     """The last check of an index for consistency; `faults` are those that are left, in half a sentence."""
 
@@ -120,6 +134,10 @@ class MemberObserved:
     generations: Sequence[Generation] | None = None
     """Those that are there, the newest first; None while the database does not tell."""
     check: LastCheck | None = None
+    encoders: Sequence[EncoderSeen] = ()
+    """What the database knows of the encoders that it is served with: two or more while it moves to another."""
+    reindexing: bool = False
+    """Whether a job makes vectors."""
 
     @property
     def generation(self) -> Generation | None:

@@ -66,7 +66,8 @@ class Plan(StatusModel):
     )
     change: ChangeKind = Field(
         description="`InPlace`: within the running cluster. `NewCluster`: a second cluster, then a switch. `Recreate`: the "
-        "cluster ends and starts again, an outage. `Reindex`: all images must be encoded again."
+        "cluster ends and starts again, an outage. `Reindex`: all images must be encoded again, and meanwhile both encoders "
+        "are served."
     )
     state: Literal["Waiting", "Blocked", "Pending", "Proceeding"] = Field(
         description="`Waiting` for approval, `Blocked` by the GPU budget, `Pending` until a dependency is there or all "
@@ -150,6 +151,12 @@ class Status(StatusModel):
         default=None, description="Most connections to Postgres that the index's processes open together."
     )
     plan: Plan | None = Field(default=None, description="The change that is under way or waits.")
+    room: list[dict[str, Any]] = Field(
+        default=[],
+        description="Encoders, as `spec.encoder` has them, that the pods have room for besides: those that the index is, or "
+        "lately was, served with while it moves to another.",
+        json_schema_extra={"items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    )
     applied: dict[str, Any] | None = Field(
         default=None,
         description="The spec that is being served.",
