@@ -34,6 +34,7 @@ from visualindex_jobs.costs import costs
 from visualindex_jobs.encoder_tools import EncoderTools, fetching
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
+from visualindex_jobs.letting_in import Candidates
 from visualindex_jobs.opening import opened
 from visualindex_jobs.reindex_here import Conveyor, Here
 
@@ -124,11 +125,19 @@ class _Reindex:
         self._ledger = ledger
         self._conveyor = conveyor
         self._refused = 0
+        self._cpu = 0.0
 
     async def run(self) -> dict[str, Any]:
         await self._forget_ended()
         wanted = await self._wanted()
         self._refused = sum(one["refused"] for one in await self._catalog.chunk_accounts(self._job.job_id))
+        self._cpu = time.process_time()
+        candidates = Candidates(self._catalog, self._around.resource, self._job, self._lease)
+        built = await candidates.built(partial(self._made_and_built, wanted))
+        let_in = await candidates.let_in(built, self._judge, servable=await self._servable(wanted))
+        return {**await self._summary(built, time.process_time() - self._cpu), **let_in}
+
+    async def _made_and_built(self, wanted: IndexRecord) -> Built:
         plans = await self._plans_in_force()
         for plan in plans:
             await self._carry(plan)
@@ -138,13 +147,8 @@ class _Reindex:
                 break
             plans.append(further)
             await self._carry(further)
-        cpu = time.process_time()
-        built = await self._build(wanted)
-        judged = await self._judge(built)
-        refused = judged is not None and judged.verdict == "refused"
-        activating = not refused and await self._activate(built, wanted)
-        summary = await self._summary(plans, built, time.process_time() - cpu, activating=activating)
-        return summary if judged is None else {**summary, "gate": judged.verdict}
+        self._cpu = time.process_time()  # what chunks took is in their accounts
+        return await self._build(wanted)
 
     async def _forget_ended(self) -> None:
         """Ledgers of jobs that failed or were cancelled go when the next one begins: what they made is in the catalog."""
@@ -176,8 +180,11 @@ class _Reindex:
         return IndexRecord(self._name, fingerprint, self._spec.encoder.dimension)
 
     async def _plans_in_force(self) -> list[Plan]:
-        known = await self._catalog.job_ledger(self._job.job_id) or {"plans": []}
-        return [await self._ledger.plan(name) for name in known["plans"]]
+        return [await self._ledger.plan(name) for name in await self._plan_names()]
+
+    async def _plan_names(self) -> list[str]:
+        known = await self._catalog.job_ledger(self._job.job_id) or {}
+        return list(known.get("plans", ()))
 
     async def _plan(self, plans: Sequence[Plan], wanted: IndexRecord) -> Plan | None:
         name = f"{len(plans)}-{self._job.fence.number}"
@@ -275,7 +282,7 @@ class _Reindex:
             of=wanted,
         )
 
-    async def _judge(self, built: Built) -> GateReport | None:
+    async def _judge(self, generation: str) -> GateReport | None:
         """What the quality gate says of it; copies of stored pictures are encoded as users' pictures are."""
         around = self._around
         cache = NodeCache(around.cache_dir / "generations", generation_cache(around.resource.spec))
@@ -285,7 +292,7 @@ class _Reindex:
             around.store,
             cache,
             around.resource,
-            built.generation,
+            generation,
             fence=self._job.fence,
         )
         if self._spec.reindex.gate.mode == "off":
@@ -301,17 +308,12 @@ class _Reindex:
             await pool.close()
             tools.encoder.close()
 
-    async def _activate(self, built: Built, wanted: IndexRecord) -> bool:
+    async def _servable(self, wanted: IndexRecord) -> bool:
+        """Whether searches are encoded as the generation's vectors were."""
         record = await self._catalog.get_index(self._name)
-        same = record is not None and record.fingerprint == wanted.fingerprint
-        activating = bool(self._job.parameters.get("activate")) and built.met and same
-        if activating:
-            await self._catalog.prepare_generation(self._name, built.generation)
-        return activating
+        return record is not None and record.fingerprint == wanted.fingerprint
 
-    async def _summary(
-        self, plans: Sequence[Plan], built: Built, build_cpu_s: float, *, activating: bool
-    ) -> dict[str, Any]:
+    async def _summary(self, built: Built, build_cpu_s: float) -> dict[str, Any]:
         each = await self._catalog.chunk_accounts(self._job.job_id)
         account = sum(
             (Account.of(one) for one in each), Account(cpu_s=build_cpu_s, retries=self._ledger.retries)
@@ -322,8 +324,7 @@ class _Reindex:
             "images": built.images,
             "recall": built.recall,
             "met": built.met,
-            "activating": activating,
-            "rounds": len(plans),
+            "rounds": len(await self._plan_names()),
             "encoded": account.encoded,
             "quarantined": self._refused,
             "bytes_read": account.bytes,

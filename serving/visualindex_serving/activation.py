@@ -6,9 +6,8 @@ Any gateway may take the second step, so that an activation goes on when the one
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 
-from visualindex.catalog import Catalog, GenerationRecord, ReplicaLoad
+from visualindex.catalog import Catalog, GenerationRecord, everywhere, unloadable
 from visualindex.errors import ProblemError, ProblemType
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ async def activate(
 async def _refuse_if_unloadable(catalog: Catalog, index: str, generation: str, shards: int) -> None:
     """One that was active before is not given up when a shard cannot load it, but whoever wants it back is told."""
     loads = [one for one in await catalog.replica_loads(index) if one.shards in (None, shards)]
-    problem = _problem(loads, generation)
+    problem = unloadable(loads, generation)
     if problem is not None:
         detail = f"generation {generation} of index {index} cannot be activated: {problem}"
         raise ProblemError(ProblemType.CONFLICT, detail)
@@ -79,7 +78,7 @@ async def advance(catalog: Catalog, index: str, shards: int, kept: str | None = 
     if wanted is None or wanted.state == "active":
         return
     loads = await catalog.replica_loads(index)
-    problem = _problem(loads, wanted.generation)
+    problem = unloadable(loads, wanted.generation)
     if problem is not None:
         if await catalog.fail_generation(index, wanted.generation, problem):
             logger.error("generation %s of index %s is given up: %s", wanted.generation, index, problem)
@@ -87,21 +86,3 @@ async def advance(catalog: Catalog, index: str, shards: int, kept: str | None = 
         index, wanted.generation
     ):
         logger.info("generation %s of index %s is active", wanted.generation, index)
-
-
-def everywhere(loads: Sequence[ReplicaLoad], generation: str, shards: int) -> bool:
-    """Whether every one of so many shards has replicas, and all replicas that there are have loaded the generation.
-
-    Those of another number of shards count as well: while that changes, gateways of both ask for the same generation.
-    """
-    own = {one.shard for one in loads if one.shards in (None, shards)}
-    return own == set(range(shards)) and all(generation in one.generations for one in loads)
-
-
-def _problem(loads: Sequence[ReplicaLoad], generation: str) -> str | None:
-    prefix = f"{generation}: "
-    for one in loads:
-        for line in (one.problem or "").splitlines():
-            if line.startswith(prefix) and generation not in one.generations:
-                return f"shard {one.shard}, replica {one.replica}: {line.removeprefix(prefix)}"
-    return None

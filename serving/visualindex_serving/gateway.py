@@ -20,6 +20,7 @@ from visualindex.api.generations import (
     ActivateRequest,
     BuildRequest,
     ReindexRequest,
+    ShadowRequest,
 )
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.ingesting import IngestRequest
@@ -80,6 +81,7 @@ from visualindex_serving.routes import (
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
 from visualindex_serving.settling import settle
+from visualindex_serving.shadowing import Shadowing
 from visualindex_serving.shard_directory import ShardDirectory
 from visualindex_serving.shard_wire import Place, link_key
 from visualindex_serving.thumbnail_making import Thumbnails
@@ -99,6 +101,7 @@ _BODIES: list[type[BaseModel]] = [
     BuildRequest,
     CheckRequest,
     ReindexRequest,
+    ShadowRequest,
     ActivateRequest,
     IngestRequest,
 ]
@@ -253,7 +256,8 @@ async def open_service(
     await once_there("the database", active.start)
     stack.push_async_callback(active.close)
     indexes = {
-        r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, stack) for r in resources
+        r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, metrics, stack)
+        for r in resources
     }
     maintenance = Maintenance(catalog, list(indexes.values()), metrics)
     maintenance.start()
@@ -283,6 +287,7 @@ async def _open_index(
     connect: ConnectShard,
     tell: TellNews,
     ways: Ways,
+    metrics: Metrics,
     stack: AsyncExitStack,
 ) -> IndexService:
     spec = resource.spec
@@ -305,6 +310,10 @@ async def _open_index(
     count = spec.index.shards
     records = Records(partial(catalog.get_images, resource.name))
     places = [Place(resource.name, number, count, about.fingerprint) for number in range(count)]
+    shards = Fanout([connect(place) for place in places])
+    shadowing = Shadowing(catalog, resource.name, shards, partial(metrics.shadowed, resource.name))
+    shadowing.start()
+    stack.push_async_callback(shadowing.close)
     return IndexService(
         resource=resource,
         fingerprint=about.fingerprint,
@@ -318,7 +327,7 @@ async def _open_index(
         records=records,
         thumbnails=thumbs,
         places=sources,
-        shards=Fanout([connect(place) for place in places]),
+        shards=shards,
         reranking=Reranking(
             spec.rerank,
             features,
@@ -326,6 +335,7 @@ async def _open_index(
             partial(catalog.rerank_profile, resource.name),
             StoredPictures(pool, records, thumbs, spec.storage.thumbnail_sizes[1]),
         ),
+        shadowing=shadowing,
         tell_news=partial(tell, resource.name),
     )
 

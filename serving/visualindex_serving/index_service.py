@@ -12,6 +12,7 @@ from visualindex_serving.active_generations import ActiveGenerations
 from visualindex_serving.fanout import Fanout
 from visualindex_serving.records import Records
 from visualindex_serving.reranking import NO_RERANKING, Reranking
+from visualindex_serving.shadowing import Shadowing
 from visualindex_serving.thumbnail_making import Thumbnails
 from visualindex_serving.vision import Vision
 
@@ -34,6 +35,7 @@ class IndexService:
     shards: Fanout
     places: Places
     reranking: Reranking = NO_RERANKING
+    shadowing: Shadowing | None = None
     tell_news: Callable[[], None] = lambda: None
     """Called after a write: the shards look into the change log at once instead of at their next poll."""
 

@@ -37,7 +37,7 @@ class Maintenance:
     def start(self) -> None:
         """Begin in the background."""
         made = (self._retire, self._fold, self._measure, self._sweep, self._schedule)
-        told = (self._tell_refused, self._tell_checks)
+        told = (self._tell_refused, self._tell_checks, self._tell_shadows)
         steps = (self._erase, self._forget, self._trim, self._prune, *made, *told)
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
@@ -122,6 +122,11 @@ class Maintenance:
             last = await self._catalog.last_check(name)
             if last is not None:
                 self._metrics.check(name, last.report, last.checked_at)
+
+    async def _tell_shadows(self) -> None:
+        for name, index in self._indexes.items():
+            overlap = None if index.shadowing is None else index.shadowing.overlap
+            self._metrics.shadow_overlap.set(-1.0 if overlap is None else overlap, tags={"index": name})
 
     async def _schedule(self) -> None:
         for index in self._indexes.values():

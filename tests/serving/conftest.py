@@ -22,6 +22,7 @@ from visualindex.catalog import (
     INGEST,
     REINDEX,
     RERANK_TRIAL,
+    SHADOW,
     Catalog,
     EmbeddedPostgres,
     JobRecord,
@@ -39,6 +40,7 @@ from visualindex_jobs.ingest import carry_out as take_in
 from visualindex_jobs.reindex import Surroundings
 from visualindex_jobs.reindex import carry_out as reindex
 from visualindex_jobs.rerank_trial import carry_out as measure
+from visualindex_jobs.shadow import carry_out as shadow
 from visualindex_serving.background_jobs import RunJob
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
@@ -144,6 +146,8 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
                 await reindex(around, job)
             elif job.kind == RERANK_TRIAL:
                 await measure(catalog, index.store, index.resource, job, state / "cache", patches=kept)
+            elif job.kind == SHADOW:
+                await shadow(catalog, index.resource, job)
             elif job.kind == COMPARE:
                 await compare(catalog, index.store, index.resource, job, cache)
             else:

@@ -18,12 +18,14 @@ from visualindex.catalog.jobs import (
     LEASE_S,
     REINDEX,
     RERANK_TRIAL,
+    SHADOW,
     Fence,
     JobLine,
     JobRecord,
 )
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
+from visualindex.catalog.loads import everywhere, unloadable
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
 from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.origin_rows import Origin
@@ -41,6 +43,7 @@ from visualindex.catalog.replicas import (
 from visualindex.catalog.rows import Rows
 from visualindex.catalog.schedules import ScheduleRun
 from visualindex.catalog.search_logs import Feedback, SearchLog
+from visualindex.catalog.shadows import Shadow, ShadowQuery
 from visualindex.catalog.trial_server import TrialServer
 from visualindex.catalog.twins import Twin
 
@@ -54,6 +57,7 @@ __all__ = [
     "REINDEX",
     "RERANK_TRIAL",
     "ROWS",
+    "SHADOW",
     "UNSET",
     "AlreadyAnswered",
     "Catalog",
@@ -94,16 +98,20 @@ __all__ = [
     "Rows",
     "ScheduleRun",
     "SearchLog",
+    "Shadow",
+    "ShadowQuery",
     "Token",
     "TrialServer",
     "TrueRows",
     "Twin",
     "Written",
     "check_revision",
+    "everywhere",
     "has_schema",
     "merge_patch",
     "migrate",
     "reach",
     "read_keys",
+    "unloadable",
     "within",
 ]

@@ -22,6 +22,7 @@ from visualindex.catalog.reindexing import Reindexing
 from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.schedules import Schedules
 from visualindex.catalog.search_logs import SearchLogs
+from visualindex.catalog.shadows import Shadows
 from visualindex.catalog.twins import Twins
 
 
@@ -35,6 +36,7 @@ class Catalog(
     Erasures,
     Replicas,
     Generations,
+    Shadows,
     Jobs,
     Checks,
     Schedules,

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.catalog.positions import Position
+from visualindex.catalog.shadows import LIVE_SHADOW
 from visualindex.errors import ProblemError, ProblemType
 
 State = Literal["ready", "preparing", "active", "kept", "failed", "retired", "gone"]
@@ -40,6 +41,8 @@ class GenerationRecord:
     problem: str | None
     gate: Mapping[str, Any] | None = None
     """What the quality gate measured (`visualindex.api.gate.GateReport`); None for one that was not judged."""
+    shadow: Mapping[str, Any] | None = None
+    """How it answered searches beside the active one (`visualindex.api.gate.ShadowReport`); None where it never did."""
 
     @property
     def refused(self) -> bool:
@@ -48,7 +51,7 @@ class GenerationRecord:
 
 
 _COLUMNS = """generation, state, coalesce(fingerprint, ''), manifest, watermark::text, created_at, activated_at, problem,
-    gate, (SELECT value FROM meta WHERE key = 'epoch')"""
+    gate, shadow, (SELECT value FROM meta WHERE key = 'epoch')"""
 
 
 class Generations:
@@ -74,6 +77,7 @@ class Generations:
         query = """INSERT INTO generations (index_name, generation, state, fingerprint, manifest, watermark)
             VALUES (%s, %s, 'ready', %s, %s, %s::text::pg_snapshot)
             ON CONFLICT (index_name, generation) DO UPDATE SET state = 'ready', problem = NULL, ended_at = NULL, gate = NULL,
+                shadow = NULL,
                 watermark = excluded.watermark, manifest = excluded.manifest
             WHERE generations.state IN ('failed', 'retired', 'gone')"""
 
@@ -114,8 +118,9 @@ class Generations:
         return await self.connections.read(work)
 
     async def loaded_generations(self, index: str) -> list[GenerationRecord]:
-        """Those that shards hold: the active one first, then one that is being prepared, then those kept."""
-        query = f"""SELECT {_COLUMNS} FROM generations WHERE index_name = %s AND state = ANY(%s)
+        """Those that shards hold: the active one first, then one that is being prepared, those kept, and a shadow."""
+        query = f"""SELECT {_COLUMNS} FROM generations WHERE index_name = %s
+                AND (state = ANY(%s) OR (state = 'ready' AND EXISTS ({LIVE_SHADOW})))
             ORDER BY array_position(%s, state), activated_at DESC"""  # noqa: S608 (constants)
 
         async def work(connection: Connection) -> list[GenerationRecord]:
@@ -320,7 +325,19 @@ async def _end(connection: Connection, index: str, generations: list[str]) -> No
 
 
 def _record(index: str, row: TupleRow) -> GenerationRecord:
-    generation, state, fingerprint, manifest, watermark, created_at, activated_at, problem, gate, epoch = row
+    (
+        generation,
+        state,
+        fingerprint,
+        manifest,
+        watermark,
+        created_at,
+        activated_at,
+        problem,
+        gate,
+        shadow,
+        epoch,
+    ) = row
     return GenerationRecord(
         index,
         generation,
@@ -332,6 +349,7 @@ def _record(index: str, row: TupleRow) -> GenerationRecord:
         activated_at,
         problem,
         gate,
+        shadow,
     )
 
 

@@ -26,6 +26,8 @@ CHECK = "check"
 """Compare database, object store, generations and replicas (parameter `repair`: whether to mend what differs)."""
 COMPARE = "compare"
 """Measure one generation (parameter `candidate`) against another (`against`)."""
+SHADOW = "shadow"
+"""Have one generation (parameter `generation`) answer a share of the searches beside the active one."""
 REINDEX = "reindex"
 """Make what images lack of vectors, patches and colours from their originals, then build."""
 LEASE_S = 30.0

@@ -787,6 +787,34 @@ class ScheduleSpec(SpecModel):
         )
 
 
+class ShadowSpec(SpecModel):
+    """A new generation answers a share of the live searches, unseen, before it is activated."""
+
+    share: float = Field(
+        default=0.05,
+        ge=0.001,
+        le=1,
+        description="Share of the searches that is asked of both generations once more, after it was answered and at the "
+        "lowest priority. A gateway does so one by one and passes over what comes meanwhile.",
+    )
+    min_queries: int = Field(
+        default=200, ge=10, le=10_000, description="Searches that are enough: they end the wait."
+    )
+    for_minutes: int = Field(
+        default=60,
+        ge=1,
+        le=10_080,
+        description="Longest wait for them, in minutes from when every shard has loaded the generation. Then those that "
+        "came decide; fewer than 20 decide nothing.",
+    )
+    min_overlap: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Least mean share of the active generation's first ten hits that the new one has, too.",
+    )
+
+
 class GateSpec(SpecModel):
     """What a new generation must reach before it is activated by itself."""
 
@@ -840,6 +868,11 @@ class GateSpec(SpecModel):
         ge=1,
         le=1000,
         description="Most CPU time of a search, as a multiple of the active generation's; what stays below 5 ms passes.",
+    )
+    shadow: ShadowSpec | None = Field(
+        default=None,
+        description="Have a generation that passed and is to be activated answer live searches beside the active one "
+        "first. Without it, none does.",
     )
 
 
