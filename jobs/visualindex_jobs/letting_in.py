@@ -64,7 +64,7 @@ class Candidates:
         activating = wanted and not refused and not overtaken
         if activating:
             prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
-            await self._patiently(prepare)
+            await self._patiently(partial(prepare, fence=self.job.fence))
         return {**_told(judged, shadow), "activating": activating}
 
     async def _noted(self) -> Built | None:

@@ -100,9 +100,9 @@ async def carry_out(around: Surroundings, job: JobRecord, conveyor: Conveyor | N
             )
             conveyor = await stack.enter_async_context(here)
         result = await _Reindex(around, job, lease, ledger, conveyor).run()
-        await ledger.erase()
         await lease.stop()
-        await around.catalog.end_job(job.fence, result=result)
+        if await around.catalog.end_job(job.fence, result=result):
+            await ledger.erase()  # whoever lost the job leaves its ledger to who has it
 
 
 def _ledger(around: Surroundings, job_id: UUID) -> Ledger:

@@ -1,8 +1,8 @@
 """Two generations side by side: by what the gate or an earlier comparison measured, or by a job that measures them now."""
 
-from visualindex.api.gate import GateReport
+from visualindex.api.gate import GateReport, ShadowReport
 from visualindex.api.generations import ShadowRequest
-from visualindex.catalog import COMPARE, SHADOW, Catalog, JobRecord
+from visualindex.catalog import COMPARE, SHADOW, Catalog, GenerationRecord, JobRecord
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.spec import ShadowSpec, VisualIndex
 
@@ -13,14 +13,21 @@ async def compared(catalog: Catalog, index: str, candidate: str, against: str) -
     await catalog.get_generation(index, against)
     for job in await catalog.list_jobs(index):
         if job.kind == COMPARE and job.state == "done" and dict(job.parameters) == _sides(candidate, against):
-            return GateReport.model_validate(job.result)
+            return _shown(GateReport.model_validate(job.result), record, against)
     report = None if record.gate is None else GateReport.model_validate(record.gate)
     if report is None or report.active is None or report.active.generation != against:
         detail = (
             f"generation {candidate} of index {index} was not measured against {against}: POST here does it"
         )
         raise ProblemError(ProblemType.NOT_FOUND, detail)
-    return report
+    return _shown(report, record, against)
+
+
+def _shown(report: GateReport, record: GenerationRecord, against: str) -> GateReport:
+    """With how the candidate answered live searches beside that other one, where it did."""
+    if record.shadow is None or record.shadow["active"] != against:
+        return report
+    return report.model_copy(update={"shadow": ShadowReport.model_validate(record.shadow)})
 
 
 async def request_comparison(catalog: Catalog, index: str, candidate: str, against: str) -> JobRecord:

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from visualindex.catalog import Catalog, GenerationRecord
 from visualindex.errors import ProblemError
 from visualindex.generations import retire
+from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix
 from visualindex_serving.activation import advance, hold_pinned
 from visualindex_serving.ending import ended
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
@@ -83,7 +85,7 @@ class Maintenance:
 
     async def _prune(self) -> None:
         for name, index in self._indexes.items():
-            await self._catalog.prune_jobs(name)
+            await forget_old_jobs(self._catalog, index.store, name)
             await self._catalog.forget_questions(name)
             kept = [one.name for one in index.resource.spec.reindex.schedules]
             await self._catalog.forget_schedules(name, kept)
@@ -136,6 +138,20 @@ class Maintenance:
         for name in self._indexes:
             newest = (await self._catalog.list_generations(name))[:1]
             self._metrics.refused.set(float(any(map(is_refused, newest))), tags={"index": name})
+
+
+async def forget_old_jobs(catalog: Catalog, store: ObjectStore, index: str, keep_days: int = 90) -> None:
+    """Forget jobs that ended long ago, each after all that it left in the object store: ledgers, lists of refused entries.
+
+    What is left when this process ends meanwhile is found again, because the job is forgotten last.
+    """
+    until = time.monotonic() + _PERIOD_S
+    for job_id in await catalog.old_jobs(index, keep_days):
+        prefix = job_prefix(index, str(job_id))
+        _, whole = await erase_prefix(store, prefix, in_time=lambda: time.monotonic() < until)
+        if not whole:
+            return
+        await catalog.forget_job(index, job_id)
 
 
 def is_refused(record: GenerationRecord) -> bool:

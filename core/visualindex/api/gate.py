@@ -61,41 +61,6 @@ class WorseQuery(BaseModel):
     precision_after: float | None = Field(default=None, description="Its precision with this one.")
 
 
-class GateReport(BaseModel):
-    """A generation measured before it was activated, against the one that was active then."""
-
-    verdict: Verdict = Field(
-        description="`passed`; `warned`: a limit is missed, and spec.reindex.gate.mode is `measure`; `refused`: it is "
-        "activated by force only."
-    )
-    candidate: GateFigures = Field(description="The generation that was judged.")
-    active: GateFigures | None = Field(
-        default=None, description="The one that was active; null where there was none."
-    )
-    probes: int = Field(description="Images that were asked for.")
-    compared: int = Field(default=0, description="Of those, the ones that both generations hold unchanged.")
-    copies: Literal["encoded", "perturbed"] = Field(
-        default="perturbed",
-        description="Changed copies were pictures that the encoder saw, or stored vectors with noise.",
-    )
-    labels: Literal["feedback", "category"] | None = Field(
-        default=None, description="Where relevance comes from; null where too few images have any."
-    )
-    agreement: float | None = Field(
-        default=None, description="Share of the first ten hits that both generations have."
-    )
-    score_shift: float | None = Field(default=None, description="Change of the mean score of the hits.")
-    precision_drop: float | None = Field(default=None, description="Loss of precision@10.")
-    precision_error: float | None = Field(default=None, description="Standard error of that loss.")
-    latency_ratio: float | None = Field(
-        default=None, description="CPU time of a search as a multiple of the active generation's."
-    )
-    failures: list[GateFailure] = Field(default=[], description="Limits that are missed.")
-    worse: list[WorseQuery] = Field(default=[], description="Searches that got worse, the worst first.")
-    worse_count: int = Field(default=0, description="How many got worse; `worse` has the first of them.")
-    seconds: float = Field(default=0, description="How long the gate took.")
-
-
 class ShadowedQuery(BaseModel):
     """A search of a user that both generations answered."""
 
@@ -146,3 +111,45 @@ class ShadowReport(BaseModel):
         default=None, description="When the first search could be asked of both."
     )
     ended_at: dt.datetime = Field(description="When it ended.")
+
+
+class GateReport(BaseModel):
+    """A generation measured before it was activated, against the one that was active then."""
+
+    verdict: Verdict = Field(
+        description="`passed`; `warned`: a limit is missed, and spec.reindex.gate.mode is `measure`; `refused`: it is "
+        "activated by force only."
+    )
+    candidate: GateFigures = Field(description="The generation that was judged.")
+    active: GateFigures | None = Field(
+        default=None, description="The one that was active; null where there was none."
+    )
+    probes: int = Field(description="Images that were asked for.")
+    compared: int = Field(default=0, description="Of those, the ones that both generations hold unchanged.")
+    copies: Literal["encoded", "perturbed"] = Field(
+        default="perturbed",
+        description="Changed copies were pictures that the encoder saw, or stored vectors with noise.",
+    )
+    labels: Literal["feedback", "category"] | None = Field(
+        default=None, description="Where relevance comes from; null where too few images have any."
+    )
+    agreement: float | None = Field(
+        default=None, description="Share of the first ten hits that both generations have."
+    )
+    score_shift: float | None = Field(default=None, description="Change of the mean score of the hits.")
+    precision_drop: float | None = Field(default=None, description="Loss of precision@10.")
+    precision_error: float | None = Field(default=None, description="Standard error of that loss.")
+    latency_ratio: float | None = Field(
+        default=None, description="CPU time of a search as a multiple of the active generation's."
+    )
+    remark: str | None = Field(
+        default=None, description="Why nothing could be judged, for people; null where something was."
+    )
+    failures: list[GateFailure] = Field(default=[], description="Limits that are missed.")
+    worse: list[WorseQuery] = Field(default=[], description="Searches that got worse, the worst first.")
+    worse_count: int = Field(default=0, description="How many got worse; `worse` has the first of them.")
+    seconds: float = Field(default=0, description="How long the gate took.")
+    shadow: ShadowReport | None = Field(
+        default=None,
+        description="How it answered live searches beside that generation, where it did; in comparisons alone.",
+    )

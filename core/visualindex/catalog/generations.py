@@ -162,15 +162,18 @@ class Generations:
 
         await self.connections.write(work)
 
-    async def prepare_generation(self, index: str, generation: str, *, force: bool = False) -> State:
+    async def prepare_generation(
+        self, index: str, generation: str, *, force: bool = False, fence: Fence | None = None
+    ) -> State:
         """The first phase: asks the shards to load it; of several at once the last one asked for wins.
 
         Returns the state it has now. Raises ProblemError NOT_FOUND, or CONFLICT for one that has ended and, without
-        `force`, for one that the quality gate refused.
+        `force`, for one that the quality gate refused. A job shows its `fence`: CONFLICT when it is no longer the caller's.
         """
 
         async def work(transaction: Transaction) -> State:
             connection = transaction.connection
+            await check_fence(connection, fence)
             states = await _locked(connection, index)
             state = _present(index, generation, states)
             if state in ("active", "kept", "preparing"):

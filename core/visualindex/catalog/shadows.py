@@ -32,7 +32,7 @@ class Shadow:
 
 @dataclass(frozen=True)
 class ShadowProgress:
-    """How far a shadow is: since when gateways ask, for how many seconds, and how many searches were compared."""
+    """How far a shadow is: since when gateways ask, for how many seconds, and how many searches both answered."""
 
     begun_at: datetime | None
     elapsed_s: float
@@ -101,7 +101,7 @@ class Shadows:
                 AND g.index_name = s.index_name AND g.generation = s.generation AND g.state = 'ready'
                 AND a.index_name = s.index_name AND a.generation = s.against AND a.state = 'active'
             RETURNING s.begun_at, coalesce(extract(epoch FROM clock_timestamp() - s.begun_at), 0)::float8,
-                (SELECT count(*) FROM shadow_queries q WHERE q.index_name = s.index_name)"""
+                (SELECT count(*) FROM shadow_queries q WHERE q.index_name = s.index_name AND q.ms_after IS NOT NULL)"""
 
         async def work(transaction: Transaction) -> ShadowProgress | None:
             found = await rows(transaction.connection, query, lease_s, index, fence.job_id)

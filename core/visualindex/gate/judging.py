@@ -106,7 +106,8 @@ async def compare(
         )
         _check(wanted)
         labels = await _labels(catalog, resource.name, asked, feedback)
-        found = await asyncio.to_thread(report, asked, labels, limits, encoded=encoded)
+        expected = not opened.images and await catalog.had_images(resource.name, candidate.created_at)
+        found = await asyncio.to_thread(report, asked, labels, limits, encoded=encoded, expected=expected)
     return found.model_copy(update={"seconds": round(time.monotonic() - begun, 2)})
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from visualindex.credentials import Credentials
+from visualindex.credentials import Credentials, bucket_variables
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.ingesting.naming import is_own
 from visualindex.objectstore.sources import FolderObjects, SourceObjects
@@ -23,6 +23,8 @@ class NamedBucket:
     name: str
     s3: S3Spec
     declared: bool
+    own_keys: bool = False
+    """Whether the spec says that it has keys of its own: those of the index's bucket are not tried then."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,18 @@ class Places:
     def _keys(self, bucket: NamedBucket) -> tuple[str, str]:
         """The bucket's own keys, both of them, else those of the index's store."""
         keys = self._credentials.access_key, self._credentials.secret_key
-        variable = f"VISUALINDEX_INGEST_{bucket.name.upper().replace('-', '_')}"
-        told = [self._environment.get(f"{variable}_{kind}_KEY") for kind in ("ACCESS", "SECRET")]
-        access_key, secret_key = told if bucket.declared and any(told) else keys
+        variables = bucket_variables(bucket.name)
+        told = [_value(self._environment, variable) for variable in variables] if bucket.declared else []
+        mounted = [one for one in self._credentials.buckets if bucket.declared and one.bucket == bucket.name]
+        if any(told):
+            access_key, secret_key = told
+        elif mounted:
+            access_key, secret_key = mounted[0].access_key, mounted[0].secret_key
+        else:
+            access_key, secret_key = (None, None) if bucket.own_keys else keys
         if not access_key or not secret_key:
-            detail = f"bucket {bucket.name} has no credentials here: set {variable}_ACCESS_KEY and {variable}_SECRET_KEY"
+            names = " and ".join(variables)
+            detail = f"bucket {bucket.name} has no credentials here: set {names}, or with _FILE behind them name files"
             raise ProblemError(ProblemType.UNAVAILABLE, detail)
         return access_key, secret_key
 
@@ -119,7 +128,19 @@ def find_bucket(spec: Spec, name: str | None) -> NamedBucket:
 
 def _declared(bucket: IngestBucketSpec) -> NamedBucket:
     s3 = S3Spec(endpoint=bucket.endpoint, bucket=bucket.bucket, region=bucket.region, secure=bucket.secure)
-    return NamedBucket(bucket.name, s3, declared=True)
+    return NamedBucket(bucket.name, s3, declared=True, own_keys=bucket.credentials_secret_ref is not None)
+
+
+def _value(environment: Mapping[str, str], variable: str) -> str | None:
+    """What a variable holds, or the file that VARIABLE_FILE names. Raises ProblemError UNAVAILABLE naming that file."""
+    file = environment.get(f"{variable}_FILE")
+    if environment.get(variable) or not file:
+        return environment.get(variable)
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        detail = f"{variable}_FILE names {file}, which cannot be read: {error.strerror or error}"
+        raise ProblemError(ProblemType.UNAVAILABLE, detail) from None
 
 
 def _nothing(_: str) -> bool:

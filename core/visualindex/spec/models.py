@@ -678,15 +678,38 @@ class DomainSpec(SpecModel):
     )
 
 
+class BucketKeysRef(SpecModel):
+    """A Secret in the resource's own namespace with the two keys of a bucket."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
+    access_key: str = Field(
+        default="accessKey",
+        min_length=1,
+        max_length=253,
+        description="Key inside it that holds the access key.",
+    )
+    secret_key: str = Field(
+        default="secretKey",
+        min_length=1,
+        max_length=253,
+        description="Key inside it that holds the secret key.",
+    )
+
+
 class IngestBucketSpec(SpecModel):
-    """A bucket that pictures may be taken from, with the keys of `storage.s3` or, where they are set, those in the
-    environment variables VISUALINDEX_INGEST_NAME_ACCESS_KEY and VISUALINDEX_INGEST_NAME_SECRET_KEY."""
+    """A bucket that pictures may be taken from, with keys of its own or those of `storage.s3`."""
 
     name: Name = Field(description="What sources call it: `s3://NAME/prefix/`.")
     endpoint: str = Field(description="Host and port, e.g. `minio:9000`, without scheme.")
     bucket: str = Field(description="Bucket.")
     region: str = Field(default="us-east-1", description="Region name.")
     secure: bool = Field(default=True, description="Use TLS.")
+    credentials_secret_ref: BucketKeysRef | None = Field(
+        default=None,
+        description="Secret with the bucket's keys. Default: those of `storage.s3`. Locally the environment variables "
+        "VISUALINDEX_INGEST_NAME_ACCESS_KEY and VISUALINDEX_INGEST_NAME_SECRET_KEY are read, or the files that these names "
+        "with `_FILE` behind them name.",
+    )
 
 
 class IngestEventsSpec(SpecModel):
