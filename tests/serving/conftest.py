@@ -115,7 +115,8 @@ class InProcess:
         record = await catalog.get_index(index)
         assert record is not None
         resource = self._resources[index]
-        store = open_store(resource.spec.storage, default_folder=self._state / "objects", credentials=NONE)
+        access = await from_environment()
+        store = open_store(resource.spec.storage, default_folder=self._state / "objects", credentials=access)
         self._stack.push_async_callback(store.close)
         files = GenerationFiles(store, NodeCache(self._state / "generations", 1 << 30))
         replica = ShardReplica(resource, shard, catalog, record.fingerprint, files=files)

@@ -1,7 +1,7 @@
 """Where pictures may be read from: the buckets and folders that the spec names, and nothing else."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,27 +76,9 @@ class Places:
                 BucketObjects,  # its client is slow to import
             )
 
-            access_key, secret_key = self._keys(bucket)
+            access_key, secret_key = bucket_keys(bucket, self._credentials, self._environment)
             self._open[bucket.name] = BucketObjects(bucket.s3, access_key, secret_key)
         return self._open[bucket.name]
-
-    def _keys(self, bucket: NamedBucket) -> tuple[str, str]:
-        """The bucket's own keys, both of them, else those of the index's store."""
-        keys = self._credentials.access_key, self._credentials.secret_key
-        variables = bucket_variables(bucket.name)
-        told = [_value(self._environment, variable) for variable in variables] if bucket.declared else []
-        mounted = [one for one in self._credentials.buckets if bucket.declared and one.bucket == bucket.name]
-        if any(told):
-            access_key, secret_key = told
-        elif mounted:
-            access_key, secret_key = mounted[0].access_key, mounted[0].secret_key
-        else:
-            access_key, secret_key = (None, None) if bucket.own_keys else keys
-        if not access_key or not secret_key:
-            names = " and ".join(variables)
-            detail = f"bucket {bucket.name} has no credentials here: set {names}, or with _FILE behind them name files"
-            raise ProblemError(ProblemType.UNAVAILABLE, detail)
-        return access_key, secret_key
 
     def _in_folder(self, path: Path, location: str) -> Located:
         resolved = path.resolve()
@@ -124,6 +106,42 @@ def find_bucket(spec: Spec, name: str | None) -> NamedBucket:
         detail = f"pictures may not be taken from bucket {name!r} ({told}): add it to spec.ingest.buckets"
         raise ProblemError(ProblemType.FORBIDDEN, detail)
     return known[name]
+
+
+def bucket_keys(
+    bucket: NamedBucket, credentials: Credentials, environment: Mapping[str, str]
+) -> tuple[str, str]:
+    """Access key and secret key: the bucket's own from variables, files or a Secret, else those of the index's store.
+
+    Raises ProblemError UNAVAILABLE where there are none.
+    """
+    variables = bucket_variables(bucket.name)
+    for access_key, secret_key in _candidates(bucket, credentials, environment, variables):
+        if access_key and secret_key:
+            return access_key, secret_key
+        if access_key or secret_key:
+            break
+    names = " and ".join(variables)
+    detail = (
+        f"bucket {bucket.name} has no credentials here: set {names}, or with _FILE behind them name files"
+    )
+    raise ProblemError(ProblemType.UNAVAILABLE, detail)
+
+
+def _candidates(
+    bucket: NamedBucket,
+    credentials: Credentials,
+    environment: Mapping[str, str],
+    variables: tuple[str, str],
+) -> Iterator[tuple[str | None, str | None]]:
+    if bucket.declared:
+        access_key, secret_key = (_value(environment, variable) for variable in variables)
+        yield access_key, secret_key
+        yield from (
+            (one.access_key, one.secret_key) for one in credentials.buckets if one.bucket == bucket.name
+        )
+    if not bucket.own_keys:
+        yield credentials.access_key, credentials.secret_key
 
 
 def _declared(bucket: IngestBucketSpec) -> NamedBucket:
