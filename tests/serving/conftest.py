@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import pytest_asyncio
 from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
+from tests.postgres import running_postgres
 
 from visualindex.building import Kept
 from visualindex.catalog import (
@@ -59,13 +58,8 @@ from .pictures import fresh_database, picture
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    folder = Path(tempfile.mkdtemp(prefix="vi-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
