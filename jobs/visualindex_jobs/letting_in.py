@@ -84,6 +84,9 @@ class Candidates:
         terms = self.resource.spec.reindex.gate.shadow
         if terms is None or judged is None or judged.active is None or judged.verdict == "refused":
             return None
+        record = await self.catalog.get_generation(self.resource.name, built.generation)
+        if record.state != "ready":  # somebody has decided already
+            return None
         of = self.catalog, self.resource, built.generation, terms
         return await Shadowing(*of, self.job.fence, self.lease).run()
 

@@ -66,8 +66,9 @@ class Shadowing:
             report = summed_up(self._generation, None, self._terms, "impossible", problem=strange)
             await self._end(report)
             return report
-        begin = partial(self._catalog.begin_shadow, self._name, self._generation, self._terms.share)
-        active = await self._patiently(lambda: begin(self._fence, LEASE_S))
+        terms = self._terms.share, self._fence, LEASE_S
+        begin = partial(self._catalog.begin_shadow, self._name, self._generation, *terms)
+        active = await self._patiently(begin)
         kept: ShadowReport | None = None
         try:
             kept = await self._waited(active)
@@ -119,9 +120,7 @@ class Shadowing:
 
     async def _summed_up(self, active: str, ended: Ended, began_at: datetime) -> ShadowReport:
         queries = await self._patiently(partial(self._catalog.shadow_queries, self._name))
-        problem = None
-        if not queries:
-            problem = "no search came that could be compared"
+        problem = None if queries else "no search came that could be compared"
         return summed_up(
             self._generation, active, self._terms, ended, queries, began_at=began_at, problem=problem
         )
