@@ -398,9 +398,9 @@ def test_a_check_is_waited_for_and_its_findings_are_a_table(
     script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply({**job, "state": "done", "result": CHECKED}))
     script.says("GET /api/indexes/shop/check", reply(CHECKED))
     assert "check  running" in run(service, "check", "shop").output
-    assert service.received[-1].request() == {"repair": False, "vectors": True}
+    assert service.received[-1].request() == {"repair": False, "vectors": True, "originals_share": 0.01}
     result = run(service, "check", "shop", "--repair", "--no-vectors", "--wait")
-    assert service.received[1].request() == {"repair": True, "vectors": False}
+    assert service.received[1].request() == {"repair": True, "vectors": False, "originals_share": 0.01}
     assert result.exit_code == 1
     first, _, _, lost, silent, _, examples = result.output.splitlines()
     assert first.startswith("1 faults left: 820 images, 819 originals, 2 generations of replicas compared")

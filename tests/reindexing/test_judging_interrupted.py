@@ -34,7 +34,7 @@ async def begun(things: Collection, kind: str) -> tuple[JobRecord, Run]:
     """A job that is ours, and what carries it out."""
     store = NotJudging(things.root / "objects")
     things.store = store
-    await things.put(*range(20), vectors=True)
+    await _put(things, kind, *range(20))
     await things.catalog.request_job(NAME, kind, {"activate": True, "attempts": 1000})
     job = await things.catalog.claim_job(NAME, LEASE_S)
     assert job is not None
@@ -44,6 +44,11 @@ async def begun(things: Collection, kind: str) -> tuple[JobRecord, Run]:
         folder = things.root / "building"
         return job, partial(_build, things, store, cache=cache, folder=folder)
     return job, partial(reindex, around)
+
+
+async def _put(things: Collection, kind: str, *numbers: int) -> None:
+    """A rebuild makes the vectors itself, and is judged by them."""
+    await things.put(*numbers, vectors=kind == BUILD)
 
 
 async def _build(things: Collection, store: LocalObjectStore, job: JobRecord, **where: object) -> None:
@@ -69,7 +74,7 @@ async def test_a_job_that_cannot_judge_keeps_what_it_built_and_goes_on_there(
     assert f"visualindex jobs resume {NAME} {job.job_id}" in failed.problem
 
     store.away = 0
-    await things.put(100, vectors=True)  # a second build would have it
+    await _put(things, kind, 100)  # a second build would have it
     await things.catalog.resume_job(NAME, job.job_id)
     again = await things.catalog.claim_job(NAME, LEASE_S)
     assert again is not None

@@ -215,4 +215,5 @@ async def test_a_candidate_that_does_not_answer_harms_no_search(waiting: tuple[S
         await view.close()
     assert len(answers) > 10
     assert all(answer["complete"] for answer in answers)
-    assert report["ended"] == "time"
+    # It was loaded again meanwhile; what a replica without it said is nothing that the candidate did.
+    assert (report["ended"] in ("time", "enough"), report["unanswered"]) == (True, 0)

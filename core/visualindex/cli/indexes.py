@@ -145,7 +145,8 @@ def shadow(
     from visualindex.cli.gate_page import shadow_page
     from visualindex.cli.watching import watch
 
-    asked = ShadowRequest(share=share, min_queries=queries, for_minutes=minutes)
+    given = {"share": share, "min_queries": queries, "for_minutes": minutes}
+    asked = ShadowRequest.model_validate({name: one for name, one in given.items() if one is not None})
     with connected(service, api_key) as client:
         job = client.shadow_generation(name, generation, asked)
         if wait:
