@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+from tests.postgres import running_postgres
 
 from benchmarks.photographs import photograph
 from benchmarks.vectors import clustered
@@ -38,7 +39,7 @@ from visualindex.building.segments import build_segment
 from visualindex.building.spool import Spool
 from visualindex.capacity.coefficients import DEFAULTS
 from visualindex.capacity.sizes import FAMILIES, Parameters, held_while_built, lists_of, sampled_rows
-from visualindex.catalog import Catalog, EmbeddedPostgres, ImageWrite, Rows, migrate
+from visualindex.catalog import Catalog, ImageWrite, Rows, migrate
 from visualindex.colours import Colour
 from visualindex.encoders import load_encoder
 from visualindex.footprint import PATCH_ROW_BYTES
@@ -150,14 +151,9 @@ class Stored:
 
 def stored(count: int, dimension: int) -> Stored:
     """Write rows into a database of our own, and look."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedPostgres(folder)
-        server.start()
-        try:
-            asyncio.run(migrate(server.dsn))
-            return asyncio.run(_stored(server.dsn, count, dimension))
-        finally:
-            server.stop()
+    with running_postgres() as server:
+        asyncio.run(migrate(server.dsn))
+        return asyncio.run(_stored(server.dsn, count, dimension))
 
 
 async def _stored(dsn: str, count: int, dimension: int) -> Stored:

@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 import psutil
+from tests.postgres import running_postgres
 from tests.reindexing.collection import Collection
 from tests.serving.pictures import fresh_database, picture
 
-from visualindex.catalog import EmbeddedPostgres, JobRecord, migrate
+from visualindex.catalog import JobRecord, migrate
 from visualindex.reindexing import BatchEncoder, Ledger, measured_batch
 from visualindex_jobs.encoder_tools import EncoderTools
 from visualindex_jobs.reindex import Surroundings, carry_out
@@ -162,13 +163,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vi-") as folder:
         root = Path(folder)
         root.chmod(0o755)
-        server = EmbeddedPostgres(root / "state")
-        server.start()
-        try:
-            with fresh_database(server) as dsn:
-                print(json.dumps(asyncio.run(run(dsn, root, arguments)), indent=2))
-        finally:
-            server.stop()
+        with running_postgres(root / "state") as server, fresh_database(server) as dsn:
+            print(json.dumps(asyncio.run(run(dsn, root, arguments)), indent=2))
 
 
 if __name__ == "__main__":

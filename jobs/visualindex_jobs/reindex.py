@@ -36,6 +36,7 @@ from visualindex_jobs.costs import costs
 from visualindex_jobs.encoder_tools import EncoderTools, fetching
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
+from visualindex_jobs.letting_in import Candidates
 from visualindex_jobs.opening import opened
 from visualindex_jobs.reindex_here import Conveyor, Here
 
@@ -102,9 +103,9 @@ async def carry_out(around: Surroundings, job: JobRecord, conveyor: Conveyor | N
             )
             conveyor = await stack.enter_async_context(here)
         result = await _Reindex(around, job, lease, ledger, conveyor).run()
-        await ledger.erase()
         await lease.stop()
-        await around.catalog.end_job(job.fence, result=result)
+        if await around.catalog.end_job(job.fence, result=result):
+            await ledger.erase()  # whoever lost the job leaves its ledger to who has it
 
 
 def _ledger(around: Surroundings, job_id: UUID) -> Ledger:
@@ -129,11 +130,21 @@ class _Reindex:
         self._refused = 0
         self._moves = False
         """Whether the spec names another encoder than the index is searched with."""
+        self._cpu = 0.0
 
     async def run(self) -> dict[str, Any]:
         await self._forget_ended()
         wanted = await self._wanted()
         self._refused = sum(one["refused"] for one in await self._catalog.chunk_accounts(self._job.job_id))
+        self._cpu = time.process_time()
+        candidates = Candidates(self._catalog, self._around.resource, self._job, self._lease)
+        built = await candidates.built(partial(self._made_and_built, wanted))
+        let_in = await candidates.let_in(
+            built, self._judge, servable=await self._is_servable(wanted), same_encoder=not self._moves
+        )
+        return {**await self._summary(built, time.process_time() - self._cpu), **let_in}
+
+    async def _made_and_built(self, wanted: IndexRecord) -> Built:
         plans = await self._plans_in_force()
         for plan in plans:
             await self._carry(plan)
@@ -143,13 +154,8 @@ class _Reindex:
             whole = await self._rounds(plans, wanted)
             if whole:
                 await self._catalog.complete_encoder(self._name, wanted.fingerprint, fence=self._job.fence)
-        cpu = time.process_time()
-        built = await self._build(wanted)
-        judged = await self._judge(built)
-        refused = judged is not None and judged.verdict == "refused"
-        activating = not refused and await self._activate(built, wanted)
-        summary = await self._summary(plans, built, time.process_time() - cpu, activating=activating)
-        return summary if judged is None else {**summary, "gate": judged.verdict}
+        self._cpu = time.process_time()  # what chunks took is in their accounts
+        return await self._build(wanted)
 
     async def _rounds(self, plans: list[Plan], wanted: IndexRecord) -> bool:
         """Make what is missing, then what came meanwhile; whether nothing was missing in the end."""
@@ -211,8 +217,11 @@ class _Reindex:
         return wanted
 
     async def _plans_in_force(self) -> list[Plan]:
-        known = await self._catalog.job_ledger(self._job.job_id) or {"plans": []}
-        return [await self._ledger.plan(name) for name in known["plans"]]
+        return [await self._ledger.plan(name) for name in await self._plan_names()]
+
+    async def _plan_names(self) -> list[str]:
+        known = await self._catalog.job_ledger(self._job.job_id) or {}
+        return list(known.get("plans", ()))
 
     async def _plan(self, plans: Sequence[Plan], wanted: IndexRecord) -> Plan | None:
         name = f"{len(plans)}-{self._job.fence.number}"
@@ -313,7 +322,7 @@ class _Reindex:
             builders=builders_of(place, None if kept is None else kept.features, self._lease.held),
         )
 
-    async def _judge(self, built: Built) -> GateReport | None:
+    async def _judge(self, generation: str) -> GateReport | None:
         """What the quality gate says of it; copies of stored pictures are encoded as users' pictures are."""
         around = self._around
         cache = NodeCache(around.cache_dir / "generations", generation_cache(around.resource.spec))
@@ -323,7 +332,7 @@ class _Reindex:
             around.store,
             cache,
             around.resource,
-            built.generation,
+            generation,
             fence=self._job.fence,
         )
         if self._spec.reindex.gate.mode == "off":
@@ -339,23 +348,12 @@ class _Reindex:
             await pool.close()
             tools.encoder.close()
 
-    async def _activate(self, built: Built, wanted: IndexRecord) -> bool:
-        """Have it activated, where that is wanted; with another encoder only once all writes bring its vectors."""
-        if not self._job.parameters.get("activate") or not built.met:
-            return False
-        if self._moves and not await self._is_complete(wanted):
-            return False
-        name = built.generation
-        state = await self._catalog.prepare_generation(self._name, name, same_encoder=not self._moves)
-        return state != "ready"
-
-    async def _is_complete(self, wanted: IndexRecord) -> bool:
+    async def _is_servable(self, wanted: IndexRecord) -> bool:
+        """Whether searches can be encoded as its vectors were: with another encoder only once all writes bring them."""
         found = await self._catalog.index_encoders(self._name)
-        return any(one.complete for one in found if one.fingerprint == wanted.fingerprint)
+        return not self._moves or any(one.complete for one in found if one.fingerprint == wanted.fingerprint)
 
-    async def _summary(
-        self, plans: Sequence[Plan], built: Built, build_cpu_s: float, *, activating: bool
-    ) -> dict[str, Any]:
+    async def _summary(self, built: Built, build_cpu_s: float) -> dict[str, Any]:
         each = await self._catalog.chunk_accounts(self._job.job_id)
         account = sum(
             (Account.of(one) for one in each), Account(cpu_s=build_cpu_s, retries=self._ledger.retries)
@@ -366,8 +364,7 @@ class _Reindex:
             "images": built.images,
             "recall": built.recall,
             "met": built.met,
-            "activating": activating,
-            "rounds": len(plans),
+            "rounds": len(await self._plan_names()),
             "encoded": account.encoded,
             "quarantined": self._refused,
             "bytes_read": account.bytes,

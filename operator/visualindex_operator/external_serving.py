@@ -1,6 +1,12 @@
 """How the applications of one index stand on a cluster of others, and what they were given there."""
 
-from visualindex.credentials import ACCESS_KEY_VARIABLE, DSN_VARIABLE, SECRET_KEY_VARIABLE, Credentials
+from visualindex.credentials import (
+    ACCESS_KEY_VARIABLE,
+    DSN_VARIABLE,
+    SECRET_KEY_VARIABLE,
+    Credentials,
+    buckets_told,
+)
 from visualindex.planning.observations import Serving
 from visualindex.serve_config import gateway_application, index_application
 from visualindex_operator.external_layouts import beside, encoders
@@ -54,9 +60,11 @@ def credentials_in_use(state: ServeState, name: str, owner: str) -> Credentials 
     dsn, access, secret = (
         variables.get(variable) for variable in (DSN_VARIABLE, ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE)
     )
-    if not dsn or REDACTED in (dsn, access, secret):
+    buckets = buckets_told(variables)
+    values = (dsn, access, secret, *(key for one in buckets for key in (one.access_key, one.secret_key)))
+    if not dsn or REDACTED in values:
         return None
-    return Credentials(dsn, access, secret)
+    return Credentials(dsn, access, secret, buckets)
 
 
 def environment(credentials: Credentials, owner: str) -> dict[str, str]:

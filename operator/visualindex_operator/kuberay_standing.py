@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visualindex.credentials import Credentials, entry_names
+from visualindex.credentials import Credentials, buckets_entry, entry_names, read_buckets
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member, Serving
 from visualindex.planning.plan import route_prefix
@@ -158,10 +158,11 @@ def _in_use(
     found: dict[str, Credentials] = {}
     for index in indexes:
         digest = deployed_credentials(deployed.get(gateway_application(index), {}))
-        names_ = entry_names(f"{index}.{digest[:12]}")
-        dsn, access, secret = (decoded(data[name]) if name in data else None for name in names_)
+        version = f"{index}.{digest[:12]}"
+        names_ = (*entry_names(version), buckets_entry(version))
+        dsn, access, secret, buckets = (decoded(data[name]) if name in data else None for name in names_)
         if digest and dsn is not None:
-            found[index] = Credentials(dsn, access, secret)
+            found[index] = Credentials(dsn, access, secret, read_buckets(buckets))
     return found
 
 

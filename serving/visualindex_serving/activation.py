@@ -7,9 +7,8 @@ that was asked for it dies.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 
-from visualindex.catalog import Catalog, GenerationRecord, ReplicaLoad
+from visualindex.catalog import Catalog, GenerationRecord, everywhere, unloadable
 from visualindex.errors import ProblemError, ProblemType
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ async def advance(catalog: Catalog, index: str, shards: int) -> None:
     if wanted is None:
         return
     loads = await catalog.replica_loads(index)
-    problem = _problem(loads, wanted.generation)
+    problem = unloadable(loads, wanted.generation)
     if problem is not None:
         await _give_up(catalog, index, wanted.generation, problem)
     elif everywhere(loads, wanted.generation, shards) and await _activated(catalog, index, wanted.generation):
@@ -80,21 +79,3 @@ async def _activated(catalog: Catalog, index: str, generation: str) -> bool:
 async def _give_up(catalog: Catalog, index: str, generation: str, problem: str) -> None:
     if await catalog.fail_generation(index, generation, problem):
         logger.error("generation %s of index %s is given up: %s", generation, index, problem)
-
-
-def everywhere(loads: Sequence[ReplicaLoad], generation: str, shards: int) -> bool:
-    """Whether every one of so many shards has replicas, and all replicas that there are have loaded the generation.
-
-    Those of another number of shards count as well: while that changes, gateways of both ask for the same generation.
-    """
-    own = {one.shard for one in loads if one.shards in (None, shards)}
-    return own == set(range(shards)) and all(generation in one.generations for one in loads)
-
-
-def _problem(loads: Sequence[ReplicaLoad], generation: str) -> str | None:
-    prefix = f"{generation}: "
-    for one in loads:
-        for line in (one.problem or "").splitlines():
-            if line.startswith(prefix) and generation not in one.generations:
-                return f"shard {one.shard}, replica {one.replica}: {line.removeprefix(prefix)}"
-    return None

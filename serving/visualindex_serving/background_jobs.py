@@ -19,6 +19,7 @@ from visualindex.catalog import (
     LEASE_S,
     REINDEX,
     RERANK_TRIAL,
+    SHADOW,
     Catalog,
     JobRecord,
 )
@@ -39,6 +40,7 @@ _MAIN = {
     COMPARE: "visualindex_jobs.compare",
     REINDEX: "visualindex_jobs.reindex",
     RERANK_TRIAL: "visualindex_jobs.rerank_trial",
+    SHADOW: "visualindex_jobs.shadow",
 }
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
 _LOOK_S = 1.0

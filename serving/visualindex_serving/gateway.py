@@ -19,6 +19,7 @@ from visualindex.api.generations import (
     ActivateRequest,
     BuildRequest,
     ReindexRequest,
+    ShadowRequest,
 )
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.ingesting import IngestRequest
@@ -72,6 +73,7 @@ from visualindex_serving.routes import (
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
 from visualindex_serving.settling import settle
+from visualindex_serving.shadowing import Shadowing
 from visualindex_serving.shard_directory import ShardDirectory
 from visualindex_serving.shard_wire import Place, link_key
 from visualindex_serving.thumbnail_making import Thumbnails
@@ -90,6 +92,7 @@ _BODIES: list[type[BaseModel]] = [
     BuildRequest,
     CheckRequest,
     ReindexRequest,
+    ShadowRequest,
     ActivateRequest,
     IngestRequest,
 ]
@@ -243,7 +246,8 @@ async def open_service(
         connect, tell = directory.connect, directory.tell_news
     active = ActiveGenerations(catalog.searchable_generations, [r.name for r in resources])
     indexes = {
-        r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, stack) for r in resources
+        r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, metrics, stack)
+        for r in resources
     }
     await once_there("the database", active.start)
     stack.push_async_callback(active.close)
@@ -275,6 +279,7 @@ async def _open_index(
     connect: ConnectShard,
     tell: TellNews,
     ways: Ways,
+    metrics: Metrics,
     stack: AsyncExitStack,
 ) -> IndexService:
     spec = resource.spec
@@ -302,6 +307,10 @@ async def _open_index(
     encoders, record = await _open_encoders(resource, runtime, catalog, pool, reranking)
     stack.push_async_callback(encoders.close)
     places = [Place(resource.name, number, count, record.first_fingerprint) for number in range(count)]
+    shards = Fanout([connect(place) for place in places])
+    shadowing = Shadowing(catalog, resource.name, shards, partial(metrics.shadowed, resource.name))
+    shadowing.start()
+    stack.push_async_callback(shadowing.close)
     return IndexService(
         resource=resource,
         open_access=runtime.open_access(resource),
@@ -313,7 +322,8 @@ async def _open_index(
         records=records,
         thumbnails=thumbs,
         places=sources,
-        shards=Fanout([connect(place) for place in places]),
+        shards=shards,
+        shadowing=shadowing,
         tell_news=partial(tell, resource.name),
     )
 

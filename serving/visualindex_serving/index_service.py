@@ -15,6 +15,7 @@ from visualindex_serving.fanout import Fanout
 from visualindex_serving.held_encoders import HeldEncoders
 from visualindex_serving.records import Records
 from visualindex_serving.reranking import Reranking
+from visualindex_serving.shadowing import Shadowing
 from visualindex_serving.thumbnail_making import Thumbnails
 from visualindex_serving.vision import Vision
 
@@ -35,6 +36,7 @@ class IndexService:
     thumbnails: Thumbnails
     shards: Fanout
     places: Places
+    shadowing: Shadowing | None = None
     tell_news: Callable[[], None] = lambda: None
     """Called after a write: the shards look into the change log at once instead of at their next poll."""
     pin: Searchable | None = None

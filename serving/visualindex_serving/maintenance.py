@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from visualindex.catalog import Catalog, EncoderRecord, GenerationRecord
 from visualindex.errors import ProblemError
 from visualindex.generations import retire
+from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix
 from visualindex_serving.activation import advance
 from visualindex_serving.ending import ended
 from visualindex_serving.erasing import erase_objects, erase_thumbnails
@@ -39,7 +41,7 @@ class Maintenance:
     def start(self) -> None:
         """Begin in the background."""
         made = (self._retire, self._forget_vectors, self._fold, self._measure, self._sweep, self._schedule)
-        told = (self._tell_refused, self._tell_checks)
+        told = (self._tell_refused, self._tell_checks, self._tell_shadows)
         steps = (self._erase, self._forget, self._trim, self._prune, *made, *told)
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
@@ -85,7 +87,7 @@ class Maintenance:
 
     async def _prune(self) -> None:
         for name, index in self._indexes.items():
-            await self._catalog.prune_jobs(name)
+            await forget_old_jobs(self._catalog, index.store, name)
             await self._catalog.forget_questions(name)
             kept = [one.name for one in index.resource.spec.reindex.schedules]
             await self._catalog.forget_schedules(name, kept)
@@ -134,6 +136,11 @@ class Maintenance:
             if last is not None:
                 self._metrics.check(name, last.report, last.checked_at)
 
+    async def _tell_shadows(self) -> None:
+        for name, index in self._indexes.items():
+            overlap = None if index.shadowing is None else index.shadowing.overlap
+            self._metrics.shadow_overlap.set(-1.0 if overlap is None else overlap, tags={"index": name})
+
     async def _schedule(self) -> None:
         for index in self._indexes.values():
             await ask_what_is_due(self._catalog, index.resource)
@@ -147,6 +154,20 @@ class Maintenance:
 def is_settled(encoders: Sequence[EncoderRecord]) -> bool:
     """Whether an index has the one encoder that it is searched with, or none was looked at yet."""
     return all(one.state == "required" and one.searched for one in encoders)
+
+
+async def forget_old_jobs(catalog: Catalog, store: ObjectStore, index: str, keep_days: int = 90) -> None:
+    """Forget jobs that ended long ago, each after all that it left in the object store: ledgers, lists of refused entries.
+
+    What is left when this process ends meanwhile is found again, because the job is forgotten last.
+    """
+    until = time.monotonic() + _PERIOD_S
+    for job_id in await catalog.old_jobs(index, keep_days):
+        prefix = job_prefix(index, str(job_id))
+        _, whole = await erase_prefix(store, prefix, in_time=lambda: time.monotonic() < until)
+        if not whole:
+            return
+        await catalog.forget_job(index, job_id)
 
 
 def is_refused(record: GenerationRecord) -> bool:

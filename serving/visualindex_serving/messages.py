@@ -55,6 +55,8 @@ class ShardQuery:
     group: Group | None = None
     sort: Sort | None = None
     explain: bool = False
+    background: bool = False
+    """Nobody waits for the answer: it gives way to every other search."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from visualindex import catalog
 from visualindex.api.search import SearchRequest
 from visualindex.catalog import ImageRecord
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.gate.measures import K
 from visualindex_serving.access import Grant
 from visualindex_serving.answering import explained, facets_of, hit_of, in_scope
 from visualindex_serving.asked import Asked, ask, checked, effective_filter
@@ -22,6 +23,7 @@ from visualindex_serving.messages import ShardQuery
 from visualindex_serving.paging import next_cursor, page_of
 from visualindex_serving.reranking import Wish
 from visualindex_serving.result_page import Page
+from visualindex_serving.shadowing import Seen
 from visualindex_serving.timings import Timings
 from visualindex_serving.visibility import visible
 
@@ -109,8 +111,9 @@ async def _found(
         for image_id, score, by, record in in_scope(asked.scope, page, records)
         for hit in hit_of(service, image_id, score, by, record, base, whole=not degraded)
     ]
+    query_id = uuid.uuid4()
     answer = {
-        "query_id": uuid.uuid4(),
+        "query_id": query_id,
         "index": service.name,
         "hits": hits,
         "complete": merged.complete,
@@ -125,7 +128,25 @@ async def _found(
         "took_ms": round((time.perf_counter() - start) * 1000, 2),
         "explain": explained(merged, timings) if request.explain else None,
     }
+    _show(service, request, asked, effective, query_id)
     return Found(answer, [hit["image_id"] for hit in hits], timings)
+
+
+def _show(
+    service: IndexService,
+    request: SearchRequest,
+    asked: Asked,
+    effective: dict[str, Any] | None,
+    query_id: uuid.UUID,
+) -> None:
+    """Offer a search to the shadow, if there is one: a first page, by nearness alone."""
+    shadowing = service.shadowing
+    ordered = asked.after is not None or asked.sort is not None or asked.group is not None
+    if shadowing is None or ordered or not shadowing.wants():
+        return
+    exclude = tuple(image_id.bytes for image_id in asked.exclude)
+    query = ShardQuery(asked.vector[None, :], K, effective, exclude, deadline=0.0)
+    shadowing.take(Seen(query, query_id, request.query.image_id))
 
 
 async def _wish(service: IndexService, request: SearchRequest, asked: Asked) -> Wish:

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from visualindex.ann import Ask, Base, Grouping, ShardIndex, Sorting
+from visualindex.ann import Ask, Base, Grouping, Looked, ShardIndex, Sorting
 from visualindex.catalog import Catalog, GenerationRecord, LogTrimmed
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import buckets_of_shard
@@ -24,6 +24,7 @@ from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
 from visualindex_serving.giving_back import give_back
 from visualindex_serving.live_recall import LiveRecall
+from visualindex_serving.lowest_priority import yield_to_others
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
 from visualindex_serving.pace import Kind
@@ -72,6 +73,7 @@ class ShardReplica:
         self._stand_ins: set[str] = set()
         self._unwanted_since: dict[str, float] = {}
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
+        self._quiet = ThreadPoolExecutor(1, thread_name_prefix="quiet", initializer=yield_to_others)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
         self._metrics = ShardMetrics(resource.name, shard, self._name)
         self._live_recall = LiveRecall(spec.index.live_recall_sample)
@@ -107,7 +109,7 @@ class ShardReplica:
         if self._files is not None:
             for name in self._views:
                 self._files.close(name)
-        for threads in (self._threads, self._writer):
+        for threads in (self._threads, self._quiet, self._writer):
             threads.shutdown(wait=False)
         self._live_recall.close()
 
@@ -373,6 +375,8 @@ class ShardReplica:
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting in shard {self._shard}")
+        if query.background:
+            return await asyncio.get_running_loop().run_in_executor(self._quiet, self._repeated, view, query)
         if (kind := _kind(query)) is not None and view.paces[kind].quick:
             return self._search(view, query)
         return await asyncio.get_running_loop().run_in_executor(
@@ -407,19 +411,28 @@ class ShardReplica:
 
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
         start, began = time.thread_time(), time.perf_counter()
-        index = view.index
-        snapshot, ask = index.snapshot(), _ask(query)
+        snapshot, ask = view.index.snapshot(), _ask(query)
         looked = snapshot.look(query.vectors, ask)
         self._live_recall.offer(view.generation, snapshot, query.vectors, ask, looked)
         if (kind := _kind(query)) is not None:
             view.paces[kind].took((time.perf_counter() - began) * 1000)
+        return self._answer(view, query, looked, start)
+
+    def _repeated(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
+        """A search that nobody waits for: neither live recall nor the pace of searches takes notice of it."""
+        if remaining(query.deadline) <= 0:
+            raise exceeded(f"waiting in shard {self._shard}")
+        start = time.thread_time()
+        return self._answer(view, query, view.index.snapshot().look(query.vectors, _ask(query)), start)
+
+    def _answer(self, view: ShardView, query: ShardQuery, looked: Looked, start: float) -> ShardAnswer:
         hits = looked.hits
         return ShardAnswer(
             hits.ids,
             hits.scores,
             hits.counts,
             hits.versions,
-            len(index),
+            len(view.index),
             (time.thread_time() - start) * 1000,
             age_s=time.time() - view.polled_at,
             replica=self._name,

@@ -68,6 +68,8 @@ def _extras(query: ShardQuery) -> dict[str, Any]:
         extras["sort"] = (query.sort.field, query.sort.direction, shown, query.sort.times)
     if query.explain:
         extras["explain"] = True
+    if query.background:
+        extras["background"] = True
     return extras
 
 
@@ -104,6 +106,7 @@ def read_query(head: Head, body: bytes) -> ShardQuery:
         group=Group(*head["group"]) if "group" in head else None,
         sort=_sort(head.get("sort")),
         explain=head.get("explain", False),
+        background=head.get("background", False),
     )
 
 

@@ -1,11 +1,10 @@
 """An index of small pictures in a database and a folder of its own."""
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import running_postgres
 from tests.serving.pictures import fresh_database
 
 from visualindex.catalog import EmbeddedPostgres, migrate
@@ -15,13 +14,8 @@ from .collection import Collection
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    folder = Path(tempfile.mkdtemp(prefix="vi-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

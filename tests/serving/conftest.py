@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import pytest_asyncio
 from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
+from tests.postgres import running_postgres
 
 from visualindex.building import Kept
 from visualindex.catalog import (
@@ -22,6 +21,7 @@ from visualindex.catalog import (
     INGEST,
     REINDEX,
     RERANK_TRIAL,
+    SHADOW,
     Catalog,
     EmbeddedPostgres,
     JobRecord,
@@ -39,6 +39,7 @@ from visualindex_jobs.ingest import carry_out as take_in
 from visualindex_jobs.reindex import Surroundings
 from visualindex_jobs.reindex import carry_out as reindex
 from visualindex_jobs.rerank_trial import carry_out as measure
+from visualindex_jobs.shadow import carry_out as shadow
 from visualindex_serving.background_jobs import RunJob, features_of
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
@@ -57,13 +58,8 @@ from .pictures import fresh_database, picture
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    folder = Path(tempfile.mkdtemp(prefix="vi-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +109,8 @@ class InProcess:
         record = await catalog.get_index(index)
         assert record is not None
         resource = self._resources[index]
-        store = open_store(resource.spec.storage, default_folder=self._state / "objects", credentials=NONE)
+        access = await from_environment()
+        store = open_store(resource.spec.storage, default_folder=self._state / "objects", credentials=access)
         self._stack.push_async_callback(store.close)
         files = GenerationFiles(store, NodeCache(self._state / "generations", 1 << 30))
         replica = ShardReplica(resource, shard, catalog, files=files)
@@ -144,6 +141,8 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
                 await reindex(around, job)
             elif job.kind == RERANK_TRIAL:
                 await measure(catalog, index.store, index.resource, job, state / "cache", patches=kept)
+            elif job.kind == SHADOW:
+                await shadow(catalog, index.resource, job)
             elif job.kind == COMPARE:
                 await compare(catalog, index.store, index.resource, job, cache)
             else:

@@ -20,12 +20,14 @@ from visualindex.catalog.jobs import (
     LEASE_S,
     REINDEX,
     RERANK_TRIAL,
+    SHADOW,
     Fence,
     JobLine,
     JobRecord,
 )
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
+from visualindex.catalog.loads import everywhere, unloadable
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
 from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.origin_rows import Origin
@@ -43,6 +45,7 @@ from visualindex.catalog.replicas import (
 from visualindex.catalog.rows import Rows
 from visualindex.catalog.schedules import ScheduleRun
 from visualindex.catalog.search_logs import Feedback, SearchLog
+from visualindex.catalog.shadows import Shadow, ShadowQuery
 from visualindex.catalog.trial_server import TrialServer
 from visualindex.catalog.twins import Twin
 
@@ -56,6 +59,7 @@ __all__ = [
     "REINDEX",
     "RERANK_TRIAL",
     "ROWS",
+    "SHADOW",
     "UNSET",
     "AlreadyAnswered",
     "Catalog",
@@ -99,6 +103,8 @@ __all__ = [
     "ScheduleRun",
     "SearchLog",
     "Searchable",
+    "Shadow",
+    "ShadowQuery",
     "Token",
     "TrialServer",
     "TrueRows",
@@ -106,10 +112,12 @@ __all__ = [
     "Written",
     "check_direction",
     "check_revision",
+    "everywhere",
     "has_schema",
     "merge_patch",
     "migrate",
     "reach",
     "read_keys",
+    "unloadable",
     "within",
 ]

@@ -23,6 +23,7 @@ from visualindex.catalog.patches import Patches
 from visualindex.catalog.reindexing import Reindexing
 from visualindex.catalog.schedules import Schedules
 from visualindex.catalog.search_logs import SearchLogs
+from visualindex.catalog.shadows import Shadows
 from visualindex.catalog.twins import Twins
 
 
@@ -37,6 +38,7 @@ class Catalog(
     Erasures,
     Building,
     Generations,
+    Shadows,
     Jobs,
     Checks,
     Schedules,

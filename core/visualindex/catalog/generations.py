@@ -17,6 +17,7 @@ from visualindex.catalog.connections import Connection, Connections, Transaction
 from visualindex.catalog.index_encoders import is_held, why_not_switched
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.catalog.positions import Position
+from visualindex.catalog.shadows import LIVE_SHADOW
 from visualindex.errors import ProblemError, ProblemType
 
 State = Literal["ready", "preparing", "active", "kept", "failed", "retired", "gone"]
@@ -46,6 +47,8 @@ class GenerationRecord:
     problem: str | None
     gate: Mapping[str, Any] | None = None
     """What the quality gate measured (`visualindex.api.gate.GateReport`); None for one that was not judged."""
+    shadow: Mapping[str, Any] | None = None
+    """How it answered searches beside the active one (`visualindex.api.gate.ShadowReport`); None where it never did."""
 
     @property
     def refused(self) -> bool:
@@ -63,7 +66,7 @@ class Searchable:
 
 
 _COLUMNS = """generation, state, coalesce(fingerprint, ''), manifest, watermark::text, created_at, activated_at, problem,
-    gate, (SELECT value FROM meta WHERE key = 'epoch')"""
+    gate, shadow, (SELECT value FROM meta WHERE key = 'epoch')"""
 
 
 class Generations:
@@ -89,7 +92,7 @@ class Generations:
         query = """INSERT INTO generations (index_name, generation, state, fingerprint, manifest, watermark)
             VALUES (%s, %s, 'ready', %s, %s, %s::text::pg_snapshot)
             ON CONFLICT (index_name, generation) DO UPDATE SET state = 'ready', problem = NULL, ended_at = NULL, gate = NULL,
-                activated_at = NULL, watermark = excluded.watermark, manifest = excluded.manifest
+                activated_at = NULL, shadow = NULL, watermark = excluded.watermark, manifest = excluded.manifest
             WHERE generations.state IN ('failed', 'retired', 'gone')"""
 
         async def work(transaction: Transaction) -> None:
@@ -129,8 +132,9 @@ class Generations:
         return await self.connections.read(work)
 
     async def loaded_generations(self, index: str) -> list[GenerationRecord]:
-        """Those that shards hold: the active one first, then one that is being prepared, then those kept."""
-        query = f"""SELECT {_COLUMNS} FROM generations WHERE index_name = %s AND state = ANY(%s)
+        """Those that shards hold: the active one first, then one that is being prepared, those kept, and a shadow."""
+        query = f"""SELECT {_COLUMNS} FROM generations WHERE index_name = %s
+                AND (state = ANY(%s) OR (state = 'ready' AND EXISTS ({LIVE_SHADOW})))
             ORDER BY array_position(%s, state), activated_at DESC"""  # noqa: S608 (constants)
 
         async def work(connection: Connection) -> list[GenerationRecord]:
@@ -192,7 +196,13 @@ class Generations:
         await self.connections.write(work)
 
     async def prepare_generation(
-        self, index: str, generation: str, *, force: bool = False, same_encoder: bool = False
+        self,
+        index: str,
+        generation: str,
+        *,
+        force: bool = False,
+        same_encoder: bool = False,
+        fence: Fence | None = None,
     ) -> State:
         """The first phase: asks the shards to load it; of several at once the last one asked for wins.
 
@@ -201,11 +211,12 @@ class Generations:
 
         One that is active takes every other wish back. Returns the state it has now. Raises ProblemError NOT_FOUND, or
         CONFLICT for one that has ended, whose encoder cannot be searched with and, without `force`, that the quality gate
-        refused.
+        refused. A job shows its `fence`: CONFLICT when it is no longer the caller's.
         """
 
         async def work(transaction: Transaction) -> State:
             connection = transaction.connection
+            await check_fence(connection, fence)
             states = await _locked(connection, index)
             state = _present(index, generation, states)
             if state == "preparing" or (same_encoder and state in ("active", "kept")):
@@ -430,7 +441,19 @@ async def _end(connection: Connection, index: str, generations: list[str]) -> No
 
 
 def _record(index: str, row: TupleRow) -> GenerationRecord:
-    generation, state, fingerprint, manifest, watermark, created_at, activated_at, problem, gate, epoch = row
+    (
+        generation,
+        state,
+        fingerprint,
+        manifest,
+        watermark,
+        created_at,
+        activated_at,
+        problem,
+        gate,
+        shadow,
+        epoch,
+    ) = row
     return GenerationRecord(
         index,
         generation,
@@ -442,6 +465,7 @@ def _record(index: str, row: TupleRow) -> GenerationRecord:
         activated_at,
         problem,
         gate,
+        shadow,
     )
 
 

@@ -26,6 +26,8 @@ CHECK = "check"
 """Compare database, object store, generations and replicas (parameter `repair`: whether to mend what differs)."""
 COMPARE = "compare"
 """Measure one generation (parameter `candidate`) against another (`against`)."""
+SHADOW = "shadow"
+"""Have one generation (parameter `generation`) answer a share of the searches beside the active one."""
 REINDEX = "reindex"
 """Make what images lack of vectors, patches and colours from their originals, then build."""
 LEASE_S = 30.0
@@ -256,14 +258,24 @@ class Jobs:
 
         return await self.connections.read(work)
 
-    async def prune_jobs(self, index: str, keep_days: int = 90) -> int:
-        """Forgets jobs that ended more than `keep_days` days ago."""
-        query = "DELETE FROM jobs WHERE index_name = %s AND ended_at < now() - make_interval(days => %s)"
+    async def old_jobs(self, index: str, keep_days: int = 90, limit: int = 100) -> list[UUID]:
+        """Jobs that ended more than `keep_days` days ago, the oldest first, and may be forgotten with what they stored."""
+        query = """SELECT job_id FROM jobs WHERE index_name = %s AND ended_at < now() - make_interval(days => %s)
+            ORDER BY ended_at LIMIT %s"""
 
-        async def work(transaction: Transaction) -> int:
-            return await run(transaction.connection, query, index, keep_days)
+        async def work(connection: Connection) -> list[UUID]:
+            return [job_id for (job_id,) in await rows(connection, query, index, keep_days, limit)]
 
-        return await self.connections.write(work)
+        return await self.connections.read(work)
+
+    async def forget_job(self, index: str, job_id: UUID) -> None:
+        """Forgets a job that has ended."""
+        query = "DELETE FROM jobs WHERE index_name = %s AND job_id = %s AND ended_at IS NOT NULL"
+
+        async def work(transaction: Transaction) -> None:
+            await run(transaction.connection, query, index, job_id)
+
+        await self.connections.write(work)
 
 
 async def ask(

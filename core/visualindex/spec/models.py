@@ -684,15 +684,38 @@ class DomainSpec(SpecModel):
     )
 
 
+class BucketKeysRef(SpecModel):
+    """A Secret in the resource's own namespace with the two keys of a bucket."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
+    access_key: str = Field(
+        default="accessKey",
+        min_length=1,
+        max_length=253,
+        description="Key inside it that holds the access key.",
+    )
+    secret_key: str = Field(
+        default="secretKey",
+        min_length=1,
+        max_length=253,
+        description="Key inside it that holds the secret key.",
+    )
+
+
 class IngestBucketSpec(SpecModel):
-    """A bucket that pictures may be taken from, with the keys of `storage.s3` or, where they are set, those in the
-    environment variables VISUALINDEX_INGEST_NAME_ACCESS_KEY and VISUALINDEX_INGEST_NAME_SECRET_KEY."""
+    """A bucket that pictures may be taken from, with keys of its own or those of `storage.s3`."""
 
     name: Name = Field(description="What sources call it: `s3://NAME/prefix/`.")
     endpoint: str = Field(description="Host and port, e.g. `minio:9000`, without scheme.")
     bucket: str = Field(description="Bucket.")
     region: str = Field(default="us-east-1", description="Region name.")
     secure: bool = Field(default=True, description="Use TLS.")
+    credentials_secret_ref: BucketKeysRef | None = Field(
+        default=None,
+        description="Secret with the bucket's keys. Default: those of `storage.s3`. Locally the environment variables "
+        "VISUALINDEX_INGEST_NAME_ACCESS_KEY and VISUALINDEX_INGEST_NAME_SECRET_KEY are read, or the files that these names "
+        "with `_FILE` behind them name.",
+    )
 
 
 class IngestEventsSpec(SpecModel):
@@ -793,6 +816,34 @@ class ScheduleSpec(SpecModel):
         )
 
 
+class ShadowSpec(SpecModel):
+    """A new generation answers a share of the live searches, unseen, before it is activated."""
+
+    share: float = Field(
+        default=0.05,
+        ge=0.001,
+        le=1,
+        description="Share of the searches that is asked of both generations once more, after it was answered and at the "
+        "lowest priority. A gateway does so one by one and passes over what comes meanwhile.",
+    )
+    min_queries: int = Field(
+        default=200, ge=10, le=10_000, description="Searches that are enough: they end the wait."
+    )
+    for_minutes: int = Field(
+        default=60,
+        ge=1,
+        le=10_080,
+        description="Longest wait for them, in minutes from when every shard has loaded the generation. Then those that "
+        "came decide; fewer than 20 decide nothing.",
+    )
+    min_overlap: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Least mean share of the active generation's first ten hits that the new one has, too.",
+    )
+
+
 class GateSpec(SpecModel):
     """What a new generation must reach before it is activated by itself."""
 
@@ -846,6 +897,11 @@ class GateSpec(SpecModel):
         ge=1,
         le=1000,
         description="Most CPU time of a search, as a multiple of the active generation's; what stays below 5 ms passes.",
+    )
+    shadow: ShadowSpec | None = Field(
+        default=None,
+        description="Have a generation that passed and is to be activated answer live searches beside the active one "
+        "first. Without it, none does.",
     )
 
 
