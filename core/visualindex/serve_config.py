@@ -11,6 +11,7 @@ from typing import Any
 
 from visualindex.footprint import ENCODER_CPUS, GATEWAY_CPUS, RERANKER_CPUS, SHARD_CPUS, reranker_memory
 from visualindex.spec import Spec, VisualIndex
+from visualindex.spec.models import ReindexSpec
 
 GATEWAY = "gateway"
 """The application of a local service's gateway, and the deployment of any gateway."""
@@ -252,7 +253,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "search_log": True,
     "attributes": True,
     "domains": True,
-    "reindex": True,
+    "reindex": set(ReindexSpec.model_fields) - {"cluster"},  # pods of which the operator alone knows
     # Jobs, which gateways have done, fetch generations: to compare, and for their patches.
     "ray": {"cache": {"size"}},
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},

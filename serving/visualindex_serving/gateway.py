@@ -306,7 +306,7 @@ async def _open_index(
     records = Records(partial(catalog.get_images, resource.name))
     places = [Place(resource.name, number, count, about.fingerprint) for number in range(count)]
     return IndexService(
-        resource=resource,
+        resource=runtime.placed(resource),
         fingerprint=about.fingerprint,
         dimension=about.dimension,
         open_access=runtime.open_access(resource),

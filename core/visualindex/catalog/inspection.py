@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from visualindex.catalog.connections import Connection, one, problem_of, rows
 from visualindex.catalog.generations import State
+from visualindex.catalog.reindex_inspection import ReindexInspected, reindexes
 
 # While an index changes its number of shards, replicas of two layouts are there: each alone is the whole index.
 _INDEX = """SELECT fingerprint, dimension,
@@ -61,6 +62,10 @@ class Inspection:
     images: int | None = 0
     generations: tuple[GenerationInspected, ...] = field(default=())
     check: CheckInspected | None = None
+    reindex: ReindexInspected | None = None
+    """The rebuild that is under way."""
+    reindexed: ReindexInspected | None = None
+    """The one that ended last."""
 
 
 async def inspect(dsn: str, index: str, *, timeout_s: float = 5.0) -> Inspection:
@@ -92,6 +97,7 @@ async def _inspect(connection: Connection, index: str) -> Inspection:
         (None if counted is None else int(counted)) if any_images else 0,
         tuple(GenerationInspected(*row) for row in await rows(connection, _GENERATIONS, index)),
         await _last_check(connection, index),
+        *await reindexes(connection, index),
     )
 
 

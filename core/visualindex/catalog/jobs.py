@@ -28,6 +28,8 @@ COMPARE = "compare"
 """Measure one generation (parameter `candidate`) against another (`against`)."""
 REINDEX = "reindex"
 """Make what images lack of vectors, patches and colours from their originals, then build."""
+PLACE, APART = "place", "job"
+"""A parameter of jobs, and its value for one that is not the gateways' to carry out: only who names it claims it."""
 LEASE_S = 30.0
 """Seconds for which a job whose process ended keeps others from taking it up."""
 MAX_ATTEMPTS = 3
@@ -94,11 +96,14 @@ class Jobs:
     async def claim_job(self, index: str, lease_s: float, *, job_id: UUID | None = None) -> JobRecord | None:
         """The oldest job that nobody holds (or the one that is named), for `lease_s` seconds; None when there is none.
 
+        Jobs with a place apart (parameter PLACE: APART) are claimed by who names them alone.
         One whose holder ended without a word is given up after three attempts, or as many as its parameter `attempts` says.
         Every gateway asks each second, and seldom for something, so that a read tells first whether to write.
         """
         free = "(state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))"
-        look = f"SELECT 1 FROM jobs WHERE index_name = %s AND {free} LIMIT 1"  # noqa: S608 (constants)
+        mine = f"""(job_id = %s::uuid OR (%s::uuid IS NULL AND parameters ->> '{PLACE}' IS DISTINCT FROM '{APART}'))
+            AND {free}"""
+        look = f"SELECT 1 FROM jobs WHERE index_name = %s AND {mine} LIMIT 1"  # noqa: S608 (constants)
         give_up = """UPDATE jobs SET state = 'failed', ended_at = now(), lease_until = NULL,
                 problem = format('its process ended without a word, %%s times; the last phase was %%s', attempts, phase)
             WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp()
@@ -106,8 +111,7 @@ class Jobs:
         claim = f"""UPDATE jobs SET state = 'running', fence = fence + 1, attempts = attempts + 1, phase = 'starting',
                 done = 0, total = 0, started_at = coalesce(started_at, now()),
                 lease_until = clock_timestamp() + make_interval(secs => %s)
-            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND (%s::uuid IS NULL OR job_id = %s::uuid)
-                AND {free}
+            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND {mine}
                 ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
 
@@ -120,7 +124,7 @@ class Jobs:
             await _tell(transaction.connection, record.job_id, f"begun, the {record.fence.number}. time")
             return record
 
-        if not await self.connections.read(lambda connection: rows(connection, look, index)):
+        if not await self.connections.read(lambda connection: rows(connection, look, index, job_id, job_id)):
             return None
         return await self.connections.write(work)
 
@@ -158,6 +162,22 @@ class Jobs:
                 line = "done" if problem is None else f"failed: {problem}"
                 await _tell(transaction.connection, fence.job_id, line)
             return ended
+
+        return await self.connections.write(work)
+
+    async def release_job(self, fence: Fence, why: str) -> bool:
+        """Gives a job back to those that wait, for another process to go on with at once; False when it is not the caller's.
+
+        That it was begun does not count as an attempt: nothing went wrong with it.
+        """
+        query = """UPDATE jobs SET state = 'queued', lease_until = NULL, attempts = greatest(0, attempts - 1)
+            WHERE job_id = %s AND fence = %s AND state = 'running'"""
+
+        async def work(transaction: Transaction) -> bool:
+            released = bool(await run(transaction.connection, query, fence.job_id, fence.number))
+            if released:
+                await _tell(transaction.connection, fence.job_id, f"given back: {why}")
+            return released
 
         return await self.connections.write(work)
 
