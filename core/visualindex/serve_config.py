@@ -212,6 +212,11 @@ def _index_document(resource: VisualIndex) -> dict[str, Any]:
     return document
 
 
+def job_document(resource: VisualIndex) -> dict[str, Any]:
+    """What a job reads of a resource: the same as those that gateways have done, and no secret."""
+    return _document(resource, _OF_GATEWAY)
+
+
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
     """What a gateway reads of a resource."""
     return _document(resource, _OF_GATEWAY)

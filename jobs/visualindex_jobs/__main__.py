@@ -85,10 +85,10 @@ async def _carried_out(
     asked: argparse.Namespace,
 ) -> bool:
     """Whether the job has come to an end here. It has not when this process was given notice: then it is given back."""
-    notice.heed_signals()
     with notice.at_work():
         if asked.place != "here":
             _join_ray()
+        notice.heed_signals()  # after Ray, which takes the signal for itself
         await KINDS[asked.kind](resource, job, _features(resource, access), asked.place)
         given_back = notice.given() and await catalog.release_job(job.fence, "its process is to end")
     return not given_back

@@ -1,7 +1,7 @@
-"""The notice that this node, or this process, is about to be taken away: what is under way is ended, nothing more is begun.
+"""The notice that this node, or this process, is about to be taken away: what is under way is ended, and nothing begun.
 
-A pod's `preStop` hook runs `python -m visualindex_jobs.notice`: it leaves a mark on the node, waits until the job's processes
-there are at rest, and lets the pod be ended. A process of its own is given notice by SIGTERM.
+A pod's `preStop` hook runs `python -m visualindex_jobs.notice`: it leaves a mark on the node, waits until the job's
+processes there are at rest, and lets the pod be ended. A process of its own is given notice by SIGTERM.
 """
 
 import argparse

@@ -14,7 +14,8 @@ from visualindex.catalog.jobs import APART, PLACE, REINDEX, JobState
 _OPEN = "('queued', 'running', 'paused')"
 # Of those under way one may be queued or running, and any number paused; of those that ended the last counts.
 _JOBS = f"""SELECT job_id, state, coalesce(parameters ->> '{PLACE}', '') = '{APART}', phase, done, total,
-        coalesce(lease_until > clock_timestamp(), false), (SELECT count(*) FROM job_chunks c WHERE c.job_id = j.job_id),
+        coalesce(lease_until > clock_timestamp(), false), lease_until,
+        (SELECT count(*) FROM job_chunks c WHERE c.job_id = j.job_id),
         requested_at, started_at, ended_at, coalesce(problem, ''), coalesce(result, '{{}}')
     FROM jobs j WHERE index_name = %s AND kind = '{REINDEX}'"""  # noqa: S608 (constants)
 _UNDER_WAY = f"{_JOBS} AND state IN {_OPEN} ORDER BY state = 'paused', requested_at DESC LIMIT 1"
@@ -32,6 +33,7 @@ class ReindexInspected:
     done: int
     total: int
     held: bool
+    lease_until: datetime | None
     chunks: int
     requested_at: datetime
     started_at: datetime | None
@@ -40,7 +42,9 @@ class ReindexInspected:
     result: dict[str, Any]
 
 
-async def reindexes(connection: Connection, index: str) -> tuple[ReindexInspected | None, ReindexInspected | None]:
+async def reindexes(
+    connection: Connection, index: str
+) -> tuple[ReindexInspected | None, ReindexInspected | None]:
     """The rebuild that is under way, and the one that ended last; neither in a database without this release's schema."""
     if not (await one(connection, "SELECT to_regclass('job_chunks') IS NOT NULL"))[0]:
         return None, None

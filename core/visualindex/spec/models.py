@@ -860,7 +860,7 @@ class ReindexWorkersSpec(PodSpec):
 
     spot: dict[str, str] = Field(
         default={},
-        description="Labels of nodes that may be taken away, such as `cloud.google.com/gke-spot: \"true\"`: the workers run on "
+        description='Labels of nodes that may be taken away, such as `cloud.google.com/gke-spot: "true"`: workers run on '
         "such nodes, and the head on none that has one of them.",
     )
 
@@ -891,9 +891,9 @@ class ReindexSpec(SpecModel):
 
     placement: Literal["Service", "Job"] = Field(
         default="Service",
-        description="On Kubernetes: where rebuilds run. `Service`: beside the replicas of the service, with what they leave. "
-        "`Job`: in mode KubeRay as a RayJob with a Ray cluster of its own, which `cluster` describes; in mode External as a job "
-        "submitted to that cluster. `visualindex up` runs them itself.",
+        description="On Kubernetes: where rebuilds run. `Service`: beside the replicas of the service, with what they "
+        "leave. `Job`: in mode KubeRay as a RayJob with a Ray cluster of its own, which `cluster` describes; in mode "
+        "External as a job submitted to that cluster. `visualindex up` runs them itself.",
     )
     cluster: ReindexClusterSpec = Field(
         default=ReindexClusterSpec(), description="The pods of rebuilds with `placement: Job`."
