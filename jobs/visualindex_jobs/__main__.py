@@ -144,7 +144,8 @@ def _join_ray() -> None:
     import ray
 
     own = {name: value for name, value in os.environ.items() if name.startswith("VISUALINDEX_")}
-    own.pop(_SPEC_VARIABLE, None)
+    for name in (_SPEC_VARIABLE, notice.FOLDER_VARIABLE):  # read here alone, and each node's own
+        own.pop(name, None)
     ray.init(ignore_reinit_error=True, log_to_driver=False, runtime_env={"env_vars": own})
 
 

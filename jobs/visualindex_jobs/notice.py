@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+FOLDER_VARIABLE = "VISUALINDEX_NOTICE_DIR"
 _MARK = "leaving"
 _LOOK_S = 0.2
 _signalled = threading.Event()
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("VISUALINDEX_NOTICE_DIR", "/tmp/visualindex-notice"))  # noqa: S108 - the pod's own
+    return Path(os.environ.get(FOLDER_VARIABLE, "/tmp/visualindex-notice"))  # noqa: S108 - the pod's own
 
 
 def _is_alive(busy: Path) -> bool:

@@ -71,7 +71,8 @@ def _conditions(found: Surroundings, now: datetime) -> Iterator[RenderableType]:
 
 
 def symbol(state: Condition) -> Text:
-    """`✓` for what is as it should be, `✗` for what is not, `!` for what wants attention, `…` for what is under way, `?` for what is unknown."""
+    """`✓` for what is as it should be, `✗` for what is not, `!` for what wants attention, `…` for what is under way, and `?`
+    for what is unknown."""
     if state.status == "Unknown":
         return Text("?", "yellow")
     if state.type == _NEITHER:
