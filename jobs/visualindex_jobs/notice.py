@@ -49,9 +49,15 @@ def at_work() -> Iterator[None]:
         busy.unlink(missing_ok=True)
 
 
-def wait_until_taken_away() -> None:
-    """What is given back is not begun: whoever made this process begins it elsewhere once it is gone."""
-    while given():
+@contextmanager
+def staying() -> Iterator[None]:
+    """Work that is begun only while no notice was given. Else this waits for its process to be taken away: who gave it the
+    work gives it to another then."""
+    while True:
+        with at_work():
+            if not given():  # who gives notice from now on waits
+                yield
+                return
         time.sleep(_LOOK_S)
 
 

@@ -7,8 +7,6 @@ import logging
 import os
 import pickle
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +111,7 @@ class Maker:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         chunk = _chunk(block)
-        with _staying():
+        with notice.staying():
             self._encoding.finish(chunk, self._preparing.prepare(chunk))
         return _row(chunk)
 
@@ -131,7 +129,7 @@ class Decoder:
     def __call__(self, block: pa.Table) -> pa.Table:
         chunk = _chunk(block)
         buffers: list[pickle.PickleBuffer] = []
-        with _staying():
+        with notice.staying():
             prepared = pickle.dumps(
                 self._preparing.prepare(chunk), protocol=5, buffer_callback=buffers.append
             )
@@ -149,17 +147,9 @@ class Encoder:
     def __call__(self, block: pa.Table) -> pa.Table:
         chunk = _chunk(block)
         prepared, pixels = (block[name][0].as_buffer() for name in ("prepared", "pixels"))
-        with _staying():
+        with notice.staying():
             self._encoding.finish(chunk, pickle.loads(prepared, buffers=[pixels]))  # noqa: S301 - of the stage before
         return _row(chunk)
-
-
-@contextmanager
-def _staying() -> Iterator[None]:
-    """A chunk is begun on a node that stays, and a node that is to go waits for those that were."""
-    notice.wait_until_taken_away()
-    with notice.at_work():
-        yield
 
 
 def _tools(process: _Process) -> EncoderTools:

@@ -121,7 +121,10 @@ def example() -> dict[str, Any]:
     document["spec"]["ray"]["workers"]["cpu"] = "200m"
     small = {"cpu": "100m", "memory": "1536Mi"}
     document["spec"]["reindex"] = {
-        **{"placement": "Job", "workers": 2, "decodeWorkers": 1, "chunkImages": 4},
+        "placement": "Job",
+        "workers": 2,
+        "decodeWorkers": 1,
+        "chunkImages": 4,
         "cluster": {"head": {"cpu": "100m", "memory": "2560Mi"}, "workers": small, "keepSeconds": 0},
     }
     document["spec"]["postgres"]["dsnSecretRef"]["name"] = ACCESS
