@@ -170,7 +170,7 @@ class Jobs:
 
         That it was begun does not count as an attempt: nothing went wrong with it.
         """
-        query = """UPDATE jobs SET state = 'queued', lease_until = NULL, attempts = greatest(0, attempts - 1)
+        query = """UPDATE jobs SET state = 'queued', lease_until = clock_timestamp(), attempts = greatest(0, attempts - 1)
             WHERE job_id = %s AND fence = %s AND state = 'running'"""
 
         async def work(transaction: Transaction) -> bool:

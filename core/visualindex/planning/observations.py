@@ -125,7 +125,7 @@ class ReindexJob:
     total: int = 0
     held: bool = False
     released: datetime | None = None
-    """When the last lease on it ended, or ends; None while it was never held, or was given back."""
+    """When the last lease on it ended, or ends; None while nobody had one."""
     chunks: int = 0
     """Chunks that are committed."""
     requested: datetime | None = None
