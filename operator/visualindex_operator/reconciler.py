@@ -87,6 +87,7 @@ class Reconciler:
         group_plan = plan(members, seen.observed, cluster=cluster, now=datetime.now(UTC))
         await self._forget_jobs(namespace, alive, seen, live)
         written: list[str] = []
+        rebuilt: list[str] = []
         for action in group_plan.actions:
             with failures.of(affected(action)):
                 if isinstance(action, Migrate):
@@ -95,13 +96,14 @@ class Reconciler:
                         self._kube, namespace, cluster, action, body, seen, live, self._settings
                     )
                 elif isinstance(action, AskReindex | BeginReindex | EndReindexRun | FailReindex):
-                    written += await self._reindexing.carry_out(key, action, bodies[action.index], seen)
+                    done = await self._reindexing.carry_out(key, action, bodies[action.index], seen)
+                    rebuilt += done  # events about the job tell of it
                 else:
                     written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
                 telemetry.ACTIONS.labels(type(action).__name__).inc()
         if alive:
             log = about(logger, bodies[alive[0].name])
-            for line in written:
+            for line in (*written, *rebuilt):
                 log.info(line)
         for one in alive:
             status = failures.told(one, group_plan.statuses[one.name], self.refusal(namespace, one.name))

@@ -171,9 +171,8 @@ def _rebuilding(decision: _Decision, now: datetime) -> Iterator[ReindexingAction
         return
     if _asks(decision):
         yield AskReindex(member.name, spec, member.reindex)
-    may_begin = not spec.suspend and _dependencies(seen.dependencies, spec)[0]
-    if spec.suspend or may_begin:
-        yield from reindex_actions(member.name, spec, seen, now, may_begin=may_begin)
+    may_begin = _dependencies(seen.dependencies, spec)[0]
+    yield from reindex_actions(member.name, spec, seen, now, may_begin=may_begin)
 
 
 def _asks(decision: _Decision) -> bool:

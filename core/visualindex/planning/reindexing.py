@@ -62,16 +62,16 @@ ReindexAction = BeginReindex | EndReindexRun | FailReindex
 def reindex_actions(
     index: str, spec: Spec, seen: MemberObserved, now: datetime, *, may_begin: bool
 ) -> Iterator[ReindexAction]:
-    """What to do now. `may_begin` while the index may have processes at all."""
+    """What to do now. `may_begin` while what a run depends on is there; one that is under way stays when it is not."""
     if seen.runs is None or seen.generations is None:
         return  # it is not known how things stand
     job = seen.reindex if seen.reindex is not None and seen.reindex.apart else None
-    wanted = job if job is not None and job.waits_or_runs and may_begin else None
+    wanted = job if job is not None and job.waits_or_runs and not spec.suspend else None
     own = sorted((run for run in seen.runs if wanted and run.job == wanted.id), key=lambda run: run.number)
     for run in seen.runs:
         if run not in own and _is_to_go(run, seen.reindexed, now):
             yield EndReindexRun(index, spec, run.name)
-    if wanted is not None:
+    if wanted is not None and may_begin:
         yield from _carried_on(index, spec, wanted, own, now)
 
 
