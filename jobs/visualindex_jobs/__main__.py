@@ -27,6 +27,8 @@ from visualindex_jobs.kinds import KINDS
 
 _FAILED, _NOTHING, _LEFT = 1, 3, 4
 _SPEC_VARIABLE = "VISUALINDEX_SPEC"
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for the processes of jobs that were submitted to it."""
 _LOOK_S = 1.0
 _OPEN = ("queued", "running")
 
@@ -143,10 +145,22 @@ def _join_ray() -> None:
     """The cluster in RAY_ADDRESS, or one on this machine. Its processes open what this one does."""
     import ray
 
-    own = {name: value for name, value in os.environ.items() if name.startswith("VISUALINDEX_")}
-    for name in (_SPEC_VARIABLE, notice.FOLDER_VARIABLE):  # read here alone, and each node's own
-        own.pop(name, None)
-    ray.init(ignore_reinit_error=True, log_to_driver=False, runtime_env={"env_vars": own})
+    ray.init(ignore_reinit_error=True, log_to_driver=False, runtime_env={"env_vars": _handed_on()})
+
+
+def _handed_on() -> dict[str, str]:
+    """The variables that the cluster's processes get from this one; none where it was submitted with them.
+
+    Its nodes have them then, or Ray hands on those of the submission, and refuses to be told of them twice.
+    """
+    if _SUBMITTED in os.environ:
+        return {}
+    own_alone = (_SPEC_VARIABLE, notice.FOLDER_VARIABLE)  # read here, and each node's own
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("VISUALINDEX_") and name not in own_alone
+    }
 
 
 if __name__ == "__main__":
