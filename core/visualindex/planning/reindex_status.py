@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import cast
+from typing import Literal, cast
 
 from visualindex.planning.conditions import Reason, condition
 from visualindex.planning.observations import MemberObserved, ReindexJob, ReindexRun
@@ -105,7 +105,7 @@ def _outcome(last: ReindexJob | None) -> ReindexOutcome | None:
         return None
     return ReindexOutcome(
         job=last.id,
-        state=cast("str", last.state),
+        state=cast('Literal["done", "failed", "cancelled"]', last.state),
         ended_at=None if last.ended is None else _text(last.ended),
         outcome=(last.problem or last.outcome)[:_SAID],
     )
