@@ -124,7 +124,7 @@ def example() -> dict[str, Any]:
         "placement": "Job",
         "workers": 2,
         "decodeWorkers": 1,
-        "chunkImages": 4,
+        "chunkImages": 1,  # a worker is to be lost in the middle
         "cluster": {"head": {"cpu": "100m", "memory": "2560Mi"}, "workers": small, "keepSeconds": 0},
     }
     document["spec"]["postgres"]["dsnSecretRef"]["name"] = ACCESS

@@ -198,12 +198,13 @@ def test_a_rebuild_in_a_ray_job_that_loses_a_worker_is_activated_under_searches(
     with under_load(story, "rebuilt by a RayJob that lost a worker, and activated"):
         began = time.monotonic()
         job = json.loads(plugin(story, "reindex", INDEX, "--activate", "-o", "json"))["job_id"]
-        seconds = until(lambda: database.chunks(job) >= 2, "two chunks are made", 300)
-        run = rebuild(story)["run"]
-        worker, other = story.cluster.ready(INDEX, "reindex-worker")
+        until(lambda: len(story.cluster.ready(INDEX, "reindex-worker")) == 2, "two workers are ready", 300)
+        worker = min(story.cluster.ready(INDEX, "reindex-worker"))
+        until(lambda: database.chunks(job) >= 2, "two chunks are made", 120)
+        seconds = time.monotonic() - began
         story.cluster.kubectl("delete", "pod", worker, "--wait=false")
         at = database.chunks(job)
-        story.say(f"RayJob {run}: two chunks made after {seconds:.1f} s; pod {worker} deleted at chunk {at}")
+        story.say(f"two chunks made by a RayJob: {seconds:.1f} s; pod {worker} deleted at chunk {at}")
         until(lambda: rebuild(story).get("job") != job, "the rebuild has ended", 400)
         ended = rebuild(story)["last"]
         assert (ended["job"], ended["state"]) == (job, "done"), ended
@@ -214,12 +215,11 @@ def test_a_rebuild_in_a_ray_job_that_loses_a_worker_is_activated_under_searches(
     assert condition(found, "Reindexing")["reason"] == "ReindexDone"
     assert f"{story.seen['count']} of them encoded" in ended["outcome"]
     assert database.vectors() == story.seen["count"]
-    assert at < database.chunks(job) == -(-story.seen["count"] // 4)
+    assert at < database.chunks(job) == story.seen["count"]
     events = plugin(story, "events", INDEX)
     assert "ReindexStarted" in events
     assert "ReindexFinished" in events
     until(lambda: not story.cluster.ready(INDEX, "reindex-head"), "its cluster ends", 180)
-    assert other
     for item in story.seen["items"][:: len(story.seen["items"]) // 10]:
         hits = search(story, Path(item["path"]).read_bytes()).json()["hits"]
         assert item["key"] in [hit["key"] for hit in hits if hit["score"] > 0.999]
