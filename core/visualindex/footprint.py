@@ -36,6 +36,8 @@ DECODER_BYTES = 48 * _MIB
 """A decoding process between pictures: 22 MiB of its own."""
 _DECODE_WORKERS = 2
 _BYTES_PER_PIXEL = 24  # as much as a decoder may take
+_CHUNKS_AT_ONCE = 3
+_PIXELS = 224 * 224 * 3  # of one image on its way to the encoder
 CONNECTIONS_PER_SHARD = 2
 """Database connections a shard replica may hold."""
 CONNECTIONS_PER_RERANKER = 2
@@ -149,6 +151,29 @@ def shard_memory(spec: Spec) -> int:
 def encoder_memory(spec: Spec) -> int:
     """Bytes a replica of an encoder deployment may take, GPU memory not counted."""
     return ENCODER_BYTES + encoder_bytes(spec.encoder)
+
+
+def reindex_worker_memory(spec: Spec) -> int:
+    """Bytes an encoding process of a rebuild may take: the model, decoders at work, and three chunks on their way."""
+    return encoder_memory(spec) + _decoding(spec) + _CHUNKS_AT_ONCE * spec.reindex.chunk_images * _PIXELS
+
+
+def reindex_decoder_memory(spec: Spec) -> int:
+    """Bytes a process that fetches and decodes for encoders elsewhere may take."""
+    return ENCODER_BYTES + _decoding(spec) + _CHUNKS_AT_ONCE * spec.reindex.chunk_images * _PIXELS
+
+
+def reindex_driver_memory(spec: Spec) -> int:
+    """Bytes the process of a rebuild may take that plans, builds shards, and judges with copies of pictures."""
+    return shard_memory(spec) + encoder_memory(spec) + _picture(spec) + DECODER_BYTES
+
+
+def _decoding(spec: Spec) -> int:
+    return spec.reindex.decode_workers * (DECODER_BYTES + _picture(spec))
+
+
+def _picture(spec: Spec) -> int:
+    return spec.limits.image_pixels * _BYTES_PER_PIXEL
 
 
 def reranker_memory(spec: Spec) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from visualindex.footprint import ENCODER_CPUS, GATEWAY_CPUS, RERANKER_CPUS, SHARD_CPUS, reranker_memory
 from visualindex.spec import Spec, VisualIndex
+from visualindex.spec.models import ReindexSpec
 from visualindex.spec.served_encoder import identity_of
 
 GATEWAY = "gateway"
@@ -270,6 +271,11 @@ def _with_patches(resource: VisualIndex, fields: Mapping[str, Any], rerank: set[
     return document
 
 
+def job_document(resource: VisualIndex) -> dict[str, Any]:
+    """What a job reads of a resource: the same as those that gateways have done, and no secret."""
+    return _document(resource, _OF_GATEWAY)
+
+
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
     """What a gateway reads of a resource."""
     return _document(resource, _OF_GATEWAY)
@@ -312,7 +318,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "search_log": True,
     "attributes": True,
     "domains": True,
-    "reindex": True,
+    "reindex": set(ReindexSpec.model_fields) - {"cluster"},  # pods of which the operator alone knows
     # Jobs, which gateways have done, fetch generations: to compare, and for their patches.
     "ray": {"cache": {"size"}},
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from visualindex.credentials import Credentials, buckets_entry, entry_names, read_buckets
@@ -79,7 +80,8 @@ class KubeRayStanding:
         own += [app for app in deployed if is_encoder_application(app, member.name)]
         url = base + route_prefix(member.name, cluster).rstrip("/")
         answers = await self._probes.answers(url) if base else "the cluster has no Service yet"
-        return _serving(service, own, here, answers, deployed_credentials(deployed.get(own[1], {})))
+        found = _serving(service, own, here, answers, deployed_credentials(deployed.get(own[1], {})))
+        return replace(found, url=url)
 
 
 def _serving(

@@ -89,7 +89,7 @@ def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str,
         **_fault_tolerance(shape.ray.redis),
         **(_AUTOSCALING if autoscaled else {}),
         "headGroupSpec": {
-            "rayStartParams": {**_start_parameters(shape.head), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
+            "rayStartParams": {**start_parameters(shape.head), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
             "template": _head(cluster, shape, pull_policy, autoscaled=autoscaled),
         },
         "workerGroupSpecs": workers,
@@ -108,12 +108,13 @@ def _workers(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) 
         "replicas": group.replicas,
         "minReplicas": group.replicas,
         "maxReplicas": max(group.max_replicas or 0, group.replicas),
-        "rayStartParams": _start_parameters(group),
+        "rayStartParams": start_parameters(group),
         "template": ray_pod(cluster, shape, group, pull_policy),
     }
 
 
-def _start_parameters(group: Group) -> dict[str, str]:
+def start_parameters(group: Group) -> dict[str, str]:
+    """What Ray on the pods of a group is started with."""
     resources = json.dumps({ROLES[role]: 1 for role in group.roles})
     return {
         "num-cpus": str(group.logical_cpus),

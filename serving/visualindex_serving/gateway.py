@@ -312,7 +312,7 @@ async def _open_index(
     shadowing.start()
     stack.push_async_callback(shadowing.close)
     return IndexService(
-        resource=resource,
+        resource=runtime.placed(resource),
         open_access=runtime.open_access(resource),
         catalog=catalog,
         generations=active,

@@ -13,11 +13,13 @@ from visualindex.catalog.index_encoders import EncoderRecord, LacksVectorError
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
 from visualindex.catalog.jobs import (
+    APART,
     BUILD,
     CHECK,
     COMPARE,
     INGEST,
     LEASE_S,
+    PLACE,
     REINDEX,
     RERANK_TRIAL,
     SHADOW,
@@ -50,12 +52,14 @@ from visualindex.catalog.trial_server import TrialServer
 from visualindex.catalog.twins import Twin
 
 __all__ = [
+    "APART",
     "BUILD",
     "CHECK",
     "COMPARE",
     "DIGESTS",
     "INGEST",
     "LEASE_S",
+    "PLACE",
     "REINDEX",
     "RERANK_TRIAL",
     "ROWS",

@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from visualindex.catalog.connections import Connection, one, problem_of, rows
 from visualindex.catalog.generations import State
 from visualindex.catalog.index_encoders import EncoderRecord, read_encoders
+from visualindex.catalog.reindex_inspection import ReindexInspected, reindexes
 
 # While an index changes its number of shards, replicas of two layouts are there: each alone is the whole index.
 _INDEX = """SELECT fingerprint, dimension,
@@ -68,6 +69,10 @@ class Inspection:
     encoders: tuple[EncoderRecord, ...] = ()
     reindexing: bool = False
     """Whether a job rebuilds the index."""
+    reindex: ReindexInspected | None = None
+    """The rebuild that is under way."""
+    reindexed: ReindexInspected | None = None
+    """The one that ended last."""
 
 
 async def inspect(dsn: str, index: str, *, timeout_s: float = 5.0) -> Inspection:
@@ -100,6 +105,7 @@ async def _inspect(connection: Connection, index: str) -> Inspection:
         tuple(GenerationInspected(*row) for row in await rows(connection, _GENERATIONS, index)),
         await _last_check(connection, index),
         *(await _encoders(connection, index)),
+        *await reindexes(connection, index),
     )
 
 

@@ -67,6 +67,14 @@ class Reason(StrEnum):
     NOTHING_DIFFERS = "NothingDiffers"
     FAULTS_LEFT = "FaultsLeft"
     NEVER_CHECKED = "NeverChecked"
+    # Reindexing
+    NO_REINDEX = "NoReindex"
+    REINDEX_WAITS = "ReindexWaits"
+    REINDEX_RUNS = "ReindexRuns"
+    REINDEX_PAUSED = "ReindexPaused"
+    REINDEX_DONE = "ReindexDone"
+    REINDEX_FAILED = "ReindexFailed"
+    REINDEX_CANCELLED = "ReindexCancelled"
 
 
 def condition(type_: ConditionType, holds: bool | None, reason: str, message: str = "") -> Condition:

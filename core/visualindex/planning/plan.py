@@ -4,7 +4,7 @@ A pure function of what was read. It is asked again and again; between two calls
 `status`. Where something is missing, what already serves goes on as it was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,11 +25,13 @@ from visualindex.planning.conditions import Reason, condition
 from visualindex.planning.encoder_phase import Candidate, progress
 from visualindex.planning.generations import generation_status
 from visualindex.planning.observations import Dependencies, GroupObserved, Member, MemberObserved
+from visualindex.planning.reindex_status import reindex_status, reindexing
+from visualindex.planning.reindexing import ReindexAction, reindex_actions
 from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape, with_encoder
 from visualindex.spec import EncoderSpec, Spec, VisualIndex
 from visualindex.spec.models import RaySpec
 from visualindex.spec.served_encoder import same_space, section_of, shown
-from visualindex.spec.status import Condition, Endpoints, Plan, Status
+from visualindex.spec.status import Condition, Endpoints, Plan, ReindexStatus, Status
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,17 @@ class EndCluster:
     """End the cluster so that another can be made in its place."""
 
 
-Action = Migrate | Serve | StopServing | EndCluster
+@dataclass(frozen=True)
+class AskReindex:
+    """Ask the service for a rebuild, as the annotation has it."""
+
+    index: str
+    spec: Spec
+    value: str
+
+
+ReindexingAction = AskReindex | ReindexAction
+Action = Migrate | Serve | StopServing | EndCluster | ReindexingAction
 _WAITS = "waits for what the index depends on: see the conditions MetadataReady and StorageReady"
 
 
@@ -135,7 +147,8 @@ def plan(members: Sequence[Member], observed: GroupObserved, *, cluster: str, no
     statuses = {
         d.member.name: _status(d, decisions, observed, cluster, now, postponed=postponed) for d in decisions
     }
-    return GroupPlan((*migrations, *serving), statuses)
+    rebuilding = [action for d in decisions for action in _rebuilding(d, now)]
+    return GroupPlan((*migrations, *serving, *rebuilding), statuses)
 
 
 def route_prefix(name: str, cluster: str) -> str:
@@ -166,6 +179,30 @@ def _decide(member: Member, seen: MemberObserved) -> _Decision:
     if applied is None:
         return _first_start(prepared, wanted, may_proceed)
     return _changed(prepared, applied, wanted, there, may_proceed)
+
+
+def _rebuilding(decision: _Decision, now: datetime) -> Iterator[ReindexingAction]:
+    """What is to be done for rebuilds: asked for by annotation, and carried out in places of their own."""
+    member, seen = decision.member, decision.seen
+    spec = _spec_of(member)
+    if spec is None or member.paused:
+        return
+    if _asks(decision):
+        yield AskReindex(member.name, spec, member.reindex)
+    may_begin = _dependencies(seen.dependencies, spec)[0]
+    yield from reindex_actions(member.name, spec, seen, now, may_begin=may_begin)
+
+
+def _asks(decision: _Decision) -> bool:
+    member = decision.member
+    old = member.status.reindex
+    unheard = member.reindex not in ("", old.asked if old is not None else "")
+    able = not member.paused and _spec_of(member) is not None and decision.seen.serving.answers is None
+    return unheard and able
+
+
+def _spec_of(member: Member) -> Spec | None:
+    return member.spec or applied_spec(member.status)
 
 
 def _first_start(kept: _Decision, wanted: Spec, may_proceed: bool) -> _Decision:
@@ -374,12 +411,22 @@ def _status(
         endpoints=_endpoints(member.name, seen, observed, cluster) if spec is not None else None,
         encoder=seen.encoder or old.encoder,
         generation=generation_status(seen) or old.generation,
+        reindex=_reindex_told(decision),
         cluster=cluster,
         postgres_connections=None if spec is None else postgres_connections(spec),
         plan=_plan_told(decision, old),
         room=old.room if postponed else [section_of(one) for one in decision.room],
         applied=None if applied is None else dumped(applied),
     )
+
+
+def _reindex_told(decision: _Decision) -> ReindexStatus | None:
+    """Of rebuilds, with the value of the annotation that is heard in this look."""
+    member = decision.member
+    found = reindex_status(decision.seen, member.spec, member.status.reindex)
+    if not _asks(decision):
+        return found
+    return (found or ReindexStatus()).model_copy(update={"asked": member.reindex})
 
 
 def dumped(spec: Spec) -> dict[str, Any]:
@@ -419,6 +466,7 @@ def _conditions(decision: _Decision, decisions: Sequence[_Decision]) -> list[Con
         _reindex_required(decision),
         conditions.recall_met(seen, member.status.conditions),
         conditions.consistent(seen, member.status.conditions),
+        reindexing(seen, member.spec, member.status.conditions),
     ]
 
 

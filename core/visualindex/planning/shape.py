@@ -163,7 +163,7 @@ def _on_cpu_workers(spec: Spec, others: Sequence[EncoderSpec]) -> list[Spec]:
 
 
 def _head(ray: RaySpec) -> Group:
-    return _sized(Group("head", 1, _HEAD_CPU_MILLIS, HEAD_MEMORY, 0, ray.head))
+    return sized(Group("head", 1, _HEAD_CPU_MILLIS, HEAD_MEMORY, 0, ray.head))
 
 
 Beside = Sequence[Sequence[EncoderSpec]]
@@ -188,7 +188,7 @@ def _together(ray: RaySpec, specs: Sequence[Spec], beside: Beside) -> Group:
         max_replicas=ray.workers.max_replicas,
         roles=tuple(ROLES),
     )
-    return _sized(whole)
+    return sized(whole)
 
 
 def _by_role(ray: RaySpec, specs: Sequence[Spec], beside: Beside) -> list[Group]:
@@ -201,7 +201,7 @@ def _by_role(ray: RaySpec, specs: Sequence[Spec], beside: Beside) -> list[Group]
         replace(_gateway_pod(specs, beside), name="gateway", replicas=max(gateways, _least(specs))),
         replace(_shard_pod(specs, lambda _: 1), name="shard", replicas=shards),
     )
-    return [_sized(replace(group, pod=workers, max_replicas=workers.max_replicas)) for group in pair]
+    return [sized(replace(group, pod=workers, max_replicas=workers.max_replicas)) for group in pair]
 
 
 def _gateway_pod(specs: Sequence[Spec], beside: Beside) -> Group:
@@ -240,10 +240,10 @@ def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
     if not encoders:
         return None
     per_pod = max(ray.gpu_workers.gpus_per_pod, math.ceil(max(encoders)))
-    most = max(_fitting(per_pod, gpus) for gpus in encoders)
+    most = max(fitting(per_pod, gpus) for gpus in encoders)
     group = Group(
         name="gpu",
-        replicas=sum(math.ceil(count / _fitting(per_pod, gpus)) for gpus, count in encoders.items()),
+        replicas=sum(math.ceil(count / fitting(per_pod, gpus)) for gpus, count in encoders.items()),
         cpu_millis=most * 1000,
         memory=NODE_MEMORY + most * max(encoder_memory(s) for s in specs if _uses_gpu(s)),
         logical_cpus=most + 1,
@@ -252,7 +252,7 @@ def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
         gpu_resource=ray.gpu_workers.resource,
         roles=("encoder",),
     )
-    return _sized(group)
+    return sized(group)
 
 
 def _encoders_by_gpus(specs: Sequence[Spec]) -> Counter[float]:
@@ -264,7 +264,7 @@ def _encoders_by_gpus(specs: Sequence[Spec]) -> Counter[float]:
     return sizes
 
 
-def _fitting(per_pod: int, gpus: float) -> int:
+def fitting(per_pod: int, gpus: float) -> int:
     """Encoders of that size on one pod. Ray splits a GPU, but gives nobody the rests of two."""
     return per_pod // int(gpus) if gpus >= 1 else per_pod * int(1 / gpus + 1e-9)
 
@@ -282,7 +282,7 @@ def _least(specs: Sequence[Spec]) -> int:
     return 1 if all(spec.profile == "small" for spec in specs) else 2
 
 
-def _sized(group: Group) -> Group:
+def sized(group: Group) -> Group:
     """The group with the sizes that the spec states for its pods in place of the derived ones."""
     pod = group.pod
     millis = parse_cpus(pod.cpu) if pod.cpu is not None else group.cpu_millis

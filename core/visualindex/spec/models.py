@@ -917,8 +917,49 @@ class PricesSpec(SpecModel):
     )
 
 
+class ReindexWorkersSpec(PodSpec):
+    """The pods of a rebuild that fetch, decode and encode: losing one costs the chunk it was at."""
+
+    spot: dict[str, str] = Field(
+        default={},
+        description='Labels of nodes that may be taken away, such as `cloud.google.com/gke-spot: "true"`: workers run on '
+        "such nodes, and the head on none that has one of them.",
+    )
+
+
+class ReindexClusterSpec(SpecModel):
+    """The Ray cluster that a rebuild has to itself in mode KubeRay; it ends with the rebuild."""
+
+    head: PodSpec = Field(
+        default=PodSpec(),
+        description="The head pod, which plans, builds the generation and judges it. It never runs on a node that may be "
+        "taken away: not on one with a label of `workers.spot`, nor with one by which clouds mark theirs.",
+    )
+    workers: ReindexWorkersSpec = Field(
+        default=ReindexWorkersSpec(),
+        description="The worker pods: `reindex.workers` encoders, one in a pod without GPUs, as many as fit "
+        "`ray.gpuWorkers.gpusPerPod` in one with.",
+    )
+    keep_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How long in seconds the pods stay after the end, for a look at their logs.",
+    )
+
+
 class ReindexSpec(SpecModel):
     """Rebuilding the index from its originals, and when, and what its generations must reach."""
+
+    placement: Literal["Service", "Job"] = Field(
+        default="Service",
+        description="On Kubernetes: where rebuilds run. `Service`: beside the replicas of the service, with what they "
+        "leave. `Job`: in mode KubeRay as a RayJob with a Ray cluster of its own, which `cluster` describes; in mode "
+        "External as a job submitted to that cluster. `visualindex up` runs them itself.",
+    )
+    cluster: ReindexClusterSpec = Field(
+        default=ReindexClusterSpec(), description="The pods of rebuilds with `placement: Job`."
+    )
 
     gate: GateSpec = Field(
         default=GateSpec(), description="What a new generation must reach before it is activated."

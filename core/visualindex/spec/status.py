@@ -19,6 +19,7 @@ ConditionType = Literal[
     "ReindexRequired",
     "RecallMet",
     "Consistent",
+    "Reindexing",
 ]
 ChangeKind = Literal["Create", "InPlace", "NewCluster", "Recreate", "Reindex", "Suspend", "Resume"]
 
@@ -129,6 +130,38 @@ class GenerationStatus(StatusModel):
     )
 
 
+class ReindexOutcome(StatusModel):
+    """A rebuild that has ended."""
+
+    job: str = Field(default="", description="The job.")
+    state: Literal["done", "failed", "cancelled"] = Field(default="done", description="How it ended.")
+    ended_at: str | None = Field(
+        default=None, description="When, RFC 3339.", json_schema_extra={"format": "date-time"}
+    )
+    outcome: str = Field(default="", description="What came of it, or why it failed.")
+
+
+class ReindexStatus(StatusModel):
+    """The rebuild that is under way, and the one before."""
+
+    job: str = Field(default="", description="The job that is under way; empty when none is.")
+    state: str = Field(default="", description="`queued`, `running` or `paused`.")
+    started_at: str | None = Field(
+        default=None,
+        description="When it was first begun, RFC 3339.",
+        json_schema_extra={"format": "date-time"},
+    )
+    progress: str = Field(default="", description="How far it is.")
+    run: str = Field(
+        default="", description="The RayJob, or the job on the external cluster, that carries it out."
+    )
+    last: ReindexOutcome | None = Field(default=None, description="The rebuild that ended last.")
+    asked: str = Field(
+        default="",
+        description="The value of the annotation `visualindex.dev/reindex` for which a rebuild was last asked.",
+    )
+
+
 class Status(StatusModel):
     """The observed state of one visual search index."""
 
@@ -144,6 +177,7 @@ class Status(StatusModel):
     endpoints: Endpoints | None = Field(default=None, description="Where the index is reached.")
     encoder: EncoderStatus | None = Field(default=None, description="The encoder of the served vectors.")
     generation: GenerationStatus | None = Field(default=None, description="The served generation.")
+    reindex: ReindexStatus | None = Field(default=None, description="Rebuilds of the index.")
     cluster: str = Field(
         default="", description="The Ray cluster: RayService name, or address in mode External."
     )
