@@ -17,6 +17,7 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ from tests.reindexing.collection import NAME, number_id, resource_of
 from tests.serving.pictures import fresh_database
 
 from benchmarks.small_pictures import SmallPictures
-from benchmarks.watching import MIB, Watch
+from benchmarks.watching import MIB, Watch, until
 from visualindex.capacity.choosing import choose_family
 from visualindex.capacity.coefficients import DEFAULTS
 from visualindex.capacity.formulas import build_memory, rows_of_largest
@@ -49,6 +50,8 @@ from visualindex.objectstore import ObjectStore, open_store, original_key
 from visualindex.spec import VisualIndex
 
 _AT_ONCE = 1_000
+_PATIENCE_S = 300.0
+_DRIVERS = 20
 _CLUSTER = """
 import sys, ray
 started = ray.init("local", num_cpus=int(sys.argv[1]), include_dashboard=False, object_store_memory=256 * 1024**2)
@@ -166,19 +169,50 @@ def asked(dsn: str, query: str, *values: object) -> list[tuple[Any, ...]]:
 
 @contextmanager
 def cluster(cpus: int) -> Iterator[dict[str, str]]:
-    """A Ray cluster of this machine, and the variables that lead to it."""
+    """A Ray cluster of this machine, and the variables that lead to it. Raises ConnectionError when it does not start."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **token, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     command = [sys.executable, "-c", _CLUSTER, str(cpus)]
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.DEVNULL,
+    }
+    with subprocess.Popen(command, env={**os.environ, **token}, **pipes, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        address = next(line for line in process.stdout if line.startswith("address:")).split()[1]
-        yield {**token, "RAY_ADDRESS": address}
-        process.stdin.close()
-        process.wait(60)
+        try:
+            address = next((line for line in process.stdout if line.startswith("address:")), None)
+            if address is None:
+                raise ConnectionError("the cluster did not start")
+            yield {**token, "RAY_ADDRESS": address.split()[1]}
+        finally:
+            process.stdin.close()
+            if not until(lambda: process.poll() is not None, _PATIENCE_S, every_s=0.5):
+                for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    os.kill(one.pid, signal.SIGKILL)
+
+
+def driven(
+    command: list[str], environment: Mapping[str, str], cpus: int, log: Path
+) -> tuple[dict[str, Any], int]:
+    """The job's result, and how many drivers it took: where one is lost, with its cluster or not, the next goes on."""
+    for attempt in range(1, _DRIVERS + 1):
+        try:
+            with cluster(cpus) as ray, log.open("ab") as stderr:
+                run = subprocess.run(
+                    command,
+                    env={**os.environ, **environment, **ray},
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    text=True,
+                    check=False,
+                )
+        except ConnectionError:
+            continue
+        told = [line for line in run.stdout.splitlines() if line.startswith("{")]
+        if told and (result := json.loads(told[-1])["result"]):
+            return result, attempt
+    raise SystemExit(f"the rebuild does not come to an end:\n{log.read_text(errors='replace')[-4000:]}")
 
 
 def role_of(postgres: int, process: psutil.Process, line: str) -> str | None:
@@ -216,30 +250,16 @@ def rebuilt(
     before = _bytes_of(place.dsn)
     counted = requests.so_far()
     begun = time.time()
-    with (
-        cluster(workers + 2) as ray,
-        Watch(partial(role_of, postgres), folders) as watch,
-        (place.root / f"driver-{workers}.log").open("wb") as log,
-    ):
-        command = [sys.executable, "-m", "visualindex_jobs", "reindex", "--spec", str(spec), "--place", "own"]
-        run = subprocess.run(
-            [*command, "--activate"],
-            env={**os.environ, **place.environment, **ray},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            check=False,
-        )
+    command = [sys.executable, "-m", "visualindex_jobs", "reindex", "--spec", str(spec), "--place", "own"]
+    with Watch(partial(role_of, postgres), folders) as watch:
+        log = place.root / f"driver-{workers}.log"
+        result, drivers = driven([*command, "--activate"], place.environment, workers + 2, log)
     wall = time.time() - begun
-    told = [line for line in run.stdout.splitlines() if line.startswith("{")]
-    if run.returncode or not told:
-        tail = (place.root / f"driver-{workers}.log").read_text(errors="replace")[-4000:]
-        raise SystemExit(f"the rebuild failed ({run.returncode}): {run.stdout}\n{tail}")
-    result = json.loads(told[-1])["result"]
     activated = asyncio.run(_activated(place.dsn, result["generation"])) if result["activating"] else False
     return {
         "images": arguments.images,
         "workers": workers,
+        "drivers": drivers,
         "wall_s": round(wall, 1),
         "stages": _stages(place.dsn, arguments.images),
         "cpu_ms_per_image": _per_image(watch, arguments.images),
