@@ -17,7 +17,6 @@ import asyncio
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -188,8 +187,9 @@ def cluster(cpus: int) -> Iterator[dict[str, str]]:
         finally:
             process.stdin.close()
             if not until(lambda: process.poll() is not None, _PATIENCE_S, every_s=0.5):
-                for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-                    os.kill(one.pid, signal.SIGKILL)
+                started = psutil.Process(process.pid)
+                for one in [*started.children(recursive=True), started]:
+                    one.kill()
 
 
 def driven(
@@ -353,7 +353,7 @@ def _generation(dsn: str, name: str) -> dict[str, Any]:
         "mib": round(sum(file["bytes"] for file in files) / MIB, 1),
         "files": len(files),
         "recall": manifest["recall"]["recall"],
-        "gate": gate and {name: gate.get(name) for name in ("verdict", "measures", "failures", "seconds")},
+        "gate": gate and {name: gate[name] for name in ("verdict", "candidate", "failures", "seconds")},
     }
 
 

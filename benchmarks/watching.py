@@ -15,7 +15,8 @@ MIB = 1024**2
 _EVERY_S = 0.5
 _FOLDERS_EVERY = 10
 """Looks at processes for each look at folders."""
-_UNNAMED = "ray::IDLE"
+_UNNAMED = "default_worker.py", "ray::IDLE"
+"""In the command lines of processes of Ray that take their names when they are given something to do."""
 
 RoleOf = Callable[[psutil.Process, str], str | None]
 """The role of a process by itself and its command line; None for one that is not counted."""
@@ -53,7 +54,6 @@ class Watch:
     def __enter__(self) -> Self:
         self._known: dict[tuple[int, float], tuple[str, str | None]] = {}
         self._cpu: dict[tuple[int, float], float] = {}
-        self._first: dict[tuple[int, float], float] = {}
         self._ended = threading.Event()
         self._looks = 0
         self._look()
@@ -88,8 +88,8 @@ class Watch:
 
     def _one(self, process: psutil.Process, memory: dict[str, list[int]]) -> None:
         key = process.pid, process.create_time()
-        line, role = self._known.get(key, (_UNNAMED, None))
-        if line.startswith(_UNNAMED):  # a process of Ray takes its name later
+        line, role = self._known.get(key, ("", None))
+        if not line or any(name in line for name in _UNNAMED):
             line = " ".join(process.cmdline())
             role = self.role_of(process, line)
             self._known[key] = line, role
@@ -100,7 +100,8 @@ class Watch:
         before = self._cpu.get(key)
         if before is None:  # one that ran before the watch counts from here on
             before = now if self._looks == 0 else 0.0
-        self.roles[role].cpu_s += now - before
+        found = self.roles[role]
+        found.cpu_s += now - before
         self._cpu[key] = now
         memory[role].append(process.memory_full_info().uss)
 
