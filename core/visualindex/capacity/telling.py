@@ -6,6 +6,7 @@ from visualindex.capacity.coefficients import MEASURED_ON, Coefficients
 from visualindex.capacity.counts import short_count
 from visualindex.capacity.estimate import Capacity
 from visualindex.capacity.formulas import FOLD_SHARE, Load
+from visualindex.capacity.rebuilding import Rebuild
 from visualindex.capacity.wording import duration, hours, size
 
 
@@ -22,6 +23,7 @@ def figures(found: Capacity) -> Iterator[tuple[str, str]]:
     yield from _generation(found)
     yield "build", f"{duration(found.build_s)} on one thread, {size(found.build_memory)} of memory at most"
     yield "encoder", _encoder(found)
+    yield "rebuild", _rebuild(found.rebuild)
     yield "postgres", _postgres(found)
 
 
@@ -64,6 +66,16 @@ def _encoder(found: Capacity) -> str:
     what = "decoding and writing" if found.encoder_gpu_s else "decoding, encoding and writing"
     where = "the CPUs and GPUs that it reserves" if found.encoder_gpu_s else "the CPUs that it reserves"
     return f"{gpu}{hours(found.encoder_cpu_s)} CPU-hours of {what}; {duration(found.ingest_s)} on {where}"
+
+
+def _rebuild(found: Rebuild) -> str:
+    gpu = f"{hours(found.gpu_s)} GPU-hours and " if found.gpu_s else ""
+    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    cost = f", {found.paid_cost:,.2f} by reindex.prices" if found.paid_cost else ""
+    return (
+        f"{gpu}{hours(found.cpu_s)} CPU-hours from originals alone, {duration(found.wall_s)} on {workers} with "
+        f"{found.cpus:g} CPUs{cost}; ledger {size(found.ledger_bytes)} in {found.ledger_objects:,} objects"
+    )
 
 
 def status_lines(found: Capacity) -> list[str]:
