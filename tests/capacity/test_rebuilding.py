@@ -43,6 +43,11 @@ def test_more_workers_take_less_time_and_the_same_money() -> None:
     assert one.busy_cost == one.cpu_s / 3600 * 0.02
 
 
+def test_beyond_what_one_driver_commits_more_workers_are_of_no_use() -> None:
+    most = rebuild(spec(reindex={"workers": 1024, "cpus": 64}), 1_000_000, DEFAULTS)
+    assert most.wall_s == 1_000_000 / DEFAULTS.commit_rows_per_s
+
+
 def test_a_gpu_waits_where_too_few_cpus_decode_for_it() -> None:
     encoder = {"family": "timm", "model": "resnet50", "checkpoint": "hub:a1_in1k", "num_gpus": 1}
     few, many = (
@@ -102,7 +107,3 @@ def _figures(found: Rebuild) -> list[str]:
         f"{found.gets / 1e6:.1f}M",
         f"{found.puts:,}",
     ]
-
-
-if __name__ == "__main__":
-    print("\n".join(_rows()))

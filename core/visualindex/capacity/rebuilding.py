@@ -85,10 +85,11 @@ def rebuild_cpu_s(spec: Spec, images: int, measured: Coefficients) -> float:
 
 
 def rebuild_wall_s(spec: Spec, images: int, measured: Coefficients) -> float:
-    """max(GPU seconds / GPUs, CPU seconds / CPUs) of all workers."""
+    """max(GPU seconds / GPUs, CPU seconds / CPUs of all workers, images / commit_rows_per_s): one driver commits all."""
     cpus, gpus = rebuild_cpus(spec), spec.reindex.workers * spec.encoder.num_gpus
     on_cpus = rebuild_cpu_s(spec, images, measured) / cpus if cpus else 0.0
-    return max(on_cpus, rebuild_gpu_s(spec, images, measured) / gpus if gpus else 0.0)
+    on_gpus = rebuild_gpu_s(spec, images, measured) / gpus if gpus else 0.0
+    return max(on_cpus, on_gpus, images / measured.commit_rows_per_s)
 
 
 def chunk_count(spec: Spec, images: int) -> int:
