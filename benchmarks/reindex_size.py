@@ -46,10 +46,12 @@ from visualindex.credentials import ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE, Cr
 from visualindex.encoders import fingerprint_of
 from visualindex.identity import content_digest
 from visualindex.objectstore import ObjectStore, open_store, original_key
+from visualindex.reindexing import patiently
 from visualindex.spec import VisualIndex
 
 _AT_ONCE = 1_000
-_PATIENCE_S = 300.0
+_PATIENCE_S = 3600.0
+"""Other work of the machine may stop this one for long."""
 _DRIVERS = 20
 _CLUSTER = """
 import sys, ray
@@ -96,6 +98,7 @@ def resource(arguments: argparse.Namespace, place: Place, workers: int) -> Visua
         "workers": workers,
         "decodeWorkers": 1,
         "cpus": 1,
+        "patienceSeconds": int(_PATIENCE_S),
         "gate": {"selfRetrieval": arguments.self_retrieval},
     }
     spec: dict[str, Any] = {"encoder": {"dimension": arguments.dimension}, "reindex": rebuilding}
@@ -134,7 +137,7 @@ async def registered(
                 )
                 for n, digest, file in zip(numbers, digests, files, strict=True)
             ]
-            await catalog.put_images(NAME, writes)
+            await patiently(partial(catalog.put_images, NAME, writes), _PATIENCE_S)
             total += sum(map(len, files))
     finally:
         await store.close()
@@ -280,7 +283,7 @@ def rebuilt(
 async def _activated(dsn: str, generation: str) -> bool:
     catalog = await Catalog.open(dsn, max_connections=1, application_name="reindex-size")
     try:
-        return await catalog.activate_generation(NAME, generation)
+        return await patiently(partial(catalog.activate_generation, NAME, generation), _PATIENCE_S)
     finally:
         await catalog.close()
 
