@@ -21,14 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import urllib3
 import yaml
@@ -99,7 +100,7 @@ def resource(arguments: argparse.Namespace, place: Place, workers: int) -> Visua
         "decodeWorkers": 1,
         "cpus": 1,
         "patienceSeconds": int(_PATIENCE_S),
-        "gate": {"selfRetrieval": arguments.self_retrieval},
+        "gate": {"mode": "off"} if arguments.encoded else {"selfRetrieval": arguments.self_retrieval},
     }
     spec: dict[str, Any] = {"encoder": {"dimension": arguments.dimension}, "reindex": rebuilding}
     if arguments.patches:
@@ -107,10 +108,8 @@ def resource(arguments: argparse.Namespace, place: Place, workers: int) -> Visua
     return resource_of(**spec, index={"shards": arguments.shards}, storage=dict(place.storage))
 
 
-async def registered(
-    pictures: SmallPictures, index: VisualIndex, place: Place, images: int, fingerprint: str
-) -> int:
-    """Store and register that many originals; returns their bytes."""
+async def registered(index: VisualIndex, place: Place, images: int, fingerprint: str, make: "Make") -> int:
+    """Store and register that many images, a thousand at a time; returns the bytes of their originals."""
     store = place.store(index)
     catalog = await Catalog.open(place.dsn, max_connections=2, application_name="reindex-size")
     total = 0
@@ -118,32 +117,68 @@ async def registered(
         await catalog.ensure_index(NAME, fingerprint, index.spec.encoder.dimension)
         for start in range(0, images, _AT_ONCE):
             numbers = range(start, min(start + _AT_ONCE, images))
-            files = await asyncio.to_thread(lambda: [pictures.jpeg(n) for n in numbers])  # noqa: B023 - awaited
-            digests = [content_digest(file) for file in files]
+            made = await asyncio.to_thread(make, numbers)
             async with asyncio.TaskGroup() as group:
-                for digest, file in zip(digests, files, strict=True):
-                    group.create_task(store.put(original_key(NAME, digest), file, content_type="image/jpeg"))
-            writes = [
-                ImageWrite(
-                    number_id(n),
-                    digest,
-                    "image/jpeg",
-                    96,
-                    96,
-                    len(file),
-                    {},
-                    key=str(n),
-                    category=pictures.category(n),
-                )
-                for n, digest, file in zip(numbers, digests, files, strict=True)
-            ]
+                for write, file in made:
+                    if file:
+                        key = original_key(NAME, write.content_digest)
+                        group.create_task(store.put(key, file, content_type="image/jpeg"))
+            writes = [write for write, _ in made]
             await patiently(partial(catalog.put_images, NAME, writes), _PATIENCE_S)
-            total += sum(map(len, files))
+            total += sum(len(file) for _, file in made)
     finally:
         await store.close()
         await catalog.close()
-    await asyncio.to_thread(_forgotten, place.dsn)
     return total
+
+
+Make = Callable[[Sequence[int]], list[tuple[ImageWrite, bytes]]]
+"""Rows of images by their numbers, each with its original."""
+
+
+def originals(pictures: SmallPictures) -> Make:
+    """Pictures without vectors."""
+
+    def make(numbers: Sequence[int]) -> list[tuple[ImageWrite, bytes]]:
+        files = [pictures.jpeg(number) for number in numbers]
+        return [
+            (_row(number, content_digest(file), len(file), pictures.category(number), {}), file)
+            for number, file in zip(numbers, files, strict=True)
+        ]
+
+    return make
+
+
+def encoded(fingerprint: str, dimension: int) -> Make:
+    """Vectors without pictures: points of a curved sheet of sixteen dimensions, as pictures' vectors are of few."""
+    directions = np.random.default_rng(0).normal(size=(16, dimension))
+
+    def make(numbers: Sequence[int]) -> list[tuple[ImageWrite, bytes]]:
+        points = np.random.default_rng(numbers[0]).normal(size=(len(numbers), 16))
+        vectors = np.tanh(points @ directions / 4)
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        return [
+            (_row(n, content_digest(str(n).encode()), 0, f"c{n % 16}", {(0, fingerprint): vector}), b"")
+            for n, vector in zip(numbers, vectors, strict=True)
+        ]
+
+    return make
+
+
+def _row(
+    number: int, digest: bytes, size: int, category: str, embeddings: Mapping[tuple[int, str], Any]
+) -> ImageWrite:
+    return ImageWrite(
+        image_id=number_id(number),
+        content_digest=digest,
+        media_type="image/jpeg",
+        width=96,
+        height=96,
+        size_bytes=size,
+        embeddings=embeddings,
+        key=str(number),
+        category=category,
+    )
 
 
 def _forgotten(dsn: str) -> None:
@@ -198,10 +233,13 @@ def cluster(cpus: int) -> Iterator[dict[str, str]]:
 def driven(
     command: list[str], environment: Mapping[str, str], cpus: int, log: Path
 ) -> tuple[dict[str, Any], int]:
-    """The job's result, and how many drivers it took: where one is lost, with its cluster or not, the next goes on."""
+    """The job's result, and how many drivers it took: where one is lost, with its cluster or not, the next goes on.
+
+    Without `cpus` there is no cluster.
+    """
     for attempt in range(1, _DRIVERS + 1):
         try:
-            with cluster(cpus) as ray, log.open("ab") as stderr:
+            with cluster(cpus) if cpus else nullcontext({}) as ray, log.open("ab") as stderr:
                 run = subprocess.run(
                     command,
                     env={**os.environ, **environment, **ray},
@@ -253,10 +291,11 @@ def rebuilt(
     before = _bytes_of(place.dsn)
     counted = requests.so_far()
     begun = time.time()
-    command = [sys.executable, "-m", "visualindex_jobs", "reindex", "--spec", str(spec), "--place", "own"]
+    command = [sys.executable, "-m", "visualindex_jobs", "reindex", "--spec", str(spec), "--place"]
     with Watch(partial(role_of, postgres), folders) as watch:
         log = place.root / f"driver-{workers}.log"
-        result, drivers = driven([*command, "--activate"], place.environment, workers + 2, log)
+        where, cpus = ("here", 0) if arguments.encoded else ("own", workers + 2)
+        result, drivers = driven([*command, where, "--activate"], place.environment, cpus, log)
     wall = time.time() - begun
     activated = asyncio.run(_activated(place.dsn, result["generation"])) if result["activating"] else False
     return {
@@ -299,6 +338,8 @@ def _stages(dsn: str, images: int) -> dict[str, dict[str, float]]:
         "SELECT extract(epoch FROM told_at), line FROM job_log WHERE job_id = %s ORDER BY seq",
         job,
     )
+    planned = planned or started  # where nothing lacked anything there is no plan
+    made = made or planned
     seconds = {"planning": float(planned - started), "encoding": float(made - planned)}
     marks = [(float(made), "catching up")]
     for told_at, line in lines:
@@ -414,7 +455,10 @@ async def seeded(arguments: argparse.Namespace, place: Place) -> dict[str, Any]:
     index = resource(arguments, place, 1)
     fingerprint = fingerprint_of(index.spec.encoder, place.root / "cache")
     begun = time.time()
-    total = await registered(pictures, index, place, arguments.images, fingerprint)
+    make = encoded(fingerprint, arguments.dimension) if arguments.encoded else originals(pictures)
+    total = await registered(index, place, arguments.images, fingerprint, make)
+    if not arguments.encoded:
+        await asyncio.to_thread(_forgotten, place.dsn)
     return {"images": arguments.images, "bytes": total, "seeding_s": round(time.time() - begun, 1)}
 
 
@@ -429,6 +473,11 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=128)
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--patches", action="store_true")
+    parser.add_argument(
+        "--encoded",
+        action="store_true",
+        help="images that have vectors and no originals: plan and build alone, at sizes where encoding takes too long",
+    )
     parser.add_argument("--bucket", action="store_true", help="use a MinIO server, and count requests")
     parser.add_argument("--self-retrieval", type=float, default=0.5, help="what the gate asks for")
     parser.add_argument("--collection", default="stamps")
@@ -449,7 +498,7 @@ def main() -> None:
                 place = Place(root, dsn, where, Credentials(dsn, access.access_key, access.secret_key))
                 print(json.dumps(asyncio.run(seeded(arguments, place))), flush=True)
                 for number, workers in enumerate(int(each) for each in arguments.workers.split(",")):
-                    if number:
+                    if number and not arguments.encoded:
                         _forgotten(dsn)
                     assert server.pid is not None
                     print(
