@@ -9,6 +9,7 @@ from visualindex.capacity import formulas
 from visualindex.capacity.coefficients import DEFAULTS, Coefficients
 from visualindex.capacity.fitting import fewest_shards, fit, misfit
 from visualindex.capacity.formulas import Load, SegmentBytes
+from visualindex.capacity.rebuilding import Rebuild, rebuild
 from visualindex.capacity.wording import size
 from visualindex.footprint import (
     encoder_memory,
@@ -71,6 +72,8 @@ class Capacity:
     wal: int
     """Write-ahead log that writing all images makes."""
     postgres_connections: int
+    rebuild: Rebuild
+    """Making all vectors anew, with the workers of `spec.reindex`."""
     problems: tuple[str, ...]
     """What does not fit, each with what would."""
 
@@ -123,6 +126,7 @@ def capacity(spec: Spec, load: Load, measured: Coefficients = DEFAULTS) -> Capac
         postgres=formulas.postgres_bytes(spec, load.images, measured),
         wal=formulas.wal_bytes(spec, load.images, measured),
         postgres_connections=postgres_connections(spec) + formulas.BUILD_CONNECTIONS,
+        rebuild=rebuild(spec, load.images, measured),
         problems=tuple(_problems(spec, load, measured, disk)),
     )
 

@@ -7,6 +7,7 @@ from visualindex.capacity.counts import short_count
 from visualindex.capacity.estimate import Capacity
 from visualindex.capacity.formulas import FOLD_SHARE, Load
 from visualindex.capacity.moving import Move
+from visualindex.capacity.rebuilding import Rebuild
 from visualindex.capacity.wording import duration, hours, size
 
 
@@ -26,6 +27,7 @@ def figures(found: Capacity) -> Iterator[tuple[str, str]]:
         f"{duration(found.build_s)} {_threads(found)}, {size(found.build_memory)} of memory at most",
     )
     yield "encoder", _encoder(found)
+    yield "rebuild", _rebuild(found.rebuild)
     yield "postgres", _postgres(found)
 
 
@@ -83,6 +85,16 @@ def of_move(found: Move) -> Iterator[tuple[str, str]]:
     gpu = f"{hours(found.gpu_s)} GPU-hours and " if found.gpu_s else ""
     yield "rebuild", f"{gpu}{hours(found.cpu_s)} CPU-hours to encode every image anew"
     yield "writes", "encoded with both"
+
+
+def _rebuild(found: Rebuild) -> str:
+    gpu = f"{hours(found.gpu_s)} GPU-hours and " if found.gpu_s else ""
+    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    cost = f", {found.paid_cost:,.2f} by reindex.prices" if found.paid_cost else ""
+    return (
+        f"{gpu}{hours(found.cpu_s)} CPU-hours from originals alone, {duration(found.wall_s)} on {workers} with "
+        f"{found.cpus:g} CPUs{cost}; ledger {size(found.ledger_bytes)} in {found.ledger_objects:,} objects"
+    )
 
 
 def status_lines(found: Capacity) -> list[str]:
