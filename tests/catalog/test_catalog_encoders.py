@@ -127,9 +127,9 @@ async def test_searches_change_over_with_the_generation_and_back(catalog: Catalo
     await both_served(catalog)
     first, second = await proposed(catalog, "a", FINGERPRINT), await proposed(catalog, "b", OTHER)
     for generation in (first, second):
-        await catalog.prepare_generation(INDEX, generation)
         if generation == second:
             assert await catalog.complete_encoder(INDEX, OTHER)
+        await catalog.prepare_generation(INDEX, generation)
         assert await catalog.activate_generation(INDEX, generation)
     found = (await catalog.searchable_generations([INDEX]))[INDEX]
     assert [(one.generation, one.fingerprint, one.dimension) for one in found] == [
