@@ -41,7 +41,7 @@ async def test_files_that_cannot_be_opened_are_not_held(postgres: EmbeddedPostgr
         files = things.files()
         held = await files.open(record, range(512))
         assert (len(held), leases(tmp_path)) == (1, 1)
-        shutil.rmtree(tmp_path / "objects" / part_prefix(NAME))
+        shutil.rmtree(tmp_path / "objects" / "objects" / part_prefix(NAME))
         with pytest.raises(ProblemError):
             await files.open(record, range(1024))
         assert leases(tmp_path) == 1
