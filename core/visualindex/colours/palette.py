@@ -20,8 +20,8 @@ _HEX = re.compile(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 def cells_of(rgb: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
     """The palette's cells of sRGB uint8 [..., 3], uint16 [...]."""
     wide = rgb.astype(np.uint16) >> 3
-    cells: npt.NDArray[np.uint16] = wide[..., 0] << 10 | wide[..., 1] << 5 | wide[..., 2]
-    return cells
+    cells = wide[..., 0] << 10 | wide[..., 1] << 5 | wide[..., 2]
+    return cells.astype(np.uint16, copy=False)
 
 
 @cache
