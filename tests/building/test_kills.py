@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.reindexing.conftest import cluster
 from tests.reindexing.killing import Killing, Moment
-from tests.reindexing.test_on_ray import cluster
 
 from .filled import Filled, named_in
 
