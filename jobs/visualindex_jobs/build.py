@@ -57,7 +57,7 @@ async def carry_out(
             threads=threads_of(place),
             fence=job.fence,
             patches=patches,
-            builders=builders_of(place, patches and patches.features, lease.held),
+            builders=builders_of(place, None if patches is None else patches.features, lease.held),
         )
         name = built.generation
         judged = await judge(

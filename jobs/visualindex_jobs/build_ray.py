@@ -57,12 +57,13 @@ class OnRay:
         """A process for each shard: what building took of memory is given back, and its priority with it."""
         spec = task.resource.spec.reindex
         reserved = _BESIDE_CPUS if self._beside else float(task.threads)
+        build: Any = build_shard  # Ray's stubs know no functions with arguments
         return ray.remote(
             num_cpus=reserved if spec.cpus is None else spec.cpus,
             max_retries=spec.attempts,
             max_calls=1,
             scheduling_strategy="SPREAD",
-        )(build_shard)
+        )(build)
 
     async def _result(self, reference: Any) -> Any:
         """What a task returns; it is ended when this is cancelled, or the build is no longer wanted."""
@@ -88,7 +89,8 @@ def machines_alive() -> int:
 
 def _cpus_alive() -> list[float]:
     """What may be reserved of each."""
-    cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    cpus = [node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]]
     return [each for each in cpus if each > 0]
 
 

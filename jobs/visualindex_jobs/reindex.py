@@ -276,7 +276,7 @@ class _Reindex:
             fence=self._job.fence,
             patches=kept,
             of=wanted,
-            builders=builders_of(place, kept and kept.features, self._lease.held),
+            builders=builders_of(place, None if kept is None else kept.features, self._lease.held),
         )
 
     async def _judge(self, built: Built) -> GateReport | None:
