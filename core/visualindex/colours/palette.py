@@ -14,14 +14,15 @@ import numpy.typing as npt
 from visualindex.colours.distance import Float32, UInt8, to_lab
 
 CELLS: Final = 1 << 15
+_DROPPED, _RED, _GREEN = np.uint16(3), np.uint16(10), np.uint16(5)
 _HEX = re.compile(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 
 
 def cells_of(rgb: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
     """The palette's cells of sRGB uint8 [..., 3], uint16 [...]."""
-    wide = rgb.astype(np.uint16) >> 3
-    cells = wide[..., 0] << 10 | wide[..., 1] << 5 | wide[..., 2]
-    return cells.astype(np.uint16, copy=False)
+    wide = rgb.astype(np.uint16) >> _DROPPED
+    cells: npt.NDArray[np.uint16] = wide[..., 0] << _RED | wide[..., 1] << _GREEN | wide[..., 2]
+    return cells
 
 
 @cache
