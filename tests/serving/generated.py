@@ -83,7 +83,7 @@ class Generated:
     @asynccontextmanager
     async def replica(self) -> AsyncIterator[ShardReplica]:
         """A replica that is open."""
-        opened = ShardReplica(self.resource, 0, self.catalog, FINGERPRINT, files=self.files())
+        opened = ShardReplica(self.resource, 0, self.catalog, files=self.files())
         await opened.open()
         try:
             yield opened

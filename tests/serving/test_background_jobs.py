@@ -33,7 +33,7 @@ async def test_a_job_of_days_keeps_no_other_kind_waiting(postgres: EmbeddedPostg
             await catalog.end_job(job.fence, result={})
             ended.set()
 
-        index: Any = SimpleNamespace(name="things")
+        index: Any = SimpleNamespace(name="things", encoders=SimpleNamespace(outdated=False))
         await catalog.request_job("things", REINDEX, {})
         await catalog.request_job("things", BUILD, {})
         jobs = BackgroundJobs(catalog, [index], run)

@@ -63,7 +63,7 @@ async def second_replica(served: Served, checking: Checking) -> AsyncIterator[Sh
         record = await catalog.get_index("things")
         assert record is not None
         files = GenerationFiles(checking.store, NodeCache(served.state / "elsewhere", 1 << 30))
-        replica = ShardReplica(checking.resource, 0, catalog, record.fingerprint, files=files)
+        replica = ShardReplica(checking.resource, 0, catalog, files=files)
         await replica.open()
         stack.push_async_callback(replica.close)
         yield replica

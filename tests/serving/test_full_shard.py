@@ -115,7 +115,7 @@ async def test_a_load_that_fails_gives_its_index_back(
     close = ShardIndex.close
     monkeypatch.setattr(ShardIndex, "close", lambda index: (closed.append(index), close(index))[1])
     missing = VisualIndex.model_validate(spec_document("missing", encoder={"dimension": 1280}))
-    with pytest.raises(ProblemError, match="no index missing"):
+    with pytest.raises(ProblemError, match="missing is not registered"):
         await ShardReplica(missing, 0, catalog).open()
     assert len(set(map(id, closed))) == 2
 
