@@ -31,7 +31,7 @@ def when(holds: Callable[[], bool], victims: Callable[[psutil.Process], list[psu
 
 def held(filled: Filled) -> list[Path]:
     """Manifests of shards that are in the store, or on their way there, and of no generation yet."""
-    return list((filled.root / "objects").glob("**/pending/*.json"))
+    return list((filled.root / "objects").glob("**/pending/*/*.json"))
 
 
 async def test_a_build_that_is_killed_between_two_uploads_begins_again_and_its_orphans_are_swept(
