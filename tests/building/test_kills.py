@@ -45,9 +45,8 @@ async def test_a_build_that_is_killed_between_two_uploads_begins_again_and_its_o
     assert undisturbed is not None
     assert disturbed.ended is not None
     assert (disturbed.kills, disturbed.ended["state"]) == (1, "done")
-    first, second = (
-        await filled.manifest(ended["result"]["generation"]) for ended in (undisturbed, disturbed.ended)
-    )
+    first = await filled.manifest(undisturbed["result"]["generation"])
+    second = await filled.manifest(disturbed.ended["result"]["generation"])
     assert second.contents == first.contents
     assert len(held(filled)) >= 2, "what the killed process held"
     monkeypatch.setattr("visualindex.generations.retiring._ABANDONED", timedelta(0))
@@ -71,7 +70,8 @@ async def test_a_worker_of_ray_that_is_killed_loses_and_doubles_nothing(
     assert told.ended is not None
     assert (told.ended["state"], told.ended["problem"], told.kills) == ("done", None, 1)
     assert told.ended["result"]["images"] == 2400
-    first, second = (await filled.manifest(ended["result"]["generation"]) for ended in (alone, told.ended))
+    first = await filled.manifest(alone["result"]["generation"])
+    second = await filled.manifest(told.ended["result"]["generation"])
     assert second.contents == first.contents
     scratch = filled.cache_dir / "building" / "shards"
     assert len(list(scratch.glob("writer-*"))) <= 1, (
