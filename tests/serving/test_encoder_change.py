@@ -431,7 +431,7 @@ async def test_a_vector_of_the_old_encoder_is_searched_with_while_its_generation
         assert (answer.status_code, answer.json()["generation"]) == (200, before)
         problem(
             await client.post("/api/search", json={"query": {"vector": [1.0] * 32}}),
-            409,
+            422,
             "fingerprint-mismatch",
         )
         assert (await home.view())["generation"] == after
