@@ -1,7 +1,7 @@
 """Whether a build can end well, asked before it begins: by the rows the catalog has, and the room that is left here."""
 
-from visualindex.capacity.choosing import choose_family
 from visualindex.capacity.coefficients import DEFAULTS, Coefficients
+from visualindex.capacity.fitting import fit, misfit
 from visualindex.capacity.formulas import build_memory, rows_of_largest, scratch_bytes, segment_bytes
 from visualindex.capacity.machine import Room
 from visualindex.capacity.wording import size
@@ -17,12 +17,19 @@ def afford(
 ) -> None:
     """Return if a generation of so many images can be built: every shard within `memoryPerShard`, all in what is available.
 
-    Raises ProblemError(STORAGE_FULL) that names the bytes and what would make them fit.
+    `measured` has the bytes of these images' attributes. Raises ProblemError(STORAGE_FULL) that names the bytes and what
+    would make them fit, as a plan by the same figures does.
     """
     encoder = spec.encoder.model_copy(update={"dimension": dimension})
     of_vectors = spec.model_copy(update={"encoder": encoder})
-    rows = rows_of_largest(images, spec.index.shards)
-    family = choose_family(spec.index, rows, dimension)
+    problem = misfit(of_vectors, images, measured)
+    if problem is not None:
+        detail = (
+            f"a generation of {images:,} images of {dimension} dimensions with {measured.attribute_bytes:.0f} bytes of "
+            f"attributes each does not fit: {problem}"
+        )
+        raise ProblemError(ProblemType.STORAGE_FULL, detail)
+    rows, family = rows_of_largest(images, spec.index.shards), fit(of_vectors, images, measured).family
     generation = segment_bytes(of_vectors, family, images, measured).total
     disk = int(scratch_bytes(of_vectors, generation, rows, measured) * (1 + _DISK_LEFT))
     if disk > available.disk:

@@ -15,6 +15,7 @@ import orjson
 
 from visualindex import __version__
 from visualindex.building.affording import afford
+from visualindex.building.measuring import measured_by, sampled
 from visualindex.building.patches import PARAMETER, Kept, StoredPatches, write_patches
 from visualindex.building.segments import FLAT, SegmentBuilt, build_segment
 from visualindex.building.spool import Spool
@@ -78,7 +79,8 @@ async def build_generation(
     try:
         await asyncio.to_thread(_emptied, scratch)
         images = await catalog.count_images(resource.name)
-        afford(resource.spec, record.dimension, images, await asyncio.to_thread(room, scratch))
+        measured = await asyncio.to_thread(measured_by, await sampled(catalog, record, images))
+        afford(resource.spec, record.dimension, images, await asyncio.to_thread(room, scratch), measured)
         work = _Work(catalog, resource, record.fingerprint, record.dimension, scratch, say, wanted, threads)
         await work.segments()
         if patches is not None:
