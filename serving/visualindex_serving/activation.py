@@ -14,6 +14,8 @@ from visualindex.errors import ProblemError, ProblemType
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.1
+FEWER = "it would find fewer images"
+"""How a replica's problem begins with a generation that it has loaded, but not whole."""
 
 
 async def activate(
@@ -22,12 +24,12 @@ async def activate(
     """Prepare and activate, waiting at most `wait_s` seconds for the shards; the record tells how far it got.
 
     Raises ProblemError NOT_FOUND, or CONFLICT for a generation that has ended, that the shards cannot load, or, without
-    `force`, that the quality gate refused.
+    `force`, that the quality gate refused or with which a full shard would find fewer images than it does now.
     """
     until = time.monotonic() + wait_s
     await catalog.prepare_generation(index, generation, force=force)
     while True:
-        await advance(catalog, index, shards, generation)
+        await advance(catalog, index, shards, generation, force=force)
         record = await catalog.get_generation(index, generation)
         if record.state == "failed":
             detail = f"generation {generation} of index {index} cannot be activated: {record.problem}"
@@ -35,16 +37,18 @@ async def activate(
         if record.state == "active":
             return record
         if record.state == "kept":
-            await _refuse_if_unloadable(catalog, index, generation, shards)
+            await _refuse_if_unloadable(catalog, index, generation, shards, force=force)
         if time.monotonic() >= until:
             return record
         await asyncio.sleep(_LOOK_S)
 
 
-async def _refuse_if_unloadable(catalog: Catalog, index: str, generation: str, shards: int) -> None:
+async def _refuse_if_unloadable(
+    catalog: Catalog, index: str, generation: str, shards: int, *, force: bool
+) -> None:
     """One that was active before is not given up when a shard cannot load it, but whoever wants it back is told."""
     loads = [one for one in await catalog.replica_loads(index) if one.shards in (None, shards)]
-    problem = _problem(loads, generation)
+    problem = _problem(loads, generation, force=force)
     if problem is not None:
         detail = f"generation {generation} of index {index} cannot be activated: {problem}"
         raise ProblemError(ProblemType.CONFLICT, detail)
@@ -69,17 +73,20 @@ async def hold_pinned(catalog: Catalog, index: str, generation: str) -> None:
         await catalog.activate_generation(index, generation)
 
 
-async def advance(catalog: Catalog, index: str, shards: int, kept: str | None = None) -> None:
+async def advance(
+    catalog: Catalog, index: str, shards: int, kept: str | None = None, *, force: bool = False
+) -> None:
     """Take the second step of an activation that is under way, if the shards allow it; give it up if one cannot.
 
-    `kept` names a generation that was active before and is wanted again: shards have it loaded, mostly.
+    `kept` names a generation that was active before and is wanted again: shards have it loaded, mostly. With `force` it may
+    find fewer images than the active one.
     """
     loaded = await catalog.loaded_generations(index)
     wanted = next((r for r in loaded if r.state == "preparing" or r.generation == kept), None)
     if wanted is None or wanted.state == "active":
         return
     loads = await catalog.replica_loads(index)
-    problem = _problem(loads, wanted.generation)
+    problem = _problem(loads, wanted.generation, force=force)
     if problem is not None:
         if await catalog.fail_generation(index, wanted.generation, problem):
             logger.error("generation %s of index %s is given up: %s", wanted.generation, index, problem)
@@ -98,10 +105,12 @@ def everywhere(loads: Sequence[ReplicaLoad], generation: str, shards: int) -> bo
     return own == set(range(shards)) and all(generation in one.generations for one in loads)
 
 
-def _problem(loads: Sequence[ReplicaLoad], generation: str) -> str | None:
+def _problem(loads: Sequence[ReplicaLoad], generation: str, *, force: bool) -> str | None:
     prefix = f"{generation}: "
     for one in loads:
         for line in (one.problem or "").splitlines():
-            if line.startswith(prefix) and generation not in one.generations:
-                return f"shard {one.shard}, replica {one.replica}: {line.removeprefix(prefix)}"
+            why = line.removeprefix(prefix)
+            fewer = why.startswith(FEWER) and not force
+            if line.startswith(prefix) and (fewer or generation not in one.generations):
+                return f"shard {one.shard}, replica {one.replica}: {why}"
     return None

@@ -95,7 +95,7 @@ class Maintenance:
             spec = index.resource.spec
             if spec.generation is not None:
                 await hold_pinned(self._catalog, name, spec.generation)
-            await advance(self._catalog, name, spec.index.shards)
+            await advance(self._catalog, name, spec.index.shards, force=spec.generation is not None)
 
     async def _retire(self) -> None:
         for name, index in self._indexes.items():

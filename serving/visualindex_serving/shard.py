@@ -18,6 +18,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
+from visualindex_serving.activation import FEWER
 from visualindex_serving.check_answers import CheckAnswers
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
@@ -69,6 +70,7 @@ class ShardReplica:
         self._active = LIVE
         self._opening: ShardView | None = None
         self._problems: dict[str, str] = {}
+        self._told: str | None = None
         self._failed_at: dict[str, float] = {}
         self._stand_ins: set[str] = set()
         self._unwanted_since: dict[str, float] = {}
@@ -222,6 +224,8 @@ class ShardReplica:
             names = {record.generation for record in wanted}
             await self._forget_problems(names)
             await self._let_go(names)
+            if self._problem() != self._told:
+                await self._lease()
 
     async def _attend(self, name: str, load: Callable[[], Awaitable[None]]) -> None:
         tried_at = self._failed_at.get(name, -math.inf)
@@ -251,6 +255,13 @@ class ShardReplica:
     def _note_problem(self, generation: str, problem: ProblemError) -> None:
         self._problems[generation] = " ".join(problem.detail.split())
         logger.error("shard %d cannot load generation %s: %s", self._shard, generation, problem.detail)
+
+    def _problem(self) -> str | None:
+        """A line for each generation that cannot be activated here as it should: not loaded, or short of images."""
+        active = self._views.get(self._active)
+        others = [] if active is None else [view for view in self._views.values() if view is not active]
+        fewer = {view.generation: why for view in others if active and (why := _fewer(view, active))}
+        return "\n".join(f"{name}: {why}" for name, why in {**fewer, **self._problems}.items()) or None
 
     async def _let_go(self, wanted: set[str]) -> None:
         """Close what is no longer wanted, once gateways have had the time to learn of it."""
@@ -290,6 +301,7 @@ class ShardReplica:
         view = self._opening if loading else self._views.get(self._active) or self._any()
         assert view is not None  # noqa: S101 - it loads one, or has loaded one
         recall, samples = self._live_recall.figures(view.generation)
+        problem = self._problem()
         with contextlib.suppress(RuntimeError):  # the load has not taken its position yet
             try:
                 await self._catalog.heartbeat(
@@ -304,7 +316,7 @@ class ShardReplica:
                     shards=self._shards,
                     generations=self._views.keys(),
                     fresh_rows=view.index.fresh,
-                    problem="\n".join(f"{name}: {why}" for name, why in self._problems.items()) or None,
+                    problem=problem,
                     recall=recall,
                     recall_samples=samples,
                 )
@@ -312,6 +324,7 @@ class ShardReplica:
                 logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)
                 return False
             self._leased_at = time.monotonic()
+            self._told = problem
             return True
         return False
 
@@ -375,6 +388,7 @@ class ShardReplica:
                 for plan in looked.plans
                 if query.explain
             ],
+            full=view.full,
         )
 
     def _behind(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
@@ -390,6 +404,19 @@ class ShardReplica:
             replica=self._name,
             generation=view.generation,
         )
+
+
+def _fewer(view: ShardView, active: ShardView) -> str | None:
+    """Why a generation would find fewer images than the active one; None where it would not."""
+    missing = len(active.index) - len(view.index)
+    if not view.full or missing <= 0:
+        return None
+    index = view.index
+    needed = index.memory_bytes + math.ceil(missing * index.fresh_bytes / max(1, index.fresh))
+    return (
+        f"{FEWER} than the active one, {missing} of {len(active.index)}, which do not fit beside what was written since it "
+        f"was built: about {needed} bytes are needed; raise spec.index.memoryPerShard, add shards, or activate it by force"
+    )
 
 
 def _active(records: Sequence[GenerationRecord]) -> GenerationRecord | None:
