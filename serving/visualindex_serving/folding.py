@@ -59,7 +59,9 @@ def pause(attempts: int) -> dt.timedelta:
 def in_vain(jobs: Sequence[JobRecord], generations: Sequence[GenerationRecord]) -> list[dt.datetime]:
     """When the attempts ended, the last one last, that led to nothing since the active generation was activated."""
     activated = max((one.activated_at for one in generations if one.activated_at is not None), default=None)
-    builds = [job for job in jobs if job.kind == BUILD and (activated is None or job.requested_at > activated)]
+    builds = [
+        job for job in jobs if job.kind == BUILD and (activated is None or job.requested_at > activated)
+    ]
     unloaded = [one.created_at for one in generations[:1] if one.state == "failed"]
     if not unloaded and not (builds and builds[0].state == "failed"):
         return []

@@ -80,8 +80,6 @@ def _does_not_fit(index: IndexSpec, rows: int, dimension: int, measured: Coeffic
 
 def _shards_that_fit(index: IndexSpec, rows: int, dimension: int, measured: Coefficients) -> int | None:
     for shards in COUNTS:
-        if shards > index.shards and fitting(
-            index, -(-rows * index.shards // shards), dimension, measured
-        ):
+        if shards > index.shards and fitting(index, -(-rows * index.shards // shards), dimension, measured):
             return shards
     return None

@@ -7,6 +7,7 @@ from visualindex.capacity.counts import short_count
 from visualindex.capacity.estimate import Capacity
 from visualindex.capacity.formulas import FOLD_SHARE, Load
 from visualindex.capacity.wording import duration, hours, size
+from visualindex.footprint import FRESH_SHARE
 
 
 def figures(found: Capacity) -> Iterator[tuple[str, str]]:
@@ -83,7 +84,8 @@ def assumptions(load: Load, measured: Coefficients, *, own: bool) -> list[str]:
         f"{originals}; {thumbnails}",
         f"metadata of {measured.metadata_bytes:.0f} bytes an image, as of a shop's products",
         f"a generation is built when {FOLD_SHARE:.0%} of a shard, and more than flatBelow, is fresh",
-        "kept generations that are not served stay mapped, and the kernel may drop their pages: they are not counted as RAM",
+        f"RAM has memoryPerShard once a shard replica, and {FRESH_SHARE:.0%} of it for each other generation that is loaded: "
+        "rows written since it was built. Its files stay mapped, and the kernel may drop their pages",
         "one build at a time, one shard after another, on one thread",
         f"{gpu}, {torch}: neither was measured",
         "patches of 12,546 bytes, as of the bundled encoder, where rerank keeps them: in the database and in generations",
