@@ -180,8 +180,8 @@ class IndexSpec(SpecModel):
     hnsw: HnswSpec = Field(default=HnswSpec(), description="HNSW parameters.")
     memory_per_shard: ByteSize = Field(
         default=2 * 1024**3,
-        description="Memory budget in bytes of each generation that a shard replica has loaded: index, attributes, ids and the "
-        "rows written since. Pods are given it once, and a quarter more for each of the other generations "
+        description="Memory budget in bytes of each generation that a shard replica has loaded: index, attributes, ids and "
+        "the rows written since. Pods are given it once, and a quarter more for each of the other generations "
         "(`keepGenerations`), whose files the kernel may drop. A full shard keeps answering, with `complete: false`; what "
         "does not fit is stored but not found until a tenth of the shard is deleted or the budget raised (metric "
         "`visualindex_shard_full`).",
