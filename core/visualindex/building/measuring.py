@@ -32,7 +32,7 @@ async def sampled(catalog: Catalog, of: IndexRecord, images: int) -> list[dict[s
 
 
 def measured_by(attributes: Sequence[dict[str, Any]]) -> Coefficients:
-    """The shipped figures, with those of attributes as these rows have them: what a segment and a shard count of themselves."""
+    """The shipped figures, with those of attributes as these rows have them, in a segment and as fresh rows."""
     count = len(attributes)
     if not count:
         return DEFAULTS

@@ -84,8 +84,8 @@ def assumptions(load: Load, measured: Coefficients, *, own: bool) -> list[str]:
         f"{originals}; {thumbnails}",
         f"metadata of {measured.metadata_bytes:.0f} bytes an image, as of a shop's products",
         f"a generation is built when {FOLD_SHARE:.0%} of a shard, and more than flatBelow, is fresh",
-        f"RAM has memoryPerShard once a shard replica, and {FRESH_SHARE:.0%} of it for each other generation it loads, "
-        "whose files stay mapped: the kernel may drop their pages",
+        f"RAM has memoryPerShard once a shard replica, and {FRESH_SHARE:.0%} more for each other generation that it loads",
+        "files of these other generations stay mapped, and the kernel may drop their pages",
         "one build at a time, one shard after another, on one thread",
         f"{gpu}, {torch}: neither was measured",
         "patches of 12,546 bytes, as of the bundled encoder, where rerank keeps them: in the database and in generations",
