@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     assert needed > shard_bytes(index, "hnsw-fp16", 1_000_000, 512)
     assert f"need {needed} bytes" in caught.value.detail
     assert f"index.memoryPerShard is {GIB}" in caught.value.detail
-    assert "raise index.memoryPerShard to 1982Mi, or use 4 shards, or set index.family to ivf-pq" in (
+    assert "raise index.memoryPerShard to 1949Mi, or use 4 shards, or set index.family to ivf-pq" in (
         caught.value.detail
     )
 
@@ -70,7 +70,7 @@ def test_families_do_not_help_where_attributes_fill_the_shard() -> None:
 
 
 def test_the_remedies_are_remedies() -> None:
-    raised = IndexSpec(family="hnsw", memory_per_shard=1982 * 1024**2)
+    raised = IndexSpec(family="hnsw", memory_per_shard=1949 * 1024**2)
     assert choose_family(raised, 1_000_000, 512) == "hnsw-fp16"
     assert choose_family(IndexSpec(family="hnsw", memory_per_shard=GIB), 500_000, 512) == "hnsw-fp16"
     with pytest.raises(ProblemError, match="as rabitq"):
