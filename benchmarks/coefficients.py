@@ -4,11 +4,11 @@
 
 Rows are synthetic: clustered vectors, and the metadata of a product (about 230 bytes of JSON) with five colours. Bytes are
 counted, so that a busy machine changes nothing; times are CPU seconds of the process that works, which other work blurs by
-some ten percent, but for `read_rows_per_s`, which is wall-clock time. Each build runs in a process of its own, whose
-largest memory, mapped files not counted, is that of the build. The JSON that is printed at the end is what
+some ten percent, but for `read_rows_per_s` and `commit_rows_per_s`, which are wall-clock time. Each build runs in a process
+of its own, whose largest memory, mapped files not counted, is that of the build. The JSON that is printed at the end is what
 `visualindex plan --coefficients` takes, and what the defaults of `visualindex.capacity.coefficients` were pasted from.
-Three are not measured here, and stay: `gpu_images_per_s` and `torch_cpu_s`, for want of the GPU and the model, and
-`write_cpu_s`, which `make bench` measures.
+Some are not measured here, and stay: `gpu_images_per_s` and `torch_cpu_s`, for want of the GPU and the model, `write_cpu_s`,
+which `make bench` measures, and those of a rebuild, which `benchmarks.reindex_size` does.
 """
 
 import argparse
@@ -22,12 +22,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psycopg
+from tests.postgres import running_postgres
 
 from benchmarks.photographs import photograph
 from benchmarks.vectors import clustered
@@ -38,7 +39,16 @@ from visualindex.building.segments import build_segment
 from visualindex.building.spool import Spool
 from visualindex.capacity.coefficients import DEFAULTS
 from visualindex.capacity.sizes import FAMILIES, Parameters, held_while_built, lists_of, sampled_rows
-from visualindex.catalog import Catalog, EmbeddedPostgres, ImageWrite, Rows, migrate
+from visualindex.catalog import (
+    REINDEX,
+    Catalog,
+    ChunkCommit,
+    EmbeddedPostgres,
+    Encoded,
+    ImageWrite,
+    Rows,
+    migrate,
+)
 from visualindex.colours import Colour
 from visualindex.encoders import load_encoder
 from visualindex.footprint import PATCH_ROW_BYTES
@@ -52,6 +62,7 @@ from visualindex.spec.models import EncoderSpec, IndexSpec, StorageSpec
 DIMENSION = 512
 _INDEX, _FINGERPRINT, _PATCHES = "measured", "0123456789abcdef", "fedcba9876543210"
 _BATCH = 256
+_CHUNK = 1_024
 _ROUNDS = 10
 """Iterations of Faiss' k-means over the centroids of inverted lists."""
 _PATCHED = 512
@@ -150,14 +161,9 @@ class Stored:
 
 def stored(count: int, dimension: int) -> Stored:
     """Write rows into a database of our own, and look."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedPostgres(folder)
-        server.start()
-        try:
-            asyncio.run(migrate(server.dsn))
-            return asyncio.run(_stored(server.dsn, count, dimension))
-        finally:
-            server.stop()
+    with running_postgres() as server:
+        asyncio.run(migrate(server.dsn))
+        return asyncio.run(_stored(server.dsn, count, dimension))
 
 
 async def _stored(dsn: str, count: int, dimension: int) -> Stored:
@@ -207,6 +213,45 @@ async def _read(catalog: Catalog) -> float:
             found += len(part)
         best = max(best, found / (time.perf_counter() - began))
     return best
+
+
+def commits(count: int) -> dict[str, float]:
+    """How fast one driver commits the chunks of a rebuild."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedPostgres(folder)
+        server.start()
+        try:
+            asyncio.run(migrate(server.dsn))
+            return {"commit_rows_per_s": asyncio.run(_committed(server.dsn, count))}
+        finally:
+            server.stop()
+
+
+async def _committed(dsn: str, count: int) -> float:
+    catalog = await Catalog.open(dsn, max_connections=2)
+    try:
+        await catalog.ensure_index(_INDEX, _FINGERPRINT, DIMENSION)
+        images = [replace(one, embeddings={}, patches={}) for one in writes(rows(count, DIMENSION), 0)]
+        await _put(catalog, images)
+        await catalog.request_job(_INDEX, REINDEX, {})
+        job = await catalog.claim_job(_INDEX, 3600.0)
+        assert job is not None
+        vector, colours = bytes(2 * DIMENSION), bytes(20)
+        chunks = [
+            [
+                Encoded(one.image_id, one.content_digest, vector, colours, None)
+                for one in images[at : at + _CHUNK]
+            ]
+            for at in range(0, count, _CHUNK)
+        ]
+        begun = time.perf_counter()
+        for number, chunk in enumerate(chunks):
+            await catalog.commit_chunk(
+                _INDEX, job.fence, ChunkCommit("0-1", number, _FINGERPRINT, None, chunk, [], {})
+            )
+        return count / (time.perf_counter() - begun)
+    finally:
+        await catalog.close()
 
 
 def _sizes(dsn: str) -> dict[str, float]:
@@ -416,7 +461,13 @@ def measured(count: int, sizes: Sequence[int]) -> dict[str, Any]:
     """All that can be measured here."""
     metadata = [json.dumps(product(number), separators=(",", ":")) for number in range(1_000)]
     found: dict[str, Any] = {"metadata_bytes": float(np.mean([len(text) for text in metadata]))}
-    for step in (lambda: database(count), lambda: fresh(count), lambda: pictures(30), lambda: builds(sizes)):
+    for step in (
+        lambda: database(count),
+        lambda: commits(count),
+        lambda: fresh(count),
+        lambda: pictures(30),
+        lambda: builds(sizes),
+    ):
         part = step()
         found |= part
         print(part, file=sys.stderr, flush=True)

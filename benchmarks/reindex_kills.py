@@ -13,11 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.postgres import running_postgres
 from tests.reindexing.collection import Collection
 from tests.reindexing.killing import Killing, Moment, soon, under_way, while_building
 from tests.serving.pictures import fresh_database
 
-from visualindex.catalog import EmbeddedPostgres, migrate
+from visualindex.catalog import migrate
 
 LONGEST_S = 8.0
 
@@ -73,13 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vi-") as folder:
         root = Path(folder)
         root.chmod(0o755)
-        server = EmbeddedPostgres(root / "state")
-        server.start()
-        try:
-            with fresh_database(server) as dsn:
-                print(json.dumps(asyncio.run(run(dsn, root, arguments)), indent=2))
-        finally:
-            server.stop()
+        with running_postgres(root / "state") as server, fresh_database(server) as dsn:
+            print(json.dumps(asyncio.run(run(dsn, root, arguments)), indent=2))
 
 
 if __name__ == "__main__":

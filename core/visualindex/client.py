@@ -26,7 +26,7 @@ from tenacity import (
     wait_random,
 )
 
-from visualindex.api.checks import CheckRequest, CheckView
+from visualindex.api.checks import READ_SHARE, CheckRequest, CheckView
 from visualindex.api.gate import GateReport
 from visualindex.api.generations import (
     ActivateGenerationRequest,
@@ -37,6 +37,7 @@ from visualindex.api.generations import (
     JobView,
     QuarantineView,
     ReindexRequest,
+    ShadowRequest,
 )
 from visualindex.api.images import (
     ImageChanged,
@@ -54,6 +55,7 @@ from visualindex.errors import TYPE_PREFIX, ProblemError, ProblemType
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _BEYOND_WAIT_S = 30.0
+_ANY_SHADOW = ShadowRequest()  # as the spec has it
 LONGEST_WAIT_S = 30.0
 """Longest pause before a repeat, whatever `Retry-After` asks for."""
 
@@ -204,6 +206,12 @@ def compare_generations_call(index: str, generation: str, other: str) -> Call[Jo
     """POST /api/indexes/{name}/generations/{generation}/compare/{other}; a repeat hears of the job under way."""
     path = _index_path(index, "generations", generation, "compare", other)
     return Call("POST", path, _reader(JobView))
+
+
+def shadow_generation_call(index: str, generation: str, asked: ShadowRequest) -> Call[JobView]:
+    """POST /api/indexes/{name}/generations/{generation}/shadow; a repeat hears of the job under way."""
+    path = _index_path(index, "generations", generation, "shadow")
+    return Call("POST", path, _reader(JobView), body=asked)
 
 
 def activate_generation_call(
@@ -374,6 +382,10 @@ class Client:
         """Measure a generation against another in the background; the job's result is the report."""
         return self._send(compare_generations_call(index, generation, other))
 
+    def shadow_generation(self, index: str, generation: str, asked: ShadowRequest = _ANY_SHADOW) -> JobView:
+        """Have a candidate answer live searches beside the active one in the background; the job's result is the report."""
+        return self._send(shadow_generation_call(index, generation, asked))
+
     def activate_generation(
         self, index: str, generation: str, *, wait_s: float = 30.0, force: bool = False
     ) -> GenerationView:
@@ -391,9 +403,12 @@ class Client:
         """Discard a generation that is not active."""
         self._send(discard_generation_call(index, generation))
 
-    def check_index(self, index: str, *, repair: bool = False, vectors: bool = True) -> JobView:
+    def check_index(
+        self, index: str, *, repair: bool = False, vectors: bool = True, originals_share: float = READ_SHARE
+    ) -> JobView:
         """Check its consistency in the background, or hear of the check that is under way."""
-        return self._send(check_index_call(index, CheckRequest(repair=repair, vectors=vectors)))
+        asked = CheckRequest(repair=repair, vectors=vectors, originals_share=originals_share)
+        return self._send(check_index_call(index, asked))
 
     def last_check(self, index: str) -> CheckView:
         """What the last check found."""
@@ -559,6 +574,12 @@ class AsyncClient:
         """Measure a generation against another in the background; the job's result is the report."""
         return await self._send(compare_generations_call(index, generation, other))
 
+    async def shadow_generation(
+        self, index: str, generation: str, asked: ShadowRequest = _ANY_SHADOW
+    ) -> JobView:
+        """Have a candidate answer live searches beside the active one in the background; the job's result is the report."""
+        return await self._send(shadow_generation_call(index, generation, asked))
+
     async def activate_generation(
         self, index: str, generation: str, *, wait_s: float = 30.0, force: bool = False
     ) -> GenerationView:
@@ -576,9 +597,12 @@ class AsyncClient:
         """Discard a generation that is not active."""
         await self._send(discard_generation_call(index, generation))
 
-    async def check_index(self, index: str, *, repair: bool = False, vectors: bool = True) -> JobView:
+    async def check_index(
+        self, index: str, *, repair: bool = False, vectors: bool = True, originals_share: float = READ_SHARE
+    ) -> JobView:
         """Check its consistency in the background, or hear of the check that is under way."""
-        return await self._send(check_index_call(index, CheckRequest(repair=repair, vectors=vectors)))
+        asked = CheckRequest(repair=repair, vectors=vectors, originals_share=originals_share)
+        return await self._send(check_index_call(index, asked))
 
     async def last_check(self, index: str) -> CheckView:
         """What the last check found."""

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,27 @@ DIRECTORY = "/etc/visualindex/credentials"
 """Where a cluster's pods have the files."""
 PATIENCE_S = 180.0
 _LOOK_AGAIN_S = 1.0
+_BUCKET_VARIABLE = re.compile(r"VISUALINDEX_INGEST_([A-Z0-9_]+)_ACCESS_KEY")
+
+
+@dataclass(frozen=True)
+class BucketKeys:
+    """The keys of a bucket that pictures are taken from, by the name that `spec.ingest.buckets` gives it."""
+
+    bucket: str
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that hold the values themselves."""
+        values = zip(bucket_variables(self.bucket), (self.access_key, self.secret_key), strict=True)
+        return dict(values)
+
+
+def bucket_variables(bucket: str) -> tuple[str, str]:
+    """The variables with the keys of a bucket of that name."""
+    prefix = f"VISUALINDEX_INGEST_{bucket.upper().replace('-', '_')}"
+    return f"{prefix}_ACCESS_KEY", f"{prefix}_SECRET_KEY"
 
 
 @dataclass(frozen=True)
@@ -38,6 +60,8 @@ class Credentials:
     dsn: str = field(repr=False)
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
+    buckets: tuple[BucketKeys, ...] = field(default=(), repr=False)
+    """Of the buckets that pictures are taken from, those with keys of their own."""
 
     def __post_init__(self) -> None:
         """Strip the values, and count an empty key as none."""
@@ -47,14 +71,16 @@ class Credentials:
 
     def digest(self) -> str:
         """SHA-256 over all values, in hexadecimal."""
-        values = json.dumps([self.dsn, self.access_key, self.secret_key])
+        buckets = [self._buckets()] if self.buckets else []
+        values = json.dumps([self.dsn, self.access_key, self.secret_key, *buckets])
         return hashlib.sha256(values.encode()).hexdigest()
 
     def entries(self, index: str) -> dict[str, str]:
         """The entries of a cluster's Secret that hold an index's credentials."""
         values = (self.dsn, self.access_key, self.secret_key)
         names = entry_names(index)
-        return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        found = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        return found | ({buckets_entry(index): self._buckets()} if self.buckets else {})
 
     def environment(self) -> dict[str, str]:
         """The variables that hold the values themselves, where no file can be mounted."""
@@ -63,7 +89,37 @@ class Credentials:
             ACCESS_KEY_VARIABLE: self.access_key,
             SECRET_KEY_VARIABLE: self.secret_key,
         }
-        return {name: value for name, value in values.items() if value is not None}
+        given = {name: value for name, value in values.items() if value is not None}
+        for bucket in self.buckets:
+            given |= bucket.environment()
+        return given
+
+    def _buckets(self) -> str:
+        ordered = sorted(self.buckets, key=lambda one: one.bucket)
+        return json.dumps({one.bucket: [one.access_key, one.secret_key] for one in ordered})
+
+
+def buckets_entry(index: str) -> str:
+    """The Secret's key with the keys of the buckets that pictures are taken from: a JSON object, by bucket."""
+    return f"{index}.buckets"
+
+
+def read_buckets(text: str | None) -> tuple[BucketKeys, ...]:
+    """The keys in such an entry; none without."""
+    named = json.loads(text) if text else {}
+    return tuple(BucketKeys(bucket, *keys) for bucket, keys in sorted(named.items()))
+
+
+def buckets_told(variables: Mapping[str, str]) -> tuple[BucketKeys, ...]:
+    """The keys of buckets that are in variables: what `BucketKeys.environment` made of them."""
+    found = []
+    for variable in sorted(variables):
+        told = _BUCKET_VARIABLE.fullmatch(variable)
+        if told is not None:
+            bucket = told[1].lower().replace("_", "-")
+            access_key, secret_key = (variables.get(name, "") for name in bucket_variables(bucket))
+            found.append(BucketKeys(bucket, access_key, secret_key))
+    return tuple(found)
 
 
 def entry_names(index: str) -> tuple[str, str, str]:
@@ -93,7 +149,7 @@ async def from_environment(environment: Mapping[str, str] = os.environ) -> Crede
 
 
 async def read(prefix: Path, digest: str | None, *, patience_s: float = PATIENCE_S) -> Credentials:
-    """The credentials in PREFIX.dsn, PREFIX.accessKey and PREFIX.secretKey, once their digest is `digest` (None: any).
+    """The credentials in PREFIX.dsn, .accessKey, .secretKey and .buckets, once their digest is `digest` (None: any).
 
     Raises ProblemError UNAVAILABLE when that has not come true after `patience_s` seconds.
     """
@@ -109,7 +165,8 @@ async def read(prefix: Path, digest: str | None, *, patience_s: float = PATIENCE
 
 def _read(prefix: Path) -> Credentials | None:
     dsn, access_key, secret_key = (_text(prefix.with_name(name)) for name in entry_names(prefix.name))
-    return None if dsn is None else Credentials(dsn, access_key, secret_key)
+    buckets = read_buckets(_text(prefix.with_name(buckets_entry(prefix.name))))
+    return None if dsn is None else Credentials(dsn, access_key, secret_key, buckets)
 
 
 def _text(file: Path) -> str | None:

@@ -1,8 +1,9 @@
 """What an index takes of a cluster: logical CPUs, GPUs, memory and database connections, from its spec alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from visualindex.spec import Spec, VisualIndex
+from visualindex.spec import EncoderSpec, Spec, VisualIndex
 
 GATEWAY_CPUS = 0.5
 """Logical CPUs a gateway replica reserves."""
@@ -38,6 +39,8 @@ DECODER_BYTES = 48 * _MIB
 """A decoding process between pictures: 22 MiB of its own."""
 _DECODE_WORKERS = 2
 _BYTES_PER_PIXEL = 24  # as much as a decoder may take
+_CHUNKS_AT_ONCE = 3
+_PIXELS = 224 * 224 * 3  # of one image on its way to the encoder
 CONNECTIONS_PER_SHARD = 2
 """Database connections a shard replica may hold."""
 CONNECTIONS_PER_RERANKER = 2
@@ -109,10 +112,14 @@ def postgres_connections(spec: Spec) -> int:
     return gateways + shards + reranker_replicas(spec) * CONNECTIONS_PER_RERANKER
 
 
-def local_cpus(resources: list[VisualIndex]) -> float:
-    """The logical CPUs that all replicas of a local service, with its one gateway for all, reserve together."""
+def local_cpus(resources: list[VisualIndex], others: Sequence[VisualIndex] = ()) -> float:
+    """The logical CPUs that all replicas of a local service, with its one gateway for all, reserve together.
+
+    `others` are resources with encoders that their indexes are served with besides that of the spec.
+    """
     each = [cpus_of(resource.spec) for resource in resources]
-    return max(c.gateways for c in each) + sum(c.shards + c.encoders + c.rerankers for c in each)
+    beside = sum(cpus_of(one.spec).encoders for one in others)
+    return max(c.gateways for c in each) + sum(c.shards + c.encoders + c.rerankers for c in each) + beside
 
 
 def decode_workers(spec: Spec) -> int:
@@ -120,12 +127,13 @@ def decode_workers(spec: Spec) -> int:
     return spec.gateway.decode_workers or _DECODE_WORKERS
 
 
-def gateway_memory(spec: Spec) -> int:
+def gateway_memory(spec: Spec, others: Sequence[EncoderSpec] = ()) -> int:
     """Bytes a gateway replica may take.
 
-    Its process, what it remembers, encoder and decoders, and one largest picture and body on their way.
+    Its process, what it remembers, encoder and decoders, and one largest picture and body on their way. `others` are
+    encoders that the index is served with besides that of the spec.
     """
-    encoder = _encoder_bytes(spec) if spec.encoder.in_gateway else 0
+    encoder = sum(encoder_bytes(one) for one in (spec.encoder, *others) if one.in_gateway)
     encoder += _REMEMBERED_PATCHES if spec.rerank.kept else 0
     picture = spec.limits.image_pixels * _BYTES_PER_PIXEL + spec.limits.image_bytes * 4
     return (
@@ -147,7 +155,30 @@ def shard_memory(spec: Spec) -> int:
 
 def encoder_memory(spec: Spec) -> int:
     """Bytes a replica of an encoder deployment may take, GPU memory not counted."""
-    return ENCODER_BYTES + _encoder_bytes(spec)
+    return ENCODER_BYTES + encoder_bytes(spec.encoder)
+
+
+def reindex_worker_memory(spec: Spec) -> int:
+    """Bytes an encoding process of a rebuild may take: the model, decoders at work, and three chunks on their way."""
+    return encoder_memory(spec) + _decoding(spec) + _CHUNKS_AT_ONCE * spec.reindex.chunk_images * _PIXELS
+
+
+def reindex_decoder_memory(spec: Spec) -> int:
+    """Bytes a process that fetches and decodes for encoders elsewhere may take."""
+    return ENCODER_BYTES + _decoding(spec) + _CHUNKS_AT_ONCE * spec.reindex.chunk_images * _PIXELS
+
+
+def reindex_driver_memory(spec: Spec) -> int:
+    """Bytes the process of a rebuild may take that plans, builds shards, and judges with copies of pictures."""
+    return shard_memory(spec) + encoder_memory(spec) + _picture(spec) + DECODER_BYTES
+
+
+def _decoding(spec: Spec) -> int:
+    return spec.reindex.decode_workers * (DECODER_BYTES + _picture(spec))
+
+
+def _picture(spec: Spec) -> int:
+    return spec.limits.image_pixels * _BYTES_PER_PIXEL
 
 
 def reranker_memory(spec: Spec) -> int:
@@ -156,5 +187,6 @@ def reranker_memory(spec: Spec) -> int:
     return RERANKER_BYTES + spec.rerank.memory + scorer
 
 
-def _encoder_bytes(spec: Spec) -> int:
-    return LITE0_BYTES if spec.encoder.family == "efficientnet-lite0" else TORCH_MODEL_BYTES
+def encoder_bytes(encoder: EncoderSpec) -> int:
+    """Bytes of a model and its runtime, wherever it is loaded; GPU memory not counted."""
+    return LITE0_BYTES if encoder.family == "efficientnet-lite0" else TORCH_MODEL_BYTES

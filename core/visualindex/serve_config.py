@@ -6,16 +6,19 @@ move nothing else. Byte-stable: specs that mean the same give equal configuratio
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from visualindex.footprint import ENCODER_CPUS, GATEWAY_CPUS, RERANKER_CPUS, SHARD_CPUS, reranker_memory
 from visualindex.spec import Spec, VisualIndex
+from visualindex.spec.models import ReindexSpec
+from visualindex.spec.served_encoder import identity_of
 
 GATEWAY = "gateway"
 """The application of a local service's gateway, and the deployment of any gateway."""
 ENCODER = "encoder"
-"""The deployment of an encoder, in its index's application."""
+"""The deployment of an encoder, in an application of its own."""
 RERANKER = "reranker"
 """The deployment of an index's reranker, in its index's application; beside the shards, whose files it reads."""
 PORT = 8000
@@ -40,13 +43,27 @@ or mends a fault is here."""
 
 
 def index_application(name: str) -> str:
-    """The Serve application that holds an index's shards and encoder."""
+    """The Serve application that holds an index's shards and rerankers."""
     return f"index-{name}"
+
+
+def encoder_application(resource: VisualIndex) -> str:
+    """The Serve application that holds the encoder of a resource, where that is a deployment.
+
+    Named after the space of its vectors: while an index moves to another encoder both run, and calls of one can never
+    reach the other. Apart from the shards, which stay when an encoder comes or goes.
+    """
+    return f"encoder-{resource.name}-{identity_of(resource.spec.encoder)}"
 
 
 def gateway_application(name: str) -> str:
     """The Serve application that holds an index's gateways on a cluster."""
     return f"gateway-{name}"
+
+
+def is_encoder_application(application: str, name: str) -> bool:
+    """Whether an application, by its name, holds an encoder of that index."""
+    return re.fullmatch(rf"encoder-{re.escape(name)}-[0-9a-f]{{8}}", application) is not None
 
 
 def shards_application(name: str, shards: int) -> str:
@@ -59,11 +76,17 @@ def shard_deployment(number: int) -> str:
     return f"shard-{number}"
 
 
-def serve_config(resources: list[VisualIndex], *, host: str, port: int) -> dict[str, Any]:
-    """The Serve configuration of a local service: an application per index, and one gateway for all of them."""
+def serve_config(
+    resources: list[VisualIndex], *, host: str, port: int, others: Iterable[VisualIndex] = ()
+) -> dict[str, Any]:
+    """The Serve configuration of a local service: an application per index and encoder, and one gateway for all of them.
+
+    `others` are resources with encoders that their indexes are served with besides that of the spec.
+    """
     ordered = sorted(resources, key=lambda r: r.name)
     indexes = [_index(resource, _Nodes()) for resource in ordered]
-    return _config([*indexes, _gateway(GATEWAY, "/", ordered, _Nodes())], host=host, port=port)
+    encoders = _encoder_applications([*ordered, *others], _Nodes())
+    return _config([*indexes, *encoders, _gateway(GATEWAY, "/", ordered, _Nodes())], host=host, port=port)
 
 
 def applications(
@@ -84,6 +107,22 @@ def applications(
     index = _index(resource, nodes)
     gateway = _gateway(gateway_application(resource.name), route_prefix, [resource], nodes)
     return [_with_environment(application, environment) for application in (index, gateway)]
+
+
+def encoder_applications(
+    resource: VisualIndex,
+    others: Iterable[VisualIndex] = (),
+    *,
+    environment: Mapping[str, str],
+    workers: int,
+    roles: bool = True,
+) -> list[dict[str, Any]]:
+    """The applications `encoder-NAME-SPACE` of an index on a cluster, for every encoder that is a deployment.
+
+    `others` are the resource with the encoders that it is served with besides its own.
+    """
+    found = _encoder_applications([resource, *others], _Nodes(workers, roles))
+    return [_with_environment(application, environment) for application in found]
 
 
 def shards_beside(
@@ -142,8 +181,6 @@ def per_node(replicas: int, nodes: int) -> int:
 def _index(resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
     spec = resource.spec
     deployments = _shards(spec, nodes)
-    if not spec.encoder.in_gateway:
-        deployments.append({"name": ENCODER, **_encoder(spec, nodes)})
     if spec.rerank.kept:
         deployments.append({"name": RERANKER, **_reranker(spec, nodes)})
     return {
@@ -152,6 +189,26 @@ def _index(resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
         "import_path": "visualindex_serving.app:build_index",
         "args": {"index": _index_document(resource)},
         "deployments": deployments,
+    }
+
+
+def _encoder_applications(resources: Iterable[VisualIndex], nodes: _Nodes) -> list[dict[str, Any]]:
+    """One for each space of vectors: the first resource that names it says how it runs."""
+    found: dict[str, dict[str, Any]] = {}
+    for resource in resources:
+        if not resource.spec.encoder.in_gateway:
+            name = encoder_application(resource)
+            found.setdefault(name, _encoder_application(name, resource, nodes))
+    return [found[name] for name in sorted(found)]
+
+
+def _encoder_application(name: str, resource: VisualIndex, nodes: _Nodes) -> dict[str, Any]:
+    return {
+        "name": name,
+        "route_prefix": None,
+        "import_path": "visualindex_serving.app:build_encoder",
+        "args": {"index": _encoder_document(resource)},
+        "deployments": [{"name": ENCODER, **_encoder(resource.spec, nodes)}],
     }
 
 
@@ -192,23 +249,31 @@ def _with_environment(application: dict[str, Any], environment: Mapping[str, str
 
 
 def _index_document(resource: VisualIndex) -> dict[str, Any]:
-    """What shards and, where it is a deployment, the encoder read of a resource."""
-    encoder = resource.spec.encoder
-    fields: dict[str, Any] = {
-        "index": _SHARD,
-        "encoder": {"dimension"} if encoder.in_gateway else _ENCODER,
-        "storage": {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}},
-        "ray": {"cache": {"size"}},
-    }
-    rerank = resource.spec.rerank
-    if rerank.kept:
-        fields["rerank"] = _RERANKER if encoder.in_gateway else {*_RERANKER, "projection"}
-    document = _document(resource, fields)
-    if (
-        rerank.kept
-    ):  # shards and rerankers are the same for `auto` and `always`, and stay when one becomes the other
-        document["spec"]["rerank"]["mode"] = "always"
+    """What shards and rerankers read of a resource: nothing of its encoder, which each generation names itself."""
+    fields: dict[str, Any] = {"index": _SHARD, "storage": _STORE, "ray": {"cache": {"size"}}}
+    return _with_patches(resource, fields, _RERANKER)
+
+
+def _encoder_document(resource: VisualIndex) -> dict[str, Any]:
+    """What an encoder's deployment reads of a resource."""
+    return _with_patches(resource, {"encoder": _ENCODER, "storage": _STORE}, {"mode", "projection"})
+
+
+def _with_patches(resource: VisualIndex, fields: Mapping[str, Any], rerank: set[str]) -> dict[str, Any]:
+    """The document, with those fields of `rerank` where the index keeps patches.
+
+    Who reads it does the same for `auto` and `always`, and stays when one becomes the other.
+    """
+    if not resource.spec.rerank.kept:
+        return _document(resource, fields)
+    document = _document(resource, {**fields, "rerank": rerank})
+    document["spec"]["rerank"]["mode"] = "always"
     return document
+
+
+def job_document(resource: VisualIndex) -> dict[str, Any]:
+    """What a job reads of a resource: the same as those that gateways have done, and no secret."""
+    return _document(resource, _OF_GATEWAY)
 
 
 def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
@@ -216,6 +281,7 @@ def _gateway_document(resource: VisualIndex) -> dict[str, Any]:
     return _document(resource, _OF_GATEWAY)
 
 
+_STORE: dict[str, Any] = {"folder": True, "s3": {"endpoint", "bucket", "prefix", "region", "secure"}}
 _ENCODER = {
     "family",
     "model",
@@ -252,7 +318,7 @@ _OF_GATEWAY: dict[str, Any] = {
     "search_log": True,
     "attributes": True,
     "domains": True,
-    "reindex": True,
+    "reindex": set(ReindexSpec.model_fields) - {"cluster"},  # pods of which the operator alone knows
     # Jobs, which gateways have done, fetch generations: to compare, and for their patches.
     "ray": {"cache": {"size"}},
     "rerank": {"mode", "candidates", "budget_ms", "exact_image", "projection"},

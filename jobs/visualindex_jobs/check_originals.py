@@ -3,8 +3,9 @@
 import datetime as dt
 from collections.abc import Collection
 
+from visualindex.api.checks import READ_SHARE
 from visualindex.checking import Finding, FindingKind, split
-from visualindex.checking.originals import PARTS, digest_of
+from visualindex.checking.originals import PARTS, digest_of, drawn
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import content_digest
 from visualindex.objectstore import index_prefix, original_key
@@ -17,7 +18,8 @@ _PLACE = "object store"
 async def check_originals(checked: Checked) -> None:
     """Compare the digests of images with the originals in the object store, a 256th of them at a time."""
     breather = Breather()
-    missing, orphaned = _Tally(), _Tally()
+    missing, damaged, orphaned = _Tally(), _Tally(), _Tally()
+    share = float(checked.job.parameters.get("originals_share", READ_SHARE))
     for part in range(PARTS):
         checked.go_on("comparing originals", part, PARTS)
         # The database first: an original is stored before its image, so what is missing then is missing.
@@ -26,9 +28,14 @@ async def check_originals(checked: Checked) -> None:
         checked.report.originals += len(there)
         found = split(wanted, there)
         await _missing(checked, part, found.missing, missing)
+        for digest in drawn(wanted & there, share, checked.job.job_id):
+            checked.go_on("reading originals", part, PARTS)
+            await _read(checked, digest, damaged)
+            await breather.rest()
         await _orphaned(checked, found.orphaned, orphaned)
         await breather.rest()
     missing.report(checked, FindingKind.MISSING_ORIGINAL, "put these images again: nobody else has the file")
+    damaged.report(checked, FindingKind.DAMAGED_ORIGINAL, "put these images again: nobody else has the file")
     orphaned.report(checked, FindingKind.ORPHANED_ORIGINAL, "check again with repair")
 
 
@@ -70,6 +77,25 @@ async def _missing(checked: Checked, part: int, suspected: Collection[bytes], ta
         else:
             lost.add(digest)
     await checked.catalog.note_missing_originals(checked.index, part, lost, checked.job.fence)
+
+
+async def _read(checked: Checked, digest: bytes, tally: _Tally) -> None:
+    """Whether an original still is what its digest says; a damaged one is replaced by what another index has."""
+    try:
+        data = await checked.store.get(original_key(checked.index, digest))
+    except ProblemError as problem:
+        if problem.type is ProblemType.NOT_FOUND:  # erased meanwhile
+            return
+        raise
+    checked.report.originals_read += 1
+    if content_digest(data) == digest:
+        return
+    images = (await checked.catalog.images_of(checked.index, [digest])).get(digest, [])
+    tally.count += 1
+    tally.examples += map(str, images)
+    if checked.repair and await _copied(checked, digest):
+        tally.mended += 1
+        tally.action = "copied from another index that has the same file"
 
 
 async def _copied(checked: Checked, digest: bytes) -> bool:

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visualindex import credentials
 from visualindex.api.ingesting import IngestRequest
-from visualindex.catalog import Catalog, JobRecord
+from visualindex.catalog import Catalog, JobRecord, LacksVectorError
+from visualindex.encoders import EncoderConfigError
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.fetching import SafeFetcher
 from visualindex.imaging import DecodePool
@@ -20,6 +22,7 @@ from visualindex.ingesting.places import Places
 from visualindex.ingesting.preparing import Preparing
 from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
+from visualindex.spec.served_encoder import with_settings
 from visualindex_jobs.encoder_tools import EncoderTools
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
@@ -52,15 +55,36 @@ async def carry_out(
     lease = Lease(catalog, job.fence)
     async with ending(catalog, job, lease):
         request = IngestRequest.model_validate(dict(job.parameters))
-        encoding = await asyncio.to_thread(partial(_open, resource, cache_dir, access))
-        try:
-            result = await _taken_in(
-                catalog, store, resource, job, cache_dir, access, encoding, lease, request
-            )
-        finally:
-            encoding.encoder.close()
+        what = catalog, store, resource, job, cache_dir, access
+        result = await _with_every_encoder(*what, lease, request)
         await lease.stop()
         await catalog.end_job(job.fence, result=result)
+
+
+async def _with_every_encoder(
+    catalog: Catalog,
+    store: ObjectStore,
+    resource: VisualIndex,
+    job: JobRecord,
+    cache_dir: Path,
+    access: credentials.Credentials,
+    lease: Lease,
+    request: IngestRequest,
+) -> dict[str, Any]:
+    """Take everything in; again from where it stopped, when the index is given another encoder meanwhile."""
+    for last in (False, False, True):
+        encodings = await _open_all(catalog, resource, cache_dir, access)
+        try:
+            return await _taken_in(
+                catalog, store, resource, job, cache_dir, access, encodings, lease, request
+            )
+        except LacksVectorError:
+            if last:
+                raise
+        finally:
+            for encoding in encodings:
+                encoding.encoder.close()
+    raise AssertionError("the last round returns or raises")
 
 
 async def _taken_in(
@@ -70,11 +94,11 @@ async def _taken_in(
     job: JobRecord,
     cache_dir: Path,
     access: credentials.Credentials,
-    encoding: Encoding,
+    encodings: Sequence[Encoding],
     lease: Lease,
     request: IngestRequest,
 ) -> dict[str, Any]:
-    await _check_encoder(catalog, resource, encoding)
+    await _check_encoder(catalog, resource, encodings)
     spec = resource.spec
     scratch = cache_dir / "ingesting" / str(job.job_id)
     pool = DecodePool(_threads(), spec.limits)
@@ -88,8 +112,8 @@ async def _taken_in(
             fence=job.fence,
             places=places,
             fetcher=fetcher,
-            preparing=Preparing(catalog, store, resource, pool, encoding.made),
-            encoding=encoding,
+            preparing=Preparing(catalog, store, resource, pool, [one.made for one in encodings]),
+            encodings=encodings,
             ledger=Ledger(store, resource.name, job.job_id),
             scratch=scratch,
             say=lease.say,
@@ -107,10 +131,26 @@ def _open(resource: VisualIndex, cache_dir: Path, access: credentials.Credential
     return Encoding(tools.encoder, tools.packing, resource.spec.encoder.max_batch_size)
 
 
-async def _check_encoder(catalog: Catalog, resource: VisualIndex, encoding: Encoding) -> None:
-    """Vectors of another encoder than the index's would be found by nobody."""
+async def _open_all(
+    catalog: Catalog, resource: VisualIndex, cache_dir: Path, access: credentials.Credentials
+) -> list[Encoding]:
+    """The encoders that the index is served with; that of the spec where the index has not said so yet."""
+    opened = []
+    for one in await catalog.index_encoders(resource.name):
+        if one.state != "leaving":
+            try:
+                wanted = with_settings(resource, one.settings)
+                opened.append(await asyncio.to_thread(partial(_open, wanted, cache_dir, access)))
+            except EncoderConfigError:
+                if one.state == "required":
+                    raise
+    return opened or [await asyncio.to_thread(partial(_open, resource, cache_dir, access))]
+
+
+async def _check_encoder(catalog: Catalog, resource: VisualIndex, encodings: Sequence[Encoding]) -> None:
+    """Vectors of other encoders than the index's would be found by nobody."""
     record = await catalog.get_index(resource.name)
-    if record is None or record.fingerprint != encoding.encoder.fingerprint:
+    if record is None or record.fingerprint not in {one.encoder.fingerprint for one in encodings}:
         detail = f"index {resource.name} has not taken up the encoder of its spec yet: start the batch again when it has"
         raise ProblemError(ProblemType.CONFLICT, detail)
 

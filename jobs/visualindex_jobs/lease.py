@@ -6,6 +6,7 @@ import logging
 from visualindex.ann.graph import Abandoned
 from visualindex.catalog import LEASE_S, Catalog, Fence
 from visualindex.errors import ProblemError
+from visualindex_jobs import notice
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +39,12 @@ class Lease:
         self._said = (phase, done, total)
 
     def held(self) -> bool:
-        """Whether the job is still the caller's."""
-        return self._held
+        """Whether the job is still the caller's, who was not given notice either."""
+        return self._held and not notice.given()
 
     def check(self) -> None:
-        """Raise Abandoned when the job was cancelled or taken over."""
-        if not self._held:
+        """Raise Abandoned when the job was cancelled or taken over, or its process is to end."""
+        if not self.held():
             raise Abandoned
 
     async def _renew(self) -> None:

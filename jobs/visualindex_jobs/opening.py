@@ -34,11 +34,16 @@ class Opened:
         return self.cache_dir / "building" / str(job_id)
 
 
+def state_dir() -> Path:
+    """Where this node keeps what belongs to the service."""
+    return Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
+
+
 @asynccontextmanager
 async def opened(resource: VisualIndex, name: str, *, connections: int = 2) -> AsyncIterator[Opened]:
     """Open for the job `name`, and close at the end. Raises ProblemError UNAVAILABLE without a database."""
     access = await credentials.from_environment()
-    state = Path(os.environ.get("VISUALINDEX_STATE_DIR", "/var/lib/visualindex"))
+    state = state_dir()
     cache_dir = state / "cache"
     async with AsyncExitStack() as stack:
         application = f"visualindex-{name}"

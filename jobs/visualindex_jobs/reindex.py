@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from visualindex import credentials
@@ -29,17 +29,19 @@ from visualindex.imaging import DecodePool
 from visualindex.objectstore import ObjectStore, erase_prefix, job_prefix, jobs_prefix
 from visualindex.reindexing import Account, FindPatches, Ledger, Plan, make_plan, patiently
 from visualindex.spec import VisualIndex
+from visualindex.spec.served_encoder import encoder_settings
+from visualindex_jobs.build_places import Place, builders_of, threads_of
 from visualindex_jobs.changed_copies import copies_encoder
 from visualindex_jobs.costs import costs
 from visualindex_jobs.encoder_tools import EncoderTools, fetching
 from visualindex_jobs.ending import ending
 from visualindex_jobs.lease import Lease
+from visualindex_jobs.letting_in import Candidates
 from visualindex_jobs.opening import opened
 from visualindex_jobs.reindex_here import Conveyor, Here
 
-Place = Literal["here", "beside", "own"]
-"""Where chunks are made: in the job's process, in processes beside a service's replicas, or on a cluster of its own."""
 _WHOLE = range(BUCKETS)
+_LOOK_S = 1.0
 T = TypeVar("T")
 
 
@@ -54,6 +56,8 @@ class Surroundings:
     scratch: Path
     access: credentials.Credentials | None = None
     patches: Kept | None = None
+    place: Place = "here"
+    """Where the shards of the generation are built."""
 
 
 def main(document: dict[str, Any], job: JobRecord, features: str | None = None) -> None:
@@ -70,7 +74,7 @@ async def run(resource: VisualIndex, job: JobRecord, features: str | None, place
     async with opened(resource, "reindex", connections=3) as found:
         folders = found.cache_dir, found.scratch(job.job_id)
         kept = found.kept(features)
-        around = Surroundings(found.catalog, found.store, resource, *folders, found.access, kept)
+        around = Surroundings(found.catalog, found.store, resource, *folders, found.access, kept, place)
         await carry_out(around, job, _conveyor(resource, job, place))
 
 
@@ -99,9 +103,9 @@ async def carry_out(around: Surroundings, job: JobRecord, conveyor: Conveyor | N
             )
             conveyor = await stack.enter_async_context(here)
         result = await _Reindex(around, job, lease, ledger, conveyor).run()
-        await ledger.erase()
         await lease.stop()
-        await around.catalog.end_job(job.fence, result=result)
+        if await around.catalog.end_job(job.fence, result=result):
+            await ledger.erase()  # whoever lost the job leaves its ledger to who has it
 
 
 def _ledger(around: Surroundings, job_id: UUID) -> Ledger:
@@ -124,27 +128,58 @@ class _Reindex:
         self._ledger = ledger
         self._conveyor = conveyor
         self._refused = 0
+        self._moves = False
+        """Whether the spec names another encoder than the index is searched with."""
+        self._cpu = 0.0
 
     async def run(self) -> dict[str, Any]:
         await self._forget_ended()
         wanted = await self._wanted()
         self._refused = sum(one["refused"] for one in await self._catalog.chunk_accounts(self._job.job_id))
+        self._cpu = time.process_time()
+        candidates = Candidates(self._catalog, self._around.resource, self._job, self._lease)
+        built = await candidates.built(partial(self._made_and_built, wanted))
+        let_in = await candidates.let_in(
+            built, self._judge, servable=await self._is_servable(wanted), same_encoder=not self._moves
+        )
+        return {**await self._summary(built, time.process_time() - self._cpu), **let_in}
+
+    async def _made_and_built(self, wanted: IndexRecord) -> Built:
         plans = await self._plans_in_force()
         for plan in plans:
             await self._carry(plan)
-        while len(plans) < self._spec.reindex.max_rounds:
+        await self._rounds(plans, wanted)
+        if self._moves and await self._is_required(wanted):
+            # Whatever was written without its vector was written before: one more look finds all of it.
+            whole = await self._rounds(plans, wanted)
+            if whole:
+                await self._catalog.complete_encoder(self._name, wanted.fingerprint, fence=self._job.fence)
+        self._cpu = time.process_time()  # what chunks took is in their accounts
+        return await self._build(wanted)
+
+    async def _rounds(self, plans: list[Plan], wanted: IndexRecord) -> bool:
+        """Make what is missing, then what came meanwhile; whether nothing was missing in the end."""
+        for _ in range(self._spec.reindex.max_rounds):
             further = await self._plan(plans, wanted)
             if further is None:
-                break
+                return True
             plans.append(further)
             await self._carry(further)
-        cpu = time.process_time()
-        built = await self._build(wanted)
-        judged = await self._judge(built)
-        refused = judged is not None and judged.verdict == "refused"
-        activating = not refused and await self._activate(built, wanted)
-        summary = await self._summary(plans, built, time.process_time() - cpu, activating=activating)
-        return summary if judged is None else {**summary, "gate": judged.verdict}
+        return False
+
+    async def _is_required(self, wanted: IndexRecord) -> bool:
+        """Whether every write brings a vector of the new encoder; waits for gateways that are only loading it."""
+        until = time.monotonic() + self._spec.reindex.patience_seconds
+        while True:
+            found = await self._catalog.index_encoders(self._name)
+            mine = next((one for one in found if one.fingerprint == wanted.fingerprint), None)
+            if mine is None or mine.state == "required":
+                return mine is not None
+            if mine.problem is not None or not mine.gateways or time.monotonic() >= until:
+                return False
+            self._lease.say("waiting for gateways to load the new encoder", 0, 0)
+            self._lease.check()
+            await asyncio.sleep(_LOOK_S)
 
     async def _forget_ended(self) -> None:
         """Ledgers of jobs that failed or were cancelled go when the next one begins: what they made is in the catalog."""
@@ -164,7 +199,7 @@ class _Reindex:
         return job.kind == REINDEX and job.state not in ("queued", "running")
 
     async def _wanted(self) -> IndexRecord:
-        """The encoder that the spec names; the index's own, unless its vectors are to be of another one."""
+        """The encoder that the spec names, entered so that gateways take it up where the index has another one."""
         record = await self._catalog.get_index(self._name)
         if record is None:
             detail = f"there is no index {self._name}: create it first"
@@ -173,11 +208,20 @@ class _Reindex:
         fingerprint = await asyncio.to_thread(
             fingerprint_of, self._spec.encoder, self._around.cache_dir, fetch
         )
-        return IndexRecord(self._name, fingerprint, self._spec.encoder.dimension)
+        wanted = IndexRecord(self._name, fingerprint, self._spec.encoder.dimension)
+        self._moves = record.fingerprint != fingerprint
+        if self._moves:
+            settings = encoder_settings(self._spec)
+            entered = fingerprint, wanted.dimension, settings
+            await self._catalog.enter_encoder(self._name, *entered, fence=self._job.fence, served=False)
+        return wanted
 
     async def _plans_in_force(self) -> list[Plan]:
-        known = await self._catalog.job_ledger(self._job.job_id) or {"plans": []}
-        return [await self._ledger.plan(name) for name in known["plans"]]
+        return [await self._ledger.plan(name) for name in await self._plan_names()]
+
+    async def _plan_names(self) -> list[str]:
+        known = await self._catalog.job_ledger(self._job.job_id) or {}
+        return list(known.get("plans", ()))
 
     async def _plan(self, plans: Sequence[Plan], wanted: IndexRecord) -> Plan | None:
         name = f"{len(plans)}-{self._job.fence.number}"
@@ -263,6 +307,7 @@ class _Reindex:
         return await patiently(work, self._spec.reindex.patience_seconds)
 
     async def _build(self, wanted: IndexRecord) -> Built:
+        place, kept = self._around.place, self._around.patches
         return await build_generation(
             self._catalog,
             self._around.store,
@@ -270,12 +315,14 @@ class _Reindex:
             self._around.scratch,
             say=self._lease.say,
             wanted=self._lease.held,
+            threads=threads_of(place),
             fence=self._job.fence,
-            patches=self._around.patches,
+            patches=kept,
             of=wanted,
+            builders=builders_of(place, None if kept is None else kept.features, self._lease.held),
         )
 
-    async def _judge(self, built: Built) -> GateReport | None:
+    async def _judge(self, generation: str) -> GateReport | None:
         """What the quality gate says of it; copies of stored pictures are encoded as users' pictures are."""
         around = self._around
         cache = NodeCache(around.cache_dir / "generations", generation_cache(around.resource.spec))
@@ -285,7 +332,7 @@ class _Reindex:
             around.store,
             cache,
             around.resource,
-            built.generation,
+            generation,
             fence=self._job.fence,
         )
         if self._spec.reindex.gate.mode == "off":
@@ -301,17 +348,12 @@ class _Reindex:
             await pool.close()
             tools.encoder.close()
 
-    async def _activate(self, built: Built, wanted: IndexRecord) -> bool:
-        record = await self._catalog.get_index(self._name)
-        same = record is not None and record.fingerprint == wanted.fingerprint
-        activating = bool(self._job.parameters.get("activate")) and built.met and same
-        if activating:
-            await self._catalog.prepare_generation(self._name, built.generation)
-        return activating
+    async def _is_servable(self, wanted: IndexRecord) -> bool:
+        """Whether searches can be encoded as its vectors were: with another encoder only once all writes bring them."""
+        found = await self._catalog.index_encoders(self._name)
+        return not self._moves or any(one.complete for one in found if one.fingerprint == wanted.fingerprint)
 
-    async def _summary(
-        self, plans: Sequence[Plan], built: Built, build_cpu_s: float, *, activating: bool
-    ) -> dict[str, Any]:
+    async def _summary(self, built: Built, build_cpu_s: float) -> dict[str, Any]:
         each = await self._catalog.chunk_accounts(self._job.job_id)
         account = sum(
             (Account.of(one) for one in each), Account(cpu_s=build_cpu_s, retries=self._ledger.retries)
@@ -322,8 +364,7 @@ class _Reindex:
             "images": built.images,
             "recall": built.recall,
             "met": built.met,
-            "activating": activating,
-            "rounds": len(plans),
+            "rounds": len(await self._plan_names()),
             "encoded": account.encoded,
             "quarantined": self._refused,
             "bytes_read": account.bytes,

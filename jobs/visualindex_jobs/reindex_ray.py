@@ -86,7 +86,7 @@ class OnRay:
                     tell(chunk)
                 tell(None)
             except BaseException as error:
-                tell(_problem_in(error))
+                tell(problem_in(error))
 
         reading = asyncio.create_task(asyncio.to_thread(read))
         try:
@@ -137,10 +137,10 @@ async def _problems_of(work: Any) -> Any:
     try:
         return await work
     except Exception as error:
-        raise _problem_in(error) from error
+        raise problem_in(error) from error
 
 
-def _problem_in(error: BaseException) -> BaseException:
+def problem_in(error: BaseException) -> BaseException:
     """The problem that a process met, out of what Ray wraps around it; else the error itself."""
     found: BaseException | None = error
     for _ in range(10):

@@ -21,6 +21,7 @@ from visualindex.imaging import DecodePool, InputSpec
 from visualindex.objectstore import open_store
 from visualindex.reindexing import BatchEncoder, Ledger, Plan, Prepared, Preparer, finish
 from visualindex.spec import VisualIndex
+from visualindex_jobs import notice
 from visualindex_jobs.background_loop import BackgroundLoop
 from visualindex_jobs.encoder_tools import EncoderTools, fetching
 from visualindex_jobs.reindex_here import refuse_other_hardware
@@ -110,7 +111,8 @@ class Maker:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         chunk = _chunk(block)
-        self._encoding.finish(chunk, self._preparing.prepare(chunk))
+        with notice.staying():
+            self._encoding.finish(chunk, self._preparing.prepare(chunk))
         return _row(chunk)
 
 
@@ -127,7 +129,10 @@ class Decoder:
     def __call__(self, block: pa.Table) -> pa.Table:
         chunk = _chunk(block)
         buffers: list[pickle.PickleBuffer] = []
-        prepared = pickle.dumps(self._preparing.prepare(chunk), protocol=5, buffer_callback=buffers.append)
+        with notice.staying():
+            prepared = pickle.dumps(
+                self._preparing.prepare(chunk), protocol=5, buffer_callback=buffers.append
+            )
         (pixels,) = buffers
         return _row(chunk, prepared=_large(prepared), pixels=_large(pixels))
 
@@ -142,7 +147,8 @@ class Encoder:
     def __call__(self, block: pa.Table) -> pa.Table:
         chunk = _chunk(block)
         prepared, pixels = (block[name][0].as_buffer() for name in ("prepared", "pixels"))
-        self._encoding.finish(chunk, pickle.loads(prepared, buffers=[pixels]))  # noqa: S301 - of the stage before
+        with notice.staying():
+            self._encoding.finish(chunk, pickle.loads(prepared, buffers=[pixels]))  # noqa: S301 - of the stage before
         return _row(chunk)
 
 

@@ -9,6 +9,7 @@ from visualindex.spec.status import Condition, Status
 from visualindex_operator.generation_events import generation_events
 from visualindex_operator.homes import ROTATED
 from visualindex_operator.reasons import EventReason
+from visualindex_operator.reindex_events import reindex_events
 
 Announce = Callable[[Any, str, EventReason, str], None]
 """Takes the resource, `Normal` or `Warning`, the reason and the message."""
@@ -54,6 +55,8 @@ def announce(tell: Announce, body: Any, member: Member, status: Status, written:
             "the database has this release's schema and the index's API keys",
         )
     for kind, reason, message in generation_events(member.status.generation, status.generation):
+        tell(body, kind, reason, message[:1000])
+    for kind, reason, message in reindex_events(member.status.reindex, status.reindex):
         tell(body, kind, reason, message[:1000])
     if written:
         tell(body, "Normal", _cause(member, status, written), "; ".join(written)[:1000])

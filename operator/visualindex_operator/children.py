@@ -119,7 +119,7 @@ def migrate_job(
         owner,
         spec,
         ["sh", "-c", command],
-        _database_environment(spec),
+        database_environment(spec),
         settings,
         _MIGRATION_DEADLINE_S,
         (volume, mount),
@@ -134,7 +134,7 @@ def erase_job(
     storage = json.dumps(spec.storage.model_dump(mode="json", by_alias=True, exclude_none=True))
     command = ["visualindex", "database", "erase", "--index", index, "--yes", "--force"]
     command += ["--storage-json", storage, "--within", str(spec.deletion_timeout_seconds)]
-    environment = [*_database_environment(spec), *_storage_environment(spec)]
+    environment = [*database_environment(spec), *storage_environment(spec)]
     inputs = owner["metadata"]["uid"]
     metadata = _metadata(namespace, names.job(index, "erase", inputs), cluster, index, "erase")
     return _job(metadata, owner, spec, command, environment, settings, spec.deletion_timeout_seconds + 60)
@@ -186,14 +186,16 @@ def _job(
     return names.owned(manifest, [owner])
 
 
-def _database_environment(spec: Spec) -> list[Manifest]:
+def database_environment(spec: Spec) -> list[Manifest]:
+    """The variable with an index's connection string, from its Secret."""
     reference = spec.postgres.dsn_secret_ref
     if reference is None:
         return [{"name": DSN_VARIABLE, "value": spec.postgres.dsn or ""}]
     return [_from_secret(DSN_VARIABLE, reference.name, reference.key)]
 
 
-def _storage_environment(spec: Spec) -> list[Manifest]:
+def storage_environment(spec: Spec) -> list[Manifest]:
+    """The variables with the keys of an index's bucket, from their Secret."""
     s3 = spec.storage.s3
     if s3 is None or s3.credentials_secret_ref is None:
         return []

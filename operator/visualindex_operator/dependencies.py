@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from visualindex.catalog.inspection import Inspection
-from visualindex.credentials import Credentials
+from visualindex.credentials import BucketKeys, Credentials
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Check
 from visualindex.spec import Spec
@@ -54,18 +54,21 @@ class DependencyChecks:
 
     async def check(self, namespace: str, index: str, spec: Spec) -> Checked:
         """Everything about one index. Raises KubeError when the API server does not tell."""
-        dsn, keys, pair = await asyncio.gather(
-            self._dsn(namespace, spec), self._keys(namespace, index, spec), self._s3(namespace, spec)
+        dsn, keys, pair, buckets = await asyncio.gather(
+            self._dsn(namespace, spec),
+            self._keys(namespace, index, spec),
+            self._s3(namespace, spec),
+            self._buckets(namespace, spec),
         )
         (metadata, inspection), storage, redis = await asyncio.gather(
             self._database(index, dsn), self._storage(spec, pair), self._redis(namespace, spec)
         )
         return Checked(
             metadata=metadata,
-            storage=storage,
+            storage=buckets.check if isinstance(buckets, Missing) and storage.ok else storage,
             keys=keys.check if isinstance(keys, Missing) else Check(True, Reason.CONNECTED),
             redis=redis,
-            credentials=_complete(dsn, pair),
+            credentials=_complete(dsn, pair, buckets),
             keys_digest="" if isinstance(keys, Missing) else names.digest(dict(keys)),
             inspection=inspection,
         )
@@ -145,6 +148,23 @@ class DependencyChecks:
         access, secret = found
         return (str(access), str(secret))
 
+    async def _buckets(self, namespace: str, spec: Spec) -> tuple[BucketKeys, ...] | Missing:
+        """The keys of the buckets that pictures are taken from, where they have their own."""
+        found = []
+        for bucket in spec.ingest.buckets:
+            reference = bucket.credentials_secret_ref
+            if reference is None:
+                continue
+            where = f"spec.ingest.buckets, {bucket.name}: credentialsSecretRef"
+            pair = []
+            for key in (reference.access_key, reference.secret_key):
+                value = await self.value(namespace, SecretKeyRef(name=reference.name, key=key), where)
+                if isinstance(value, Missing):
+                    return value
+                pair.append(value)
+            found.append(BucketKeys(bucket.name, *pair))
+        return tuple(found)
+
     async def _database(self, index: str, dsn: str | Missing) -> tuple[Check, Inspection | None]:
         if isinstance(dsn, Missing):
             return dsn.check, None
@@ -199,10 +219,14 @@ class DependencyChecks:
         return Check(True, Reason.CONNECTED, "the object store takes writes")
 
 
-def _complete(dsn: str | Missing, pair: tuple[str | None, str | None] | Missing) -> Credentials | None:
-    if isinstance(dsn, Missing) or isinstance(pair, Missing):
+def _complete(
+    dsn: str | Missing,
+    pair: tuple[str | None, str | None] | Missing,
+    buckets: tuple[BucketKeys, ...] | Missing,
+) -> Credentials | None:
+    if isinstance(dsn, Missing) or isinstance(pair, Missing) or isinstance(buckets, Missing):
         return None
-    return Credentials(dsn, *pair)
+    return Credentials(dsn, *pair, buckets)
 
 
 def _folder(spec: Spec) -> Check:

@@ -74,8 +74,13 @@ class Erasure:
 
 def _serving(body: Object, spec: Spec, cluster: str, live: Live) -> str:
     """What still serves the index, where its data is to be deleted: nothing may write any more then."""
-    service = live.ray_service(body["metadata"]["namespace"], cluster)
-    if spec.ray.mode != "KubeRay" or spec.deletion_policy == "Retain" or service is None:
+    namespace, index = body["metadata"]["namespace"], body["metadata"]["name"]
+    if spec.ray.mode != "KubeRay" or spec.deletion_policy == "Retain":
+        return ""
+    for run in live.ray_jobs_of(namespace, index):
+        return f"RayJob {run['metadata']['name']} has not ended yet"
+    service = live.ray_service(namespace, cluster)
+    if service is None:
         return ""
     owners = service["metadata"].get("ownerReferences") or []
     served = any(owner.get("name") == body["metadata"]["name"] for owner in owners)

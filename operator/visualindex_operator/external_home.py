@@ -24,7 +24,7 @@ from visualindex.spec.models import ExternalRaySpec
 from visualindex_operator.choosing import chosen
 from visualindex_operator.cluster_locks import ClusterLocks
 from visualindex_operator.dependencies import DependencyChecks
-from visualindex_operator.external_layouts import Layouts, beside
+from visualindex_operator.external_layouts import Layouts, beside, encoders
 from visualindex_operator.external_serving import (
     MESSAGE,
     applications_of,
@@ -73,7 +73,8 @@ class ExternalHome:
     def __init__(self, probes: Probes, checks: DependencyChecks) -> None:
         self._probes, self._checks = probes, checks
         self._locks = ClusterLocks()
-        self._clients = ServeClients()
+        self.clients = ServeClients()
+        """The connections to the clusters in use."""
         self._refusals: dict[tuple[str, str], _Refusal] = {}
 
     async def look(self, namespace: str, cluster: str, members: Sequence[Member], live: Live) -> Standing:
@@ -118,7 +119,7 @@ class ExternalHome:
 
     async def _read(self, namespace: str, names: Sequence[str], way: Access) -> ServeState | _Refusal:
         try:
-            async with self._clients.of([(namespace, name) for name in names], way) as api:
+            async with self.clients.of([(namespace, name) for name in names], way) as api:
                 return await api.read()
         except (ClusterUnreachable, ClusterRefused) as problem:
             return problem
@@ -132,9 +133,10 @@ class ExternalHome:
         told: ServeState | _Refusal,
     ) -> Serving:
         base = external.serve_url.rstrip("/")
-        answers = await self._probes.answers(base + route_prefix(name, cluster).rstrip("/"))
+        url = base + route_prefix(name, cluster).rstrip("/")
+        answers = await self._probes.answers(url)
         state, refusal = (told, None) if isinstance(told, ServeState) else (ServeState(), told)
-        found = serving(state, name, f"{namespace}/{name}", base, answers)
+        found = replace(serving(state, name, f"{namespace}/{name}", base, answers), url=url)
         refused = refusal or self._refusals.get((namespace, name))
         if refused is None:
             return found
@@ -148,7 +150,7 @@ class ExternalHome:
     def forget(self, namespace: str, index: str) -> None:
         """Drop what is remembered of an index that is gone."""
         self._refusals.pop((namespace, index), None)
-        self._clients.forget((namespace, index))
+        self.clients.forget((namespace, index))
 
     async def carry_out(
         self,
@@ -207,7 +209,7 @@ class ExternalHome:
             raise _SeveralWaysError
         ours = [app for change in changes.values() for app in change.ours]
         gone = {app: owner for change in changes.values() for app, owner in change.gone.items()}
-        async with self._clients.of([(namespace, name) for name in changes], ways.pop()) as api:
+        async with self.clients.of([(namespace, name) for name in changes], ways.pop()) as api:
             await converge(api, self._locks, ours, gone)
 
 
@@ -242,12 +244,13 @@ def _change(namespace: str, name: str, served: Served | None, seen: Seen) -> _Ch
     told = _told(name, seen)
     state = told if isinstance(told, ServeState) else ServeState()
     if served is None:
-        return _Change(gone=dict.fromkeys([*applications_of(name), *beside(state, name, owner)], owner))
+        apps = [*applications_of(name), *beside(state, name, owner), *encoders(state, name, owner)]
+        return _Change(gone=dict.fromkeys(apps, owner))
     credentials = chosen(served, seen)
     if credentials is None:
         return _Change()
     given = environment(credentials, owner)
-    layouts = Layouts(state, owner, served.resource, served.route_prefix, given)
+    layouts = Layouts(state, owner, served.resource, served.route_prefix, given, served.beside)
     return _Change(ours=layouts.wanted(), gone=layouts.gone())
 
 

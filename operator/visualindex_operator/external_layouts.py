@@ -13,11 +13,17 @@ A spec that is changed back, or once more, on the way is one of these situations
 is never taken away.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visualindex.serve_config import applications, shards_application, shards_beside
+from visualindex.serve_config import (
+    applications,
+    encoder_applications,
+    is_encoder_application,
+    shards_application,
+    shards_beside,
+)
 from visualindex.spec import VisualIndex
 from visualindex_operator.serve_merge import owner_of, unsettled
 from visualindex_operator.serve_state import ApplicationState, ServeState
@@ -34,12 +40,15 @@ class Layouts:
     resource: VisualIndex
     route_prefix: str
     environment: Mapping[str, str]
+    others: Sequence[VisualIndex] = ()
+    """The resource with encoders that it is served with besides its own."""
 
     def wanted(self) -> list[dict[str, Any]]:
         """The applications that are to be there now."""
         index, gateway = self._at(self._shards)
         found = [index if self._may_replace_index(gateway) else self._at(self._layout(index))[0]]
         found.append(gateway if self._may_switch(index, gateway) else self._at(self._layout(gateway))[1])
+        found += self._encoders
         return [*found, self._beside] if self._needs_beside(index) else found
 
     def gone(self) -> dict[str, str]:
@@ -52,7 +61,21 @@ class Layouts:
             for name, shards in beside(self.state, self.resource.name, self.owner).items()
             if name != needed and (shards == self._shards or not _may_ask(there, shards))
         ]
-        return dict.fromkeys(unused, self.owner)
+        return dict.fromkeys([*unused, *self._unused_encoders()], self.owner)
+
+    @property
+    def _encoders(self) -> list[dict[str, Any]]:
+        return encoder_applications(
+            self.resource, self.others, environment=self.environment, workers=1, roles=False
+        )
+
+    def _unused_encoders(self) -> list[str]:
+        """Those that nothing needs any more, once the gateways are as wanted: others may be asking them."""
+        _, gateway = self._at(self._shards)
+        if not self._runs(gateway):
+            return []
+        wanted = {app["name"] for app in self._encoders}
+        return [app for app in encoders(self.state, self.resource.name, self.owner) if app not in wanted]
 
     @property
     def _shards(self) -> int:
@@ -110,6 +133,15 @@ def beside(state: ServeState, name: str, owner: str) -> dict[str, int]:
         if app.startswith(start) and app.removeprefix(start).isdecimal()
     }
     return {app: shards for app, shards in found.items() if _own(state, app, owner) is not None}
+
+
+def encoders(state: ServeState, name: str, owner: str) -> list[str]:
+    """The applications of an index that hold its encoders."""
+    return [
+        app
+        for app in state.applications
+        if is_encoder_application(app, name) and _own(state, app, owner) is not None
+    ]
 
 
 def _own(state: ServeState, name: str, owner: str) -> ApplicationState | None:

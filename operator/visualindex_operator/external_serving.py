@@ -1,9 +1,15 @@
 """How the applications of one index stand on a cluster of others, and what they were given there."""
 
-from visualindex.credentials import ACCESS_KEY_VARIABLE, DSN_VARIABLE, SECRET_KEY_VARIABLE, Credentials
+from visualindex.credentials import (
+    ACCESS_KEY_VARIABLE,
+    DSN_VARIABLE,
+    SECRET_KEY_VARIABLE,
+    Credentials,
+    buckets_told,
+)
 from visualindex.planning.observations import Serving
 from visualindex.serve_config import gateway_application, index_application
-from visualindex_operator.external_layouts import beside
+from visualindex_operator.external_layouts import beside, encoders
 from visualindex_operator.serve_merge import OWNER, REDACTED, owner_of
 from visualindex_operator.serve_state import ApplicationState, ServeState
 from visualindex_operator.trouble import trouble
@@ -22,9 +28,10 @@ def serving(state: ServeState, name: str, owner: str, endpoint: str, answers: st
     """How they stand. `answers` is what was heard at `endpoint`: None when searches are answered."""
     names = applications_of(name)
     own = _own(state, name, owner)
-    complete = len(own) == len(names)
+    complete = len(own) == len(names)  # encoders apart: which ones there are is the database's word
     changing = {app: state.applications[app] for app in beside(state, name, owner)}
     own |= changing
+    own |= {app: state.applications[app] for app in encoders(state, name, owner)}
     states = [one.status for one in own.values()]
     settled = complete and not changing and all(status == "RUNNING" for status in states)
     used = credentials_in_use(state, name, owner)
@@ -53,9 +60,11 @@ def credentials_in_use(state: ServeState, name: str, owner: str) -> Credentials 
     dsn, access, secret = (
         variables.get(variable) for variable in (DSN_VARIABLE, ACCESS_KEY_VARIABLE, SECRET_KEY_VARIABLE)
     )
-    if not dsn or REDACTED in (dsn, access, secret):
+    buckets = buckets_told(variables)
+    values = (dsn, access, secret, *(key for one in buckets for key in (one.access_key, one.secret_key)))
+    if not dsn or REDACTED in values:
         return None
-    return Credentials(dsn, access, secret)
+    return Credentials(dsn, access, secret, buckets)
 
 
 def environment(credentials: Credentials, owner: str) -> dict[str, str]:

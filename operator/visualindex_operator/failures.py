@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from visualindex.planning.conditions import not_applied, stamped
 from visualindex.planning.observations import Member
-from visualindex.planning.plan import Action, Migrate, Serve
+from visualindex.planning.plan import Action, AskReindex, Migrate, Serve
+from visualindex.planning.reindexing import BeginReindex, EndReindexRun, FailReindex
 from visualindex.spec.status import Status
 from visualindex_operator.kube import KubeError
 
@@ -56,5 +57,7 @@ def affected(action: Action) -> list[str]:
             return [action.index]
         case Serve():
             return [one.name for one in action.served]
+        case AskReindex() | BeginReindex() | EndReindexRun() | FailReindex():
+            return [action.index]
         case _:
             return []

@@ -73,6 +73,12 @@ async def ray_services(body: kopf.Body, **_: Any) -> dict[tuple[str, ...], Objec
     return keyed(body)
 
 
+@kopf.index("ray.io", "v1", "rayjobs", labels=_OURS)
+async def ray_jobs(body: kopf.Body, **_: Any) -> dict[tuple[str, ...], Object]:
+    """Our RayJobs."""
+    return keyed(body)
+
+
 @kopf.index("batch", "v1", "jobs", labels=_OURS)
 async def jobs(body: kopf.Body, **_: Any) -> dict[tuple[str, ...], Object]:
     """Our Jobs."""
@@ -99,6 +105,7 @@ async def resource_changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
 
 
 @kopf.on.event("ray.io", "v1", "rayservices", labels=_OURS)
+@kopf.on.event("ray.io", "v1", "rayjobs", labels=_OURS)
 @kopf.on.event("batch", "v1", "jobs", labels=_OURS)
 @kopf.on.event("networking.k8s.io", "v1", "networkpolicies", labels=_OURS)
 @kopf.on.event("policy", "v1", "poddisruptionbudgets", labels=_OURS)
@@ -166,6 +173,7 @@ async def deleted(
     key = group_of(body)
     try:
         await _without(memo.reconciler, key, live, body)
+        await memo.reconciler.end_reindexes(body, key, live)
         erasure = Erasure(memo.kube, memo.settings)
 
         def say(kind: str, reason: EventReason, message: str) -> None:

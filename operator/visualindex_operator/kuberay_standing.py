@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from visualindex.credentials import Credentials, entry_names
+from visualindex.credentials import Credentials, buckets_entry, entry_names, read_buckets
 from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member, Serving
 from visualindex.planning.plan import route_prefix
-from visualindex.serve_config import gateway_application, index_application
+from visualindex.serve_config import gateway_application, index_application, is_encoder_application
 from visualindex_operator import names
 from visualindex_operator.dependencies import DependencyChecks, SecretData, decoded
 from visualindex_operator.homes import Standing
@@ -76,9 +77,11 @@ class KubeRayStanding:
         deployed = deployed_applications(service)
         own = [index_application(member.name), gateway_application(member.name)]
         here = all(name in deployed for name in own)
+        own += [app for app in deployed if is_encoder_application(app, member.name)]
         url = base + route_prefix(member.name, cluster).rstrip("/")
         answers = await self._probes.answers(url) if base else "the cluster has no Service yet"
-        return _serving(service, own, here, answers, deployed_credentials(deployed.get(own[1], {})))
+        found = _serving(service, own, here, answers, deployed_credentials(deployed.get(own[1], {})))
+        return replace(found, url=url)
 
 
 def _serving(
@@ -157,10 +160,11 @@ def _in_use(
     found: dict[str, Credentials] = {}
     for index in indexes:
         digest = deployed_credentials(deployed.get(gateway_application(index), {}))
-        names_ = entry_names(f"{index}.{digest[:12]}")
-        dsn, access, secret = (decoded(data[name]) if name in data else None for name in names_)
+        version = f"{index}.{digest[:12]}"
+        names_ = (*entry_names(version), buckets_entry(version))
+        dsn, access, secret, buckets = (decoded(data[name]) if name in data else None for name in names_)
         if digest and dsn is not None:
-            found[index] = Credentials(dsn, access, secret)
+            found[index] = Credentials(dsn, access, secret, read_buckets(buckets))
     return found
 
 

@@ -27,6 +27,9 @@ class Live(Protocol):
     def job(self, namespace: str, name: str) -> Object | None:
         """A Job of ours."""
 
+    def ray_jobs_of(self, namespace: str, index: str) -> list[Object]:
+        """The RayJobs of an index."""
+
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
         """The jobs of an index."""
 

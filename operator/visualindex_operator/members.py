@@ -42,6 +42,7 @@ def member(body: Body, settings: Settings) -> Member:
         problem=problem,
         paused=annotations.get(names.PAUSED, "").lower() in ("true", "yes", "1", "on"),
         approved=annotations.get(names.APPROVE, ""),
+        reindex=annotations.get(names.REINDEX, ""),
         deleting="deletionTimestamp" in metadata,
         status=_status(body.get("status") or {}),
     )

@@ -28,6 +28,7 @@ class Mirror:
 
     groups: Index
     ray_services: Index
+    ray_jobs: Index
     jobs: Index
     network_policies: Index
     disruption_budgets: Index
@@ -48,6 +49,10 @@ class Mirror:
     def job(self, namespace: str, name: str) -> Object | None:
         """See `Live`."""
         return _only(self.jobs, (namespace, name))
+
+    def ray_jobs_of(self, namespace: str, index: str) -> list[Object]:
+        """See `Live`."""
+        return list(self.ray_jobs.get((namespace, _INDEX, index), []))
 
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
         """See `Live`."""

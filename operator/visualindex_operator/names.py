@@ -19,6 +19,10 @@ PART_LABEL = "app.kubernetes.io/component"
 
 PAUSED = "visualindex.dev/paused"
 APPROVE = "visualindex.dev/approve"
+REINDEX = "visualindex.dev/reindex"
+"""Asks for a rebuild, once for each value."""
+JOB, NUMBER, ATTEMPT, CHUNKS = (f"visualindex.dev/{name}" for name in ("job", "number", "attempt", "chunks"))
+"""On a run of a rebuild: its job, and what is counted of the job's runs."""
 DIGEST = "visualindex.dev/digest"
 """Digest of a manifest as it was applied: a field that is wanted no longer is missing nowhere, but changes this."""
 SHAPE = "visualindex.dev/shape"

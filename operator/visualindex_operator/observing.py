@@ -2,35 +2,50 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
+from pydantic import ValidationError
+
+from visualindex.catalog import EncoderRecord
 from visualindex.catalog.inspection import GenerationInspected
+from visualindex.catalog.reindex_inspection import ReindexInspected
 from visualindex.checking import in_short
 from visualindex.credentials import Credentials
 from visualindex.planning.observations import (
     Check,
     Dependencies,
+    EncoderSeen,
     Generation,
     GroupObserved,
     LastCheck,
     Member,
     MemberObserved,
     MigrationState,
+    ReindexJob,
+    ReindexRun,
     Serving,
 )
 from visualindex.planning.plan import applied_spec
-from visualindex.spec import Spec
+from visualindex.spec import EncoderSpec, Spec
 from visualindex.spec.status import EncoderStatus
 from visualindex_operator import names
 from visualindex_operator.dependencies import Checked, DependencyChecks
 from visualindex_operator.homes import Home, Seen
 from visualindex_operator.live import Live
+from visualindex_operator.reindex_runs import ReindexRuns
 
 _NOTHING = Check(False, "InvalidSpec", "the spec cannot be understood")
 
 
 async def observe(
-    namespace: str, cluster: str, members: Sequence[Member], live: Live, home: Home, checks: DependencyChecks
+    namespace: str,
+    cluster: str,
+    members: Sequence[Member],
+    live: Live,
+    home: Home,
+    checks: DependencyChecks,
+    runs: ReindexRuns,
 ) -> Seen:
     """Everything about a group, as it is now. Raises KubeError when the API server does not tell."""
     standing, outcomes = await asyncio.gather(
@@ -55,6 +70,11 @@ async def observe(
             encoder=_encoder(checked),
             generations=_generations(checked),
             check=_last_check(checked),
+            encoders=_encoders(checked),
+            reindexing=checked.inspection is not None and checked.inspection.reindexing,
+            reindex=_reindex(checked.inspection.reindex) if checked.inspection else None,
+            reindexed=_reindex(checked.inspection.reindexed) if checked.inspection else None,
+            runs=await _runs(namespace, one, spec, checked, live, runs),
         )
     observed = GroupObserved(
         members=seen,
@@ -70,6 +90,17 @@ async def _checked(
 ) -> tuple[Spec | None, Checked | None]:
     spec = one.spec or applied_spec(one.status)
     return spec, None if spec is None else await checks.check(namespace, one.name, spec)
+
+
+async def _runs(
+    namespace: str, member: Member, spec: Spec, checked: Checked, live: Live, runs: ReindexRuns
+) -> Sequence[ReindexRun] | None:
+    """The runs of an index's rebuilds. A cluster of others is asked only while there may be any."""
+    told, found = member.status.reindex, checked.inspection
+    apart = found is not None and found.reindex is not None and found.reindex.apart
+    if spec.ray.mode == "External" and not (apart or (told is not None and told.run)):
+        return ()
+    return await runs.of(namespace, member.name, spec, live)
 
 
 def migration_inputs(spec: Spec, checked: Checked) -> dict[str, str]:
@@ -123,11 +154,66 @@ def _generations(checked: Checked) -> tuple[Generation, ...] | None:
     return None if checked.inspection is None else tuple(map(_generation, checked.inspection.generations))
 
 
+def _encoders(checked: Checked) -> tuple[EncoderSeen, ...]:
+    """Those that the index is served with; one of a release with other settings is left out."""
+    found = []
+    for one in () if checked.inspection is None else checked.inspection.encoders:
+        with suppress(ValidationError, KeyError):
+            found.append(_encoder_seen(one))
+    return tuple(found)
+
+
+def _encoder_seen(one: EncoderRecord) -> EncoderSeen:
+    return EncoderSeen(
+        fingerprint=one.fingerprint,
+        section=EncoderSpec.model_validate(one.settings["encoder"]),
+        state=one.state,
+        problem=one.problem,
+        searched=one.searched,
+        generations=tuple(one.generations),
+        held_by=one.held_by,
+        gateways=one.gateways,
+    )
+
+
 def _last_check(checked: Checked) -> LastCheck | None:
     found = None if checked.inspection is None else checked.inspection.check
     if found is None:
         return None
     return LastCheck(found.checked_at, bool(found.report["consistent"]), in_short(found.report))
+
+
+def _reindex(found: ReindexInspected | None) -> ReindexJob | None:
+    if found is None:
+        return None
+    return ReindexJob(
+        id=str(found.job_id),
+        state=found.state,
+        apart=found.apart,
+        phase=found.phase,
+        done=found.done,
+        total=found.total,
+        held=found.held,
+        released=found.lease_until,
+        chunks=found.chunks,
+        requested=found.requested_at,
+        started=found.started_at,
+        ended=found.ended_at,
+        problem=found.problem,
+        outcome=_reindex_outcome(found.result),
+    )
+
+
+def _reindex_outcome(result: Mapping[str, Any]) -> str:
+    """What came of a rebuild, out of its summary, in half a sentence."""
+    if not result.get("generation"):
+        return ""
+    refused = result.get("gate") == "refused"
+    then = (
+        "refused by the quality gate" if refused else "to be served" if result.get("activating") else "ready"
+    )
+    made = f"{result.get('images', 0):,} images, {result.get('encoded', 0):,} of them encoded"
+    return f"generation {result['generation']} of {made}, {then}"
 
 
 def _generation(found: GenerationInspected) -> Generation:

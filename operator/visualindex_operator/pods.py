@@ -102,7 +102,7 @@ def environment(variables: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _ports(group: Group) -> list[dict[str, Any]]:
     ports = {"serve": names.SERVE_PORT, "metrics": names.METRICS_PORT}
-    if group.name == "head":
+    if group.name.endswith("head"):
         ports = {"gcs": 6379, "client": 10001, "dashboard": names.DASHBOARD_PORT, **ports}
     return [{"name": name, "containerPort": port} for name, port in ports.items()]
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import httpx
 from redis.asyncio import Redis
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 
 from visualindex.catalog.inspection import Inspection, inspect
 from visualindex.catalog.reaching import reach
+from visualindex.catalog.reindex_inspection import fail_job
 from visualindex.credentials import Credentials
 from visualindex.errors import ProblemError
 from visualindex.objectstore import open_store
@@ -30,6 +32,12 @@ class Probes(Protocol):
 
     async def database(self, dsn: str, index: str) -> Inspection | str:
         """What the database holds of an index, or in one line why it does not answer."""
+
+    async def fail_job(self, dsn: str, job: str, problem: str) -> str | None:
+        """Note in a job that nobody holds that it failed; None when it is noted, else why not, in one line."""
+
+    async def ask_reindex(self, url: str, index: str, key: str) -> str | None:
+        """Ask the service behind `url` for a rebuild that is to be served; None when it has taken it, else why not."""
 
     async def store(self, storage: StorageSpec, credentials: Credentials) -> str | None:
         """None when the object store works, else why not, in one line."""
@@ -62,6 +70,26 @@ class LiveProbes:
             return await _unreachable(dsn) or problem.detail
         except Exception as error:
             return _unusable("spec.postgres names a database that cannot be asked", error)
+
+    async def fail_job(self, dsn: str, job: str, problem: str) -> str | None:
+        """See `Probes`."""
+        try:
+            await fail_job(dsn, UUID(job), problem, timeout_s=_TIMEOUT_S)
+        except ProblemError as failure:
+            return failure.detail
+        return None
+
+    async def ask_reindex(self, url: str, index: str, key: str) -> str | None:
+        """See `Probes`."""
+        headers, body = {"Authorization": f"Bearer {key}"}, {"activate": True}
+        address = f"{url}/api/indexes/{index}/reindex"
+        try:
+            answer = await self._http.post(address, json=body, headers=headers)
+        except (httpx.HTTPError, OSError) as error:
+            return f"{url} cannot be asked ({error or type(error).__name__})"
+        if answer.is_success:
+            return None
+        return f"the service answers {answer.status_code}: {answer.text[:200]}"
 
     async def store(self, storage: StorageSpec, credentials: Credentials) -> str | None:
         """See `Probes`."""

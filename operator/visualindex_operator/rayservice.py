@@ -9,7 +9,7 @@ import yaml
 from visualindex.credentials import DIGEST_VARIABLE, Credentials, files_environment
 from visualindex.planning.plan import Serve, Served
 from visualindex.planning.shape import ClusterShape, Group, copies
-from visualindex.serve_config import ROLES, applications, cluster_config
+from visualindex.serve_config import ROLES, applications, cluster_config, encoder_applications
 from visualindex.spec.models import RedisSpec
 from visualindex_operator import names
 from visualindex_operator.pods import container_security, merged, ray_pod
@@ -56,16 +56,18 @@ def serve_config(
 ) -> str:
     """The Serve configuration as KubeRay wants it: text that is the same for equal configurations."""
     found = [
-        application
-        for one in served
-        for application in applications(
-            one.resource,
-            route_prefix=one.route_prefix,
-            environment=_files(one.name, credentials[one.name]),
-            workers=min(shape.workers, copies(one.spec)),  # not of the whole cluster: who joins moves nobody
-        )
+        application for one in served for application in _applications(one, shape, credentials[one.name])
     ]
     return yaml.dump(cluster_config(found), Dumper=yaml.CSafeDumper, sort_keys=True, width=1000)
+
+
+def _applications(one: Served, shape: ClusterShape, credentials: Credentials) -> list[dict[str, Any]]:
+    environment = _files(one.name, credentials)
+    workers = min(shape.workers, copies(one.spec))  # not of the whole cluster: who joins moves nobody
+    return [
+        *applications(one.resource, route_prefix=one.route_prefix, environment=environment, workers=workers),
+        *encoder_applications(one.resource, one.beside, environment=environment, workers=workers),
+    ]
 
 
 def _files(index: str, credentials: Credentials) -> dict[str, str]:
@@ -87,7 +89,7 @@ def _cluster(cluster: str, shape: ClusterShape, settings: Settings) -> dict[str,
         **_fault_tolerance(shape.ray.redis),
         **(_AUTOSCALING if autoscaled else {}),
         "headGroupSpec": {
-            "rayStartParams": {**_start_parameters(shape.head), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
+            "rayStartParams": {**start_parameters(shape.head), "dashboard-host": "0.0.0.0"},  # noqa: S104 - behind a token
             "template": _head(cluster, shape, pull_policy, autoscaled=autoscaled),
         },
         "workerGroupSpecs": workers,
@@ -106,12 +108,13 @@ def _workers(cluster: str, shape: ClusterShape, group: Group, pull_policy: str) 
         "replicas": group.replicas,
         "minReplicas": group.replicas,
         "maxReplicas": max(group.max_replicas or 0, group.replicas),
-        "rayStartParams": _start_parameters(group),
+        "rayStartParams": start_parameters(group),
         "template": ray_pod(cluster, shape, group, pull_policy),
     }
 
 
-def _start_parameters(group: Group) -> dict[str, str]:
+def start_parameters(group: Group) -> dict[str, str]:
+    """What Ray on the pods of a group is started with."""
     resources = json.dumps({ROLES[role]: 1 for role in group.roles})
     return {
         "num-cpus": str(group.logical_cpus),

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from visualindex.planning.observations import Member
-from visualindex.planning.plan import Migrate, plan
+from visualindex.planning.plan import AskReindex, Migrate, applied_spec, plan
+from visualindex.planning.reindexing import BeginReindex, EndReindexRun, FailReindex
 from visualindex.spec.status import Status
 from visualindex_operator import children, names, telemetry
 from visualindex_operator.announcing import Announce, announce
@@ -19,13 +20,17 @@ from visualindex_operator.failures import Failures, affected
 from visualindex_operator.homes import Home, Seen
 from visualindex_operator.kube import Kube
 from visualindex_operator.kuberay_home import KubeRayHome
+from visualindex_operator.kuberay_runs import KubeRayRuns
 from visualindex_operator.live import Live, Object
 from visualindex_operator.logs import about
 from visualindex_operator.members import GroupKey, member
 from visualindex_operator.migrating import ensure_migration
 from visualindex_operator.observing import job_failure, job_state, observe
 from visualindex_operator.probes import Clock, Probes
+from visualindex_operator.reindex_runs import ReindexRuns
+from visualindex_operator.reindexing import Reindexing
 from visualindex_operator.settings import Settings
+from visualindex_operator.submitted_runs import SubmittedRuns
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +55,11 @@ class Reconciler:
             "KubeRay": KubeRayHome(kube, probes, self.checks, settings),
             "External": self._external,
         }
+        self._runs: dict[str, ReindexRuns] = {
+            "KubeRay": KubeRayRuns(kube, settings),
+            "External": SubmittedRuns(self.checks, self._external.clients),
+        }
+        self._reindexing = Reindexing(self._runs, probes, self.checks, tell)
         self._reported: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self._locks: defaultdict[GroupKey, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -73,10 +83,11 @@ class Reconciler:
         alive = [one for one in members if not one.deleting]
         failures = Failures()
         await self._ensure_api_keys(namespace, cluster, alive, bodies, failures)
-        seen = await observe(namespace, cluster, alive, live, home, self.checks)
+        seen = await observe(namespace, cluster, alive, live, home, self.checks, self._runs[mode])
         group_plan = plan(members, seen.observed, cluster=cluster, now=datetime.now(UTC))
         await self._forget_jobs(namespace, alive, seen, live)
         written: list[str] = []
+        rebuilt: list[str] = []
         for action in group_plan.actions:
             with failures.of(affected(action)):
                 if isinstance(action, Migrate):
@@ -84,15 +95,19 @@ class Reconciler:
                     written += await ensure_migration(
                         self._kube, namespace, cluster, action, body, seen, live, self._settings
                     )
+                elif isinstance(action, AskReindex | BeginReindex | EndReindexRun | FailReindex):
+                    done = await self._reindexing.carry_out(key, action, bodies[action.index], seen)
+                    rebuilt += done  # events about the job tell of it
                 else:
                     written += await home.carry_out(namespace, cluster, action, bodies, seen, live)
                 telemetry.ACTIONS.labels(type(action).__name__).inc()
         if alive:
             log = about(logger, bodies[alive[0].name])
-            for line in written:
+            for line in (*written, *rebuilt):
                 log.info(line)
         for one in alive:
             status = failures.told(one, group_plan.statuses[one.name], self.refusal(namespace, one.name))
+            status = self._reindexing.told(namespace, one, status)
             with failures.of([one.name]):
                 await self._report(namespace, one, bodies[one.name], status, written)
         failures.raise_first()
@@ -101,8 +116,16 @@ class Reconciler:
         """Why an external cluster was last not as wanted for an index; empty when it was, and on KubeRay."""
         return self._external.refusal(namespace, index)
 
+    async def end_reindexes(self, body: Object, key: GroupKey, live: Live) -> None:
+        """End what rebuilds a resource that is being deleted. Raises KubeError; a repeat is harmless."""
+        one = self._member(body)
+        spec = one.spec or applied_spec(one.status)
+        if spec is not None:
+            await self._reindexing.end_all(key, body, spec, live)
+
     def forget(self, namespace: str, index: str) -> None:
         """Drop what is remembered of a resource that is gone."""
+        self._reindexing.forget(namespace, index)
         self._reported.pop((namespace, index), None)
         self._external.forget(namespace, index)
 

@@ -16,6 +16,7 @@ from visualindex_operator.cluster_locks import normalised
 from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable
 from visualindex_operator.serve_refusals import reason_in
 from visualindex_operator.serve_state import ServeState, parse
+from visualindex_operator.submitted_jobs import SubmittedJob, submitted
 
 TOKEN_HEADER = "x-ray-authorization"  # noqa: S105 - a header's name
 OLDEST_RAY = (2, 60)
@@ -23,6 +24,7 @@ OLDEST_RAY = (2, 60)
 
 _APPLICATIONS = "/api/serve/applications/"
 _VERSION = "/api/ray/version"
+_JOBS = "/api/jobs/"
 _READ_S = 10.0
 _WRITE_S = 60.0  # the first write to a cluster starts its proxies
 _CONNECT_S = 3.0
@@ -73,6 +75,26 @@ class ServeAPI:
     async def write(self, config: Mapping[str, Any]) -> None:
         """State the whole configuration. Ray has accepted it then; the applications follow."""
         await self._call("PUT", _APPLICATIONS, config)
+
+    async def jobs(self) -> list[SubmittedJob]:
+        """The jobs that were submitted to the cluster, whoever did."""
+        document = await self._call("GET", _JOBS)
+        try:
+            return submitted(document)
+        except ValidationError as error:
+            raise self._foreign_answer(error) from error
+
+    async def submit(self, job: Mapping[str, Any]) -> None:
+        """Submit a job, which begins when a place for its process is found."""
+        await self._call("POST", _JOBS, job)
+
+    async def stop_job(self, submission: str) -> None:
+        """Have a job's process ended, by SIGTERM and soon after by force."""
+        await self._call("POST", f"{_JOBS}{submission}/stop")
+
+    async def forget_job(self, submission: str) -> None:
+        """Have a job that has ended listed no more."""
+        await self._call("DELETE", f"{_JOBS}{submission}")
 
     async def _require_version(self) -> None:
         document = await self._call("GET", _VERSION)

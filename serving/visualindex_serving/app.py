@@ -31,8 +31,7 @@ _EVERY: dict[str, Any] = {
 
 
 def build_index(args: dict[str, Any]) -> Application:
-    """The application of one index: a deployment per shard, the encoder where it is not in the gateway, and a reranker
-    where it keeps patches.
+    """The application of one index: a deployment per shard, and a reranker where it keeps patches.
 
     `args` is `{"index": VisualIndex document}`. Shard 0 is the application's root because Serve needs one.
     """
@@ -40,9 +39,8 @@ def build_index(args: dict[str, Any]) -> Application:
     (resource,) = read_specs([document])
     spec = resource.spec
     others = [_shard(args, n).bind(document, n) for n in range(1, spec.index.shards)]
-    encoder = [] if spec.encoder.in_gateway else [_encoder(args, spec.encoder).bind(document)]
     reranker = [_reranker(args).bind(document)] if spec.rerank.kept else []
-    root: Application = _shard(args, 0).bind(document, 0, *others, *encoder, *reranker)
+    root: Application = _shard(args, 0).bind(document, 0, *others, *reranker)
     return root
 
 
@@ -52,6 +50,14 @@ def build_shards(args: dict[str, Any]) -> Application:
     (resource,) = read_specs([document])
     others = [_shard(args, n).bind(document, n) for n in range(1, resource.spec.index.shards)]
     root: Application = _shard(args, 0).bind(document, 0, *others)
+    return root
+
+
+def build_encoder(args: dict[str, Any]) -> Application:
+    """The application of an encoder that is a deployment. `args` as above."""
+    document = args["index"]
+    (resource,) = read_specs([document])
+    root: Application = _encoder(args, resource.spec.encoder).bind(document)
     return root
 
 

@@ -6,33 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from visualindex.api.search import SearchRequest
-from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import (
     NO_SCHEMA,
     Filter,
     Schema,
     conjoin,
-    parse_filter,
     read_filter,
     schema_of,
     to_json,
 )
+from visualindex_serving.accepted_filters import check_size, reread
 from visualindex_serving.access import Grant
 from visualindex_serving.cursors import Cursor, decode_cursor, unusable
 from visualindex_serving.domains import NO_SCOPE, Scope, scope_of, with_defaults
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.messages import Float32, Group, Sort
-from visualindex_serving.ordering import counted, grouping, sorting
+from visualindex_serving.ordering import counted, grouping, is_time, sorting
 from visualindex_serving.originals import check_image_bytes
 from visualindex_serving.problems import invalid
 from visualindex_serving.query_vector import query_vector
 from visualindex_serving.reranking import NO_LIKENESS, Likeness
 from visualindex_serving.timings import Timings
 
-_FILTER_BYTES = 64 * 1024
 _TOKEN = re.compile(r"[0-9a-f]{1,16}\.[0-9a-f]{1,16}")
 _NOT_WITH_CURSOR = ("query", "filter", "domain", "min_score", "include_self", "group_by", "sort", "facets")
 
@@ -112,7 +108,8 @@ def _continue(service: IndexService, request: SearchRequest, upload: bytes | Non
     sort = None
     if cursor.sort is not None:
         field_, direction = cursor.sort
-        sort = Sort(field_, direction, (cursor.last_key, cursor.last_id.bytes))
+        schema = schema_of(service.resource.spec.attributes)
+        sort = Sort(field_, direction, (cursor.last_key, cursor.last_id.bytes), is_time(field_, schema))
     return Asked(
         cursor.vector,
         _checked_filter(cursor.filter, again=True),
@@ -123,11 +120,6 @@ def _continue(service: IndexService, request: SearchRequest, upload: bytes | Non
         sort,
         scope_of(cursor.domains, service.resource.spec),
     )
-
-
-def _reread(canonical: Any) -> Filter:
-    """A filter that was accepted before: its canonical spelling nests deeper than what the caller wrote."""
-    return parse_filter(canonical, max_depth=32, max_terms=256)
 
 
 def _checked_filter(
@@ -141,13 +133,13 @@ def _checked_filter(
 
     Raises ProblemError INVALID_FILTER.
     """
-    if given is None:
-        return None if within is None else to_json(within)
-    tree = _reread(given) if again else read_filter(given, schema=schema)
-    canonical = to_json(tree if within is None else conjoin(tree, within))
-    if len(orjson.dumps(canonical)) > _FILTER_BYTES:
-        detail = f"The filter is larger than {_FILTER_BYTES} bytes; list fewer values."
-        raise ProblemError(ProblemType.INVALID_FILTER, detail, extra={"pointer": ""})
+    parts = [] if within is None else [within]
+    if given is not None:
+        parts.insert(0, reread(given) if again else read_filter(given, schema=schema))
+    if not parts:
+        return None
+    canonical = to_json(parts[0] if len(parts) == 1 else conjoin(*parts))
+    check_size(canonical)
     return canonical
 
 
@@ -155,4 +147,4 @@ def effective_filter(given: dict[str, Any] | None, grant: Grant) -> dict[str, An
     """The request's filter and the key's, both of which every hit must match."""
     if grant.filter is None or given is None:
         return given if grant.filter is None else grant.filter
-    return to_json(conjoin(_reread(given), parse_filter(grant.filter)))
+    return to_json(conjoin(reread(given), reread(grant.filter)))

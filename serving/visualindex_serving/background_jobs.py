@@ -19,6 +19,7 @@ from visualindex.catalog import (
     LEASE_S,
     REINDEX,
     RERANK_TRIAL,
+    SHADOW,
     Catalog,
     JobRecord,
 )
@@ -39,6 +40,7 @@ _MAIN = {
     COMPARE: "visualindex_jobs.compare",
     REINDEX: "visualindex_jobs.reindex",
     RERANK_TRIAL: "visualindex_jobs.rerank_trial",
+    SHADOW: "visualindex_jobs.shadow",
 }
 """The module whose `main` carries a job of a kind out, by import path: serving does not need what jobs need."""
 _LOOK_S = 1.0
@@ -74,7 +76,9 @@ class BackgroundJobs:
 
     async def _look(self, index: IndexService) -> None:
         try:
-            job = await self._catalog.claim_job(index.name, LEASE_S)
+            # A gateway of the spec before would rebuild with the encoder of before.
+            leaves = REINDEX if index.encoders.outdated else ""
+            job = await self._catalog.claim_job(index.name, LEASE_S, leaves=leaves)
         except ProblemError as problem:
             logger.warning("jobs of index %s cannot be looked for: %s", index.name, problem.detail)
             return
@@ -101,7 +105,13 @@ async def run_in_ray(index: IndexService, job: JobRecord) -> None:
     document = index.resource.model_dump(mode="json", by_alias=True, exclude_none=True)
     task: Any = ray.remote(num_cpus=SHARD_CPUS, num_gpus=_gpus(index, job), max_retries=0)(_carry_out)
     named = task.options(name=f"{job.kind} {index.name}")
-    await named.remote(_MAIN[job.kind], document, job, index.reranking.features)
+    await named.remote(_MAIN[job.kind], document, job, features_of(index, job))
+
+
+def features_of(index: IndexService, job: JobRecord) -> str | None:
+    """The patches that a job works with: a rebuild those of the spec's encoder, others those that searches use."""
+    encoder = index.encoders.own if job.kind == REINDEX else index.encoder
+    return encoder.reranking.features
 
 
 def _gpus(index: IndexService, job: JobRecord) -> float:

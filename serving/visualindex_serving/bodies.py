@@ -139,8 +139,10 @@ def _refuse_encoded(request: Request) -> None:
         raise ProblemError(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
-def parse_json(raw: bytes, what: str) -> Any:
+def parse_json(raw: bytes, what: str, place: tuple[str | int, ...] = ()) -> Any:
     """JSON as RFC 8259 has it: UTF-8, finite numbers, bounded depth; and no NUL, which Postgres cannot store.
+
+    `place` is the path of a part of the request.
 
     Raises ProblemError MALFORMED_BODY, REQUEST_TOO_LARGE, or INVALID_REQUEST with the place of a NUL.
     """
@@ -152,14 +154,16 @@ def parse_json(raw: bytes, what: str) -> Any:
     except orjson.JSONDecodeError as exc:
         raise malformed(f"The {what} is not JSON: {exc}.") from exc
     if b"\\u0000" in raw:
-        _refuse_nul(document)
+        _refuse_nul(document, place)
     return document
 
 
-def _refuse_nul(document: Any) -> None:
+def _refuse_nul(document: Any, place: tuple[str | int, ...]) -> None:
     for path, text in _strings(document):
         if "\0" in text:
-            raise invalid(pointer_of(path), "holds a NUL character, which cannot be stored; remove it")
+            raise invalid(
+                pointer_of((*place, *path)), "holds a NUL character, which cannot be stored; remove it"
+            )
 
 
 def _strings(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -189,7 +193,7 @@ def validate(model: type[M], document: Any, *, typed: bool = True) -> M:
             return model.model_validate_json(orjson.dumps(document), strict=True)
         return model.model_validate(document)
     except ValidationError as exc:
-        raise invalid_model(exc, model) from exc
+        raise invalid_model(exc, model, document) from exc
     except orjson.JSONEncodeError as exc:
         raise invalid("", "nests too deeply; flatten it") from exc
 
@@ -215,7 +219,7 @@ def _field(name: str, value: str) -> Any:
             "The form's part image is a plain field: send it as a file (curl: -F image=@photo.jpg)."
         )
     if name in _JSON_FIELDS and not (name == "filter" and is_text_form(value)):
-        return parse_json(value.encode(), f"form's field {name}")
+        return parse_json(value.encode(), f"form's field {name}", (name,))
     if "\0" in name + value:
         raise invalid(pointer_of((name,)), "holds a NUL character, which cannot be stored; remove it")
     return value

@@ -46,6 +46,13 @@ class Runtime:
         """Where weights and other rebuildable files of this node are kept."""
         return self.state_dir / "cache"
 
+    def placed(self, index: VisualIndex) -> VisualIndex:
+        """The resource as it holds here: without an operator nobody but the gateways carries rebuilds out."""
+        if self.mode == "cluster" or index.spec.reindex.placement == "Service":
+            return index
+        reindex = index.spec.reindex.model_copy(update={"placement": "Service"})
+        return index.model_copy(update={"spec": index.spec.model_copy(update={"reindex": reindex})})
+
     def node_address(self) -> str:
         """Where other processes of the service reach one on this node: loopback when all of them are on it."""
         if self.mode == "local":

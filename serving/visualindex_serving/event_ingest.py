@@ -135,8 +135,12 @@ class _Taking:
             raise
 
     async def _encoded(self, record: ImageRecord) -> bool:
+        """Whether it has a vector of every encoder that the index is served with."""
         catalog, name = self.service.catalog, self.service.name
-        return bool(await catalog.get_vectors(name, [record.image_id], self.service.fingerprint))
+        for encoder in self.service.encoders.held:
+            if not await catalog.get_vectors(name, [record.image_id], encoder.fingerprint):
+                return False
+        return True
 
     async def _unchanged(self, event: ObjectEvent, record: ImageRecord, etag: str) -> EventTaken:
         place, digest = self.located.objects.place, record.content_digest

@@ -100,13 +100,22 @@ class Fanout:
     async def _ask(self, shard: int, call: ShardCall, query: ShardQuery) -> ShardReport:
         start = time.perf_counter()
         try:
-            answer = await _hedged(lambda: _twice(call, query), query.deadline)
+            answer = await _answer(call, query)
         except Exception as exc:
             if isinstance(exc, ProblemError) and exc.type not in _MISSING:
                 raise
-            logger.warning("shard %d did not answer: %s: %s", shard, type(exc).__name__, exc)
+            level = logging.DEBUG if query.background else logging.WARNING
+            logger.log(level, "shard %d did not answer: %s: %s", shard, type(exc).__name__, exc)
             return ShardReport(shard, None, _since(start), _outside(exc))
         return ShardReport(shard, answer, _since(start))
+
+
+async def _answer(call: ShardCall, query: ShardQuery) -> ShardAnswer:
+    """What nobody waits for is asked of one replica alone."""
+    if not query.background:
+        return await _hedged(lambda: _twice(call, query), query.deadline)
+    async with asyncio.timeout(remaining(query.deadline)):
+        return await call(query)
 
 
 async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:

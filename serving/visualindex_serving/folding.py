@@ -1,4 +1,4 @@
-"""When the rows that came since a generation was built are folded into a new one."""
+"""When what was written and deleted since a generation was built is folded into a new one."""
 
 import datetime as dt
 import logging
@@ -12,7 +12,9 @@ logger = logging.getLogger(__name__)
 _PAUSE_AFTER_FAILURE = dt.timedelta(minutes=10)
 _LONGEST_PAUSE = dt.timedelta(hours=12)
 _SHARE = 0.2
-"""Fresh rows, of all, that are worth a new generation."""
+"""Fresh rows, of all, that are worth a new generation; and dead rows, of those built; and rows of the log, of all images."""
+_SETTLED_AFTER = dt.timedelta(seconds=15)
+"""By then every replica has told what it holds of a generation that was activated."""
 
 
 def due(resource: VisualIndex, loads: Sequence[ReplicaLoad]) -> bool:
@@ -23,13 +25,34 @@ def due(resource: VisualIndex, loads: Sequence[ReplicaLoad]) -> bool:
     return any(count > index.flat_below and count > _SHARE * rows[shard] for shard, count in fresh.items())
 
 
+def mostly_dead(resource: VisualIndex, loads: Sequence[ReplicaLoad], active: GenerationRecord) -> bool:
+    """Whether as large a share of what was built was deleted or replaced since: it takes memory, and is looked through."""
+    if not loads or any(one.seen_at < _settled(active) for one in loads):
+        return False
+    held = {one.shard: max(o.rows - o.fresh for o in loads if o.shard == one.shard) for one in loads}
+    index, built = resource.spec.index, sum(shard["images"] for shard in active.manifest["shards"])
+    dead = built - sum(held.values())
+    return len(held) == index.shards and dead > index.flat_below * index.shards and dead > _SHARE * built
+
+
+def _settled(active: GenerationRecord) -> dt.datetime:
+    return (active.activated_at or active.created_at) + _SETTLED_AFTER
+
+
+def log_worth_folding(resource: VisualIndex, loads: Sequence[ReplicaLoad]) -> int:
+    """Rows of the log since a generation that are too many: a shard that starts reads them, and none of them can go."""
+    images = sum({one.shard: one.rows for one in loads}.values())
+    return max(resource.spec.index.flat_below * resource.spec.index.shards, int(_SHARE * images))
+
+
 async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
-    """Ask for a new generation that takes the fresh rows in, unless the spec leaves that to others."""
+    """Ask for a new generation that takes in what was written since, unless the spec leaves that to others."""
     if resource.spec.index.fold != "auto" or resource.spec.generation is not None:
         return
     shards = resource.spec.index.shards
     loads = [one for one in await catalog.replica_loads(resource.name) if one.shards == shards]
-    if not due(resource, loads):
+    reason = await _reason(catalog, resource, loads)
+    if reason is None:
         return
     generations = await catalog.list_generations(resource.name)
     if any(left_to_people(resource, record) for record in generations[:1]):
@@ -37,7 +60,18 @@ async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
     vain = in_vain(await catalog.list_jobs(resource.name), generations)
     if not vain or _since(vain[-1]) >= pause(len(vain)):
         await _give_up_failed(catalog, resource.name, generations)
-        await catalog.request_job(resource.name, BUILD, {"activate": True, "reason": "fresh rows"})
+        await catalog.request_job(resource.name, BUILD, {"activate": True, "reason": reason})
+
+
+async def _reason(catalog: Catalog, resource: VisualIndex, loads: Sequence[ReplicaLoad]) -> str | None:
+    if due(resource, loads):
+        return "fresh rows"
+    active = [one for one in await catalog.loaded_generations(resource.name) if one.state == "active"]
+    if any(mostly_dead(resource, loads, one) for one in active):
+        return "dead rows"
+    if active and loads and await catalog.log_exceeds(resource.name, log_worth_folding(resource, loads)):
+        return "length of the change log"
+    return None
 
 
 def left_to_people(resource: VisualIndex, newest: GenerationRecord) -> bool:
@@ -70,9 +104,13 @@ def in_vain(jobs: Sequence[JobRecord], generations: Sequence[GenerationRecord]) 
 
 
 async def _give_up_failed(catalog: Catalog, index: str, generations: Sequence[GenerationRecord]) -> None:
-    """Let go of the files of what could not be loaded: else each attempt would leave a generation in the object store."""
+    """Let go of the files of what could not be loaded: else each attempt would leave a generation in the object store.
+
+    One of another encoder, which the index moves to, is not replaced by what is built here.
+    """
+    served = {one.fingerprint for one in generations if one.state == "active"}
     for record in generations:
-        if record.state == "failed":
+        if record.state == "failed" and (not served or record.fingerprint in served):
             logger.info(
                 "index %s: a new generation is built in place of %s, which could not be loaded (%s)",
                 *(index, record.generation, record.problem),

@@ -1,9 +1,8 @@
 """The gateway: HTTP in front, everything else behind it."""
 
-import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,18 +19,20 @@ from visualindex.api.generations import (
     ActivateRequest,
     BuildRequest,
     ReindexRequest,
+    ShadowRequest,
 )
 from visualindex.api.images import BatchRequest, EmbeddingRequest, ImagePatch, ImageRequest
 from visualindex.api.ingesting import IngestRequest
 from visualindex.api.search import FeedbackRequest, SearchRequest
-from visualindex.catalog import Catalog
+from visualindex.catalog import Catalog, IndexRecord
 from visualindex.fetching import SafeFetcher
 from visualindex.footprint import decode_workers
 from visualindex.imaging import DecodePool
 from visualindex.ingesting.places import Places
 from visualindex.objectstore import open_store
-from visualindex.serve_config import ENCODER, RERANKER, index_application
+from visualindex.serve_config import RERANKER, index_application
 from visualindex.spec import Spec, VisualIndex
+from visualindex.spec.served_encoder import encoder_settings, with_settings
 from visualindex_serving import openapi, pages, problems, whole_answers
 from visualindex_serving.access import Authenticator
 from visualindex_serving.active_generations import ActiveGenerations
@@ -39,19 +40,10 @@ from visualindex_serving.admission import Admission
 from visualindex_serving.background_jobs import BackgroundJobs, RunJob, run_in_ray
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.cores import cores
-from visualindex_serving.encoding import (
-    AboutEncoder,
-    about_remote,
-    batcher,
-    local_encode,
-    local_encode_with_patches,
-    open_encoder,
-    patch_projection,
-    remote_encode,
-    remote_encode_with_patches,
-)
+from visualindex_serving.encoder_in_use import EncoderInUse, open_in_use
 from visualindex_serving.fanout import Fanout, ShardCall
 from visualindex_serving.heads import HeadAsGet
+from visualindex_serving.held_encoders import HeldEncoders
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.maintenance import Maintenance
 from visualindex_serving.metrics import Metrics
@@ -81,10 +73,10 @@ from visualindex_serving.routes import (
 from visualindex_serving.search_log import SearchLog
 from visualindex_serving.service import Service
 from visualindex_serving.settling import settle
+from visualindex_serving.shadowing import Shadowing
 from visualindex_serving.shard_directory import ShardDirectory
 from visualindex_serving.shard_wire import Place, link_key
 from visualindex_serving.thumbnail_making import Thumbnails
-from visualindex_serving.vision import EncodeOne, EncodeWithPatches, Vision
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +92,12 @@ _BODIES: list[type[BaseModel]] = [
     BuildRequest,
     CheckRequest,
     ReindexRequest,
+    ShadowRequest,
     ActivateRequest,
     IngestRequest,
 ]
 _BODIES_IN_FLIGHT = 4  # of the largest size
+_QUIET_WRITES = 3  # times the longest write: an encoder that nothing needs is closed by then
 _BESIDE_A_PICTURE = 1024 * 1024  # bytes of a search
 ConnectShard = Callable[[Place], ShardCall]
 TellNews = Callable[[str], None]
@@ -250,12 +244,13 @@ async def open_service(
     if connect is None:
         directory = await _open_directory(catalog, secret, stack)
         connect, tell = directory.connect, directory.tell_news
-    active = ActiveGenerations(catalog.active_generations, [r.name for r in resources])
+    active = ActiveGenerations(catalog.searchable_generations, [r.name for r in resources])
+    indexes = {
+        r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, metrics, stack)
+        for r in resources
+    }
     await once_there("the database", active.start)
     stack.push_async_callback(active.close)
-    indexes = {
-        r.name: await _open_index(r, runtime, catalog, active, connect, tell, ways, stack) for r in resources
-    }
     maintenance = Maintenance(catalog, list(indexes.values()), metrics)
     maintenance.start()
     stack.push_async_callback(maintenance.close)
@@ -284,11 +279,10 @@ async def _open_index(
     connect: ConnectShard,
     tell: TellNews,
     ways: Ways,
+    metrics: Metrics,
     stack: AsyncExitStack,
 ) -> IndexService:
     spec = resource.spec
-    about, encode, encode_with_patches, features = await _open_encoder(resource, runtime)
-    await catalog.ensure_index(resource.name, about.fingerprint, about.dimension)
     workers = _decode_workers(spec, runtime)
     pool = DecodePool(workers, spec.limits)
     await pool.start()
@@ -308,28 +302,28 @@ async def _open_index(
     ahead = ReadAhead(resource.name, partial(catalog.list_images, resource.name), records)
     ahead.start()
     stack.push_async_callback(ahead.close)
-    places = [Place(resource.name, number, count, about.fingerprint) for number in range(count)]
+    pictures = StoredPictures(pool, records, thumbs, spec.storage.thumbnail_sizes[1])
+    reranking = partial(_reranking, catalog, ways, pictures)
+    encoders, record = await _open_encoders(resource, runtime, catalog, pool, reranking)
+    stack.push_async_callback(encoders.close)
+    places = [Place(resource.name, number, count, record.first_fingerprint) for number in range(count)]
+    shards = Fanout([connect(place) for place in places])
+    shadowing = Shadowing(catalog, resource.name, shards, partial(metrics.shadowed, resource.name))
+    shadowing.start()
+    stack.push_async_callback(shadowing.close)
     return IndexService(
-        resource=resource,
-        fingerprint=about.fingerprint,
-        dimension=about.dimension,
+        resource=runtime.placed(resource),
         open_access=runtime.open_access(resource),
         catalog=catalog,
         generations=active,
+        encoders=encoders,
         store=store,
         fetcher=fetcher,
-        vision=Vision(pool, about.input, encode, encode_with_patches=encode_with_patches),
         records=records,
         thumbnails=thumbs,
         places=sources,
-        shards=Fanout([connect(place) for place in places]),
-        reranking=Reranking(
-            spec.rerank,
-            features,
-            ways.rerankers(resource) if features is not None else None,
-            partial(catalog.rerank_profile, resource.name),
-            StoredPictures(pool, records, thumbs, spec.storage.thumbnail_sizes[1]),
-        ),
+        shards=shards,
+        shadowing=shadowing,
         tell_news=partial(tell, resource.name),
     )
 
@@ -338,28 +332,36 @@ def _remote_rerankers(resource: VisualIndex) -> Rerankers:
     return RemoteRerankers(serve.get_deployment_handle(RERANKER, index_application(resource.name)))
 
 
-async def _open_encoder(
-    resource: VisualIndex, runtime: Runtime
-) -> tuple[AboutEncoder, EncodeOne, EncodeWithPatches | None, str | None]:
-    """The encoder's facts and how it is called; with the fingerprint of its packed patches where the index keeps them."""
-    spec = resource.spec
-    if spec.encoder.in_gateway:
-        encoder = await asyncio.to_thread(open_encoder, resource, runtime)
-        queued = spec.gateway.max_concurrent_requests
-        front = batcher(spec.encoder, encoder, queued=queued, sharers=runtime.gateways_here)
-        packing = await asyncio.to_thread(patch_projection, resource, runtime, encoder.backbone)
-        patches = None if packing is None else local_encode_with_patches(front, packing)
-        return (
-            AboutEncoder.of(encoder),
-            local_encode(front),
-            patches,
-            None if packing is None else packing.fingerprint,
-        )
-    handle = serve.get_deployment_handle(ENCODER, index_application(resource.name))
-    about = await once_there("the encoder's deployment", partial(about_remote, handle))
-    packing = await asyncio.to_thread(patch_projection, resource, runtime, about.backbone)
-    patches = None if packing is None else remote_encode_with_patches(handle)
-    return about, remote_encode(handle), patches, None if packing is None else packing.fingerprint
+def _reranking(
+    catalog: Catalog, ways: Ways, pictures: StoredPictures, resource: VisualIndex, features: str | None
+) -> Reranking:
+    return Reranking(
+        resource.spec.rerank,
+        features,
+        ways.rerankers(resource) if features is not None else None,
+        partial(catalog.rerank_profile, resource.name),
+        pictures,
+    )
+
+
+async def _open_encoders(
+    resource: VisualIndex,
+    runtime: Runtime,
+    catalog: Catalog,
+    pool: DecodePool,
+    reranking: Callable[[VisualIndex, str | None], Reranking],
+) -> tuple[HeldEncoders, IndexRecord]:
+    """The encoder that the spec names and those that the index is served with besides; with the index as it is searched."""
+    own = await open_in_use(resource, runtime, pool, reranking)
+
+    async def open_other(settings: Mapping[str, Any]) -> EncoderInUse:
+        other = with_settings(resource, settings)
+        return await open_in_use(other, runtime, pool, reranking, patiently=False)
+
+    quiet_s = resource.spec.limits.write_timeout_ms * _QUIET_WRITES / 1000
+    settings = encoder_settings(resource.spec)
+    encoders = HeldEncoders(catalog, resource.name, own, settings, open_other, quiet_s=quiet_s)
+    return encoders, await once_there("the database", encoders.start)
 
 
 def _decode_workers(spec: Spec, runtime: Runtime) -> int:

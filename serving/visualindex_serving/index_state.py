@@ -3,10 +3,21 @@
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
-from visualindex.api.images import DomainView, IndexView, LiveRecallView, RecallView, ReplicaView
-from visualindex.catalog import GenerationRecord, ReplicaLoad
+from visualindex.api.images import (
+    DomainView,
+    EncoderView,
+    IndexView,
+    LiveRecallView,
+    MigrationView,
+    RecallView,
+    ReplicaView,
+)
+from visualindex.catalog import REINDEX, EncoderRecord, GenerationRecord, ReplicaLoad
+from visualindex.planning.encoder_phase import Candidate, progress
+from visualindex.spec.served_encoder import encoder_settings, named
 from visualindex_serving.deadlines import deadline_in, within
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.reranking import NO_RERANKING, Reranking
 from visualindex_serving.shard_view import LIVE
 
 T = TypeVar("T")
@@ -19,16 +30,17 @@ async def index_view(index: IndexService, *, curves: bool) -> IndexView:
     async def asked(what: str, asking: Awaitable[T]) -> T:
         return await within(deadline, what, asking)
 
-    active = index.generations.of(index.name)
+    index = index.pinned()
+    active = index.searched.generation
     record = None
     if active != LIVE:
         record = await asked("reading the generation", index.catalog.get_generation(index.name, active))
     loads = await asked("reading the index's replicas", index.catalog.replica_loads(index.name))
+    encoders = await asked("reading the encoders", index.catalog.index_encoders(index.name))
     spec = index.resource.spec
-    encoder = spec.encoder
     return IndexView(
         name=index.name,
-        encoder=encoder.family if encoder.model is None else f"{encoder.family}/{encoder.model}",
+        encoder=named(next((one.settings for one in encoders if one.searched), encoder_settings(spec))),
         fingerprint=index.fingerprint,
         dimension=index.dimension,
         images=await asked("counting images", index.catalog.count_images(index.name)),
@@ -38,7 +50,7 @@ async def index_view(index: IndexService, *, curves: bool) -> IndexView:
         recall=None if record is None else _measured(record, curves),
         live_recall=_live(loads),
         replicas=[_replica(load) for load in loads],
-        rerank=index.reranking.view(
+        rerank=_reranking(index).view(
             await asked("reading the index's state", index.catalog.rerank_profile(index.name))
         ),
         domains=[
@@ -51,7 +63,49 @@ async def index_view(index: IndexService, *, curves: bool) -> IndexView:
             )
             for domain in spec.domains
         ],
+        encoders=[_encoder(one) for one in encoders],
+        migration=await asked("reading the migration", _migration(index, encoders)),
     )
+
+
+def _encoder(one: EncoderRecord) -> EncoderView:
+    return EncoderView(
+        fingerprint=one.fingerprint,
+        dimension=one.dimension,
+        encoder=named(one.settings),
+        state=one.state,
+        searched=one.searched,
+        named=one.named,
+        complete=one.complete,
+        generations=list(one.generations),
+        held_by=one.held_by,
+        gateways=one.gateways,
+        problem=one.problem,
+    )
+
+
+async def _migration(index: IndexService, encoders: Sequence[EncoderRecord]) -> MigrationView | None:
+    """How far the index is on its way to the encoder of the spec that came last."""
+    of_specs = [one for one in encoders if one.named]
+    if not of_specs or of_specs[-1].searched:
+        return None
+    wanted = of_specs[-1]
+    records = await index.catalog.list_generations(index.name)
+    candidates = [
+        Candidate(one.generation, one.state, one.problem or "")
+        for one in records
+        if one.state in ("ready", "preparing", "failed", "kept")
+    ]
+    jobs = await index.catalog.list_jobs(index.name, limit=10)
+    rebuilding = any(one.kind == REINDEX and one.ended_at is None for one in jobs)
+    told = progress(index.name, wanted, candidates, rebuilding=rebuilding)
+    return MigrationView(phase=told.phase, message=told.message, encoder=wanted.fingerprint)
+
+
+def _reranking(index: IndexService) -> Reranking:
+    """Of the encoder that searches use; a gateway that has not loaded it yet tells of none."""
+    held = [one for one in index.encoders.held if one.fingerprint == index.fingerprint]
+    return held[0].reranking if held else NO_RERANKING
 
 
 def _replica(load: ReplicaLoad) -> ReplicaView:

@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from visualindex.api.images import BatchItem, BatchResult, EmbeddingState, ImageFields, ImageWritten
-from visualindex.catalog import AlreadyAnswered, Idempotency, ImageWrite, Origin, Written
+from visualindex.catalog import (
+    AlreadyAnswered,
+    Idempotency,
+    ImageWrite,
+    LacksVectorError,
+    Origin,
+    Written,
+)
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.ingesting.fields import check_metadata, image_id_of
 from visualindex.ingesting.writes import write_of
 from visualindex.objectstore import original_key
 from visualindex_serving.deadlines import monotonic, within
+from visualindex_serving.encoder_in_use import EncoderInUse
 from visualindex_serving.hashing import sha256
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.originals import check_image_bytes
@@ -88,8 +96,28 @@ async def write_image(
 
     `mandatory` is the filter of the caller's key: FORBIDDEN when the image, or the one it replaces, is outside.
     """
+    for last in (False, True):
+        try:
+            with service.encoders.writing() as encoders:
+                return await _write_image(service, incoming, encoders, deadline, mandatory, request, origins)
+        except LacksVectorError:
+            if last:
+                raise
+            await service.encoders.refresh()
+    raise AssertionError("the second round returns or raises")
+
+
+async def _write_image(
+    service: IndexService,
+    incoming: Incoming,
+    encoders: Sequence[EncoderInUse],
+    deadline: float,
+    mandatory: Filter,
+    request: RequestKey | None,
+    origins: Sequence[Origin],
+) -> ImageWritten:
     budget = _Budget(service.resource.spec.limits.image_bytes)
-    preparing = _prepare(service, incoming, deadline, mandatory, budget)
+    preparing = _prepare(service, incoming, encoders, deadline, mandatory, budget)
     ready = await within(deadline, "preparing the image", preparing)
 
     def respond(written: Sequence[Written]) -> dict[str, Any]:
@@ -118,6 +146,25 @@ async def write_batch(
     request: RequestKey | None = None,
 ) -> BatchResult:
     """Store many images in one transaction; a refused one does not hold the others back."""
+    for last in (False, True):
+        try:
+            with service.encoders.writing() as encoders:
+                return await _write_batch(service, incoming, encoders, deadline, mandatory, request)
+        except LacksVectorError:
+            if last:
+                raise
+            await service.encoders.refresh()
+    raise AssertionError("the second round returns or raises")
+
+
+async def _write_batch(
+    service: IndexService,
+    incoming: Sequence[Incoming | ProblemError],
+    encoders: Sequence[EncoderInUse],
+    deadline: float,
+    mandatory: Filter,
+    request: RequestKey | None,
+) -> BatchResult:
     gate = asyncio.Semaphore(_BATCH_WORKERS)
     budget = _Budget(service.resource.spec.limits.request_bytes)
 
@@ -126,7 +173,7 @@ async def write_batch(
             return one
         async with gate:
             try:
-                return await _prepare(service, one, deadline, mandatory, budget)
+                return await _prepare(service, one, encoders, deadline, mandatory, budget)
             except ProblemError as problem:
                 return problem
 
@@ -188,21 +235,36 @@ def _batch_result(
 
 
 async def _prepare(
-    service: IndexService, incoming: Incoming, deadline: float, mandatory: Filter, budget: _Budget
+    service: IndexService,
+    incoming: Incoming,
+    encoders: Sequence[EncoderInUse],
+    deadline: float,
+    mandatory: Filter,
+    budget: _Budget,
 ) -> Ready:
     fields = incoming.fields
     check_metadata(service.resource.spec, fields.metadata)
     image_id = image_id_of(service.name, fields)
     await _check_reach(service, image_id, fields, mandatory)
     data = await _bytes(service, incoming, deadline, budget)
-    seen = await service.vision.see(data, box=None, deadline=deadline, colours=True)
+    seen, *others = await _seen(data, encoders, deadline)
     digest = await sha256(data)
     await _store(service, digest, data, seen)
 
     async def restore(_: bytes) -> None:
         await _store(service, digest, data, seen)
 
-    return Ready(_write(service, image_id, fields, digest, len(data), seen), restore)
+    by = list(zip(encoders, (seen, *others), strict=True))
+    return Ready(_write(image_id, fields, digest, len(data), by), restore)
+
+
+async def _seen(data: bytes, encoders: Sequence[EncoderInUse], deadline: float) -> list[Seen]:
+    """The picture as each of the encoders sees it; the first finds its colours as well."""
+    looking = [
+        one.vision.see(data, box=None, deadline=deadline, colours=place == 0)
+        for place, one in enumerate(encoders)
+    ]
+    return [await looking[0]] if len(looking) == 1 else list(await asyncio.gather(*looking))
 
 
 async def _bytes(service: IndexService, incoming: Incoming, deadline: float, budget: _Budget) -> bytes:
@@ -237,11 +299,21 @@ async def _store(service: IndexService, digest: bytes, data: bytes, seen: Seen) 
 
 
 def _write(
-    service: IndexService, image_id: uuid.UUID, fields: ImageFields, digest: bytes, size: int, seen: Seen
+    image_id: uuid.UUID,
+    fields: ImageFields,
+    digest: bytes,
+    size: int,
+    by: Sequence[tuple[EncoderInUse, Seen]],
 ) -> ImageWrite:
-    assert seen.decoded is not None  # noqa: S101 - ingest always decodes
-    patches = service.reranking.packed(seen.patches)
-    return write_of(image_id, fields, digest, size, seen.decoded, service.fingerprint, seen.vector, patches)
+    decoded = by[0][1].decoded
+    assert decoded is not None  # noqa: S101 - ingest always decodes
+    vectors = {encoder.fingerprint: seen.vector for encoder, seen in by}
+    patches = {
+        name: packed
+        for encoder, seen in by
+        for name, packed in encoder.reranking.packed(seen.patches).items()
+    }
+    return write_of(image_id, fields, digest, size, decoded, vectors, patches)
 
 
 def acknowledged(service: IndexService, key: str | None, written: Written) -> ImageWritten:

@@ -7,7 +7,6 @@ while one is looked at and the others are dropped, so that nothing is kept from 
 
 import contextlib
 import logging
-import os
 import queue
 import random
 import threading
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann import Ask, Looked, Snapshot
+from visualindex_serving.lowest_priority import yield_to_others
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ K = 10
 """Hits that count, the best ones: as many as when the recall of a build is measured."""
 WINDOW = 1000
 """Latest samples that are told."""
-_LOWEST = 19
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class LiveRecall:
                 self._thread.start()
 
     def _work(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)  # Linux: of this thread alone
+        yield_to_others()
         while not self._closed.is_set():
             self._repeat_next()
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from visualindex.ann import Hits, Sorting, merge_hits
-from visualindex.ann.looking import capped, order_of, sort_order, taken
+from visualindex.ann.attributes import order_of
+from visualindex.ann.looking import capped, sort_order, taken
 from visualindex_serving.messages import ShardAnswer, ShardQuery, Value
+
+_FACET_VALUES = 1000
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ def _keyed(answers: Sequence[ShardAnswer]) -> tuple[Hits, list[Value | None]]:
 
 
 def _counts(name: str, answers: Sequence[ShardAnswer]) -> list[tuple[Value, int]]:
-    """Images by value, the most frequent values first."""
+    """Images by value, the most frequent values of all shards first."""
     counts: dict[Value, int] = {}
     for answer in answers:
         for value, count in answer.facets.get(name, ()):
             counts[value] = counts.get(value, 0) + count
-    return sorted(counts.items(), key=lambda item: (-item[1], order_of(item[0])))
+    return sorted(counts.items(), key=lambda item: (-item[1], order_of(item[0])))[:_FACET_VALUES]

@@ -28,6 +28,8 @@ class Sort:
     field: str
     direction: Literal["asc", "desc"]
     after: tuple[Value | None, bytes] | None = None
+    times: bool = False
+    """Whether values count as points in time: `after` and what the shards answer are microseconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class ShardQuery:
     group: Group | None = None
     sort: Sort | None = None
     explain: bool = False
+    background: bool = False
+    """Nobody waits for the answer: it gives way to every other search."""
 
 
 @dataclass(frozen=True)

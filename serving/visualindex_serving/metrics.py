@@ -39,6 +39,17 @@ class Metrics:
         self.search_log_dropped = Counter(
             "visualindex_search_log_dropped", "Search log rows dropped because the log could not keep up."
         )
+        self._shadowed = Counter(
+            "visualindex_shadow_searches",
+            "Sampled searches by what became of them while a candidate was asked as well: compared, unanswered (by the "
+            "candidate, in time), or passed over.",
+            tag_keys=("index", "outcome"),
+        )
+        self.shadow_overlap = Gauge(
+            "visualindex_shadow_overlap",
+            "Share of the active generation's hits that the candidate has, too, in the latest searches; -1 without.",
+            tag_keys=("index",),
+        )
         self._check_faults = Gauge(
             "visualindex_check_faults",
             "Faults of an index by kind that the last check found and that are left.",
@@ -47,6 +58,10 @@ class Metrics:
         self._check_age = Gauge(
             "visualindex_check_age_s", "Seconds since the last check of an index ended.", tag_keys=("index",)
         )
+
+    def shadowed(self, index: str, outcome: str) -> None:
+        """Count a sampled search."""
+        self._shadowed.inc(tags={"index": index, "outcome": outcome})
 
     def check(self, index: str, report: Mapping[str, Any], checked_at: dt.datetime) -> None:
         """Tell of the last check of an index."""

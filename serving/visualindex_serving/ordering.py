@@ -41,7 +41,15 @@ def grouping(asked: GroupBy | None, schema: Schema) -> Group | None:
 
 def sorting(asked: SortBy | None, schema: Schema) -> Sort | None:
     """The order of a first page as the shards take it. Raises as `field_of`."""
-    return None if asked is None else Sort(field_of(asked.field, schema, "/sort/field"), asked.order)
+    if asked is None:
+        return None
+    field = field_of(asked.field, schema, "/sort/field")
+    return Sort(field, asked.order, times=is_time(field, schema))
+
+
+def is_time(field: str, schema: Schema) -> bool:
+    """Whether an attribute declares that the field's values are points in time."""
+    return any(one.field == field and one.type == "time" for one in schema.attributes.values())
 
 
 def shown(value: Value) -> str | int | float | bool:

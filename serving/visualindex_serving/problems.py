@@ -47,13 +47,14 @@ def invalid(pointer: str, message: str) -> ProblemError:
     )
 
 
-def invalid_model(error: ValidationError, model: type[BaseModel]) -> ProblemError:
-    """The problem of a document that does not fit `model`: each mistake with its place, at most 20 of them."""
+def invalid_model(error: ValidationError, model: type[BaseModel], document: Any) -> ProblemError:
+    """The problem of a `document` that does not fit `model`: each mistake with its place, at most 20 of them."""
     found = []
     for one in error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_ERRORS]:
         unknown = one["type"] == "extra_forbidden"
         message = _unknown_key(model, one["loc"]) if unknown else _sentence(one["msg"])
-        found.append({"pointer": pointer_of(one["loc"]), "message": message})
+        path = _in_document(one["loc"], document, missing=one["type"] == "missing")
+        found.append({"pointer": pointer_of(path), "message": message})
     return _listed(found, error.error_count())
 
 
@@ -76,6 +77,19 @@ def _listed(found: list[dict[str, str]], count: int) -> ProblemError:
 def pointer_of(path: Sequence[str | int]) -> str:
     """The JSON pointer (RFC 6901) of a path."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _in_document(path: Sequence[str | int], document: Any, *, missing: bool) -> list[str | int]:
+    """The part of a validation error's path that the document has: of alternatives it names the one that was tried, too."""
+    found: list[str | int] = []
+    for at, part in enumerate(path):
+        inside = isinstance(document, dict) and part in document
+        if inside or (isinstance(document, list) and isinstance(part, int) and part < len(document)):
+            document = document[part]
+            found.append(part)
+        elif missing and at == len(path) - 1:
+            found.append(part)
+    return found
 
 
 def _sentence(message: str) -> str:

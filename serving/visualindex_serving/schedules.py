@@ -9,15 +9,14 @@ from visualindex.api.schedules import ScheduleRunView, ScheduleView
 from visualindex.catalog import BUILD, CHECK, REINDEX, Catalog, ScheduleRun
 from visualindex.scheduling import Schedule, next_time
 from visualindex.spec import VisualIndex
+from visualindex_serving.reindex_asked import reindex_parameters
 
 logger = logging.getLogger(__name__)
 
 _JOBS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "refresh": (BUILD, {"activate": True}),
-    "full": (REINDEX, {"activate": True}),
     "check": (CHECK, {"repair": True, "vectors": True}),
 }
-"""The kind of job that each kind of schedule asks for, and with which parameters."""
 _RUNS = 10
 
 
@@ -25,11 +24,18 @@ async def ask_what_is_due(catalog: Catalog, resource: VisualIndex, now: datetime
     """Ask for the jobs whose time has come, by the database's clock unless `now` is given."""
     schedules = [one.schedule for one in resource.spec.reindex.schedules]
     for schedule in schedules:
-        kind, parameters = _JOBS[schedule.kind]
+        kind, parameters = _job(schedule.kind, resource)
         decided = await catalog.run_schedule(resource.name, schedule, kind, parameters, now=now)
         if decided is not None:
             about = (resource.name, schedule.name, decided.scheduled_at, decided.outcome)
             logger.info("index %s: schedule %s of %s: %s", *about)
+
+
+def _job(kind: str, resource: VisualIndex) -> tuple[str, Mapping[str, Any]]:
+    """The kind of job that a kind of schedule asks for, and with which parameters."""
+    if kind == "full":
+        return REINDEX, reindex_parameters(resource.spec, activate=True)
+    return _JOBS[kind]
 
 
 async def schedule_views(

@@ -11,9 +11,11 @@ from visualindex import catalog
 from visualindex.api.search import SearchRequest
 from visualindex.catalog import ImageRecord
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.gate.measures import K
 from visualindex_serving.access import Grant
 from visualindex_serving.answering import explained, facets_of, hit_of, in_scope
 from visualindex_serving.asked import Asked, ask, checked, effective_filter
+from visualindex_serving.cursors import decode_cursor
 from visualindex_serving.deadlines import deadline_in, remaining, within
 from visualindex_serving.fanout import Merged
 from visualindex_serving.index_service import IndexService
@@ -21,6 +23,7 @@ from visualindex_serving.messages import ShardQuery
 from visualindex_serving.paging import next_cursor, page_of
 from visualindex_serving.reranking import Wish
 from visualindex_serving.result_page import Page
+from visualindex_serving.shadowing import Seen
 from visualindex_serving.timings import Timings
 from visualindex_serving.visibility import visible
 
@@ -53,6 +56,43 @@ async def search(
     deadline = deadline_in(min(request.timeout_ms or limits.search_timeout_ms, limits.search_timeout_ms))
     request = checked(service, request, upload)
     timings = Timings()
+    for last in (False, True):
+        try:
+            return await _found(
+                _pin(service, request), request, upload, grant, base, start, deadline, timings
+            )
+        except _EncoderSwitchedError:
+            if last:
+                raise
+    raise AssertionError("the second round returns or raises")
+
+
+class _EncoderSwitchedError(ProblemError):
+    """The generation that a search was pinned to is gone, and what takes its place holds another encoder's vectors."""
+
+
+def _pin(service: IndexService, request: SearchRequest) -> IndexService:
+    """The index pinned for this search: one generation and the encoder of its vectors, whatever is activated meanwhile.
+
+    A search that brings its vector, or continues another, goes on in the space of that vector as long as a generation of
+    it is loaded.
+    """
+    if request.cursor is not None:
+        return service.pinned(decode_cursor(request.cursor).fingerprint)
+    return service.pinned(request.query.fingerprint if request.query.vector is not None else None)
+
+
+async def _found(
+    service: IndexService,
+    request: SearchRequest,
+    upload: bytes | None,
+    grant: Grant,
+    base: str,
+    start: float,
+    deadline: float,
+    timings: Timings,
+) -> Found:
+    """One search of what the index is pinned to. Raises _EncoderSwitchedError when that is gone."""
     asking = ask(service, request, upload, grant, deadline, timings)
     waits = request.query.vector is None and request.cursor is None
     asked = await (within(deadline, "preparing the query", asking) if waits else asking)
@@ -71,8 +111,9 @@ async def search(
         for image_id, score, by, record in in_scope(asked.scope, page, records)
         for hit in hit_of(service, image_id, score, by, record, base, whole=not degraded)
     ]
+    query_id = uuid.uuid4()
     answer = {
-        "query_id": uuid.uuid4(),
+        "query_id": query_id,
         "index": service.name,
         "hits": hits,
         "complete": merged.complete,
@@ -88,7 +129,25 @@ async def search(
         "took_ms": round((time.perf_counter() - start) * 1000, 2),
         "explain": explained(merged, timings) if request.explain else None,
     }
+    _show(service, request, asked, effective, query_id)
     return Found(answer, [hit["image_id"] for hit in hits], timings)
+
+
+def _show(
+    service: IndexService,
+    request: SearchRequest,
+    asked: Asked,
+    effective: dict[str, Any] | None,
+    query_id: uuid.UUID,
+) -> None:
+    """Offer a search to the shadow, if there is one: a first page, by nearness alone."""
+    shadowing = service.shadowing
+    ordered = asked.after is not None or asked.sort is not None or asked.group is not None
+    if shadowing is None or ordered or not shadowing.wants():
+        return
+    exclude = tuple(image_id.bytes for image_id in asked.exclude)
+    query = ShardQuery(asked.vector[None, :], K, effective, exclude, deadline=0.0)
+    shadowing.take(Seen(query, query_id, request.query.image_id))
 
 
 async def _wish(service: IndexService, request: SearchRequest, asked: Asked) -> Wish:
@@ -129,14 +188,18 @@ async def _pinned(
     timings: Timings,
 ) -> Merged:
     """Ask every shard for the same generation; once more where one has let go of it since this gateway last looked."""
-    arguments = (service, request, asked, effective, k, deadline, timings)
+    arguments = (request, asked, effective, k, deadline, timings)
     try:
-        return await _shards(*arguments)
+        return await _shards(service, *arguments)
     except ProblemError as problem:
         if problem.type is not ProblemType.CONFLICT:
             raise
         await service.generations.refresh()
-        return await _shards(*arguments)
+        again = service.pinned(service.fingerprint)
+        if again.fingerprint != service.fingerprint:
+            detail = "The index was given another encoder while this search ran; start it again."
+            raise _EncoderSwitchedError(ProblemType.UNAVAILABLE, detail, retry_after_s=1) from problem
+        return await _shards(again, *arguments)
 
 
 async def _shards(
@@ -160,7 +223,7 @@ async def _shards(
             token=None if request.consistency == "eventual" else request.token,
             strong=request.consistency == "strong",
             wait_s=remaining(until) * _CATCH_UP_SHARE,
-            generation=service.generations.of(service.name),
+            generation=service.searched.generation,
             min_score=asked.min_score if asked.sort is not None else None,
             facets=tuple(set(asked.facets.values())),
             group=asked.group,

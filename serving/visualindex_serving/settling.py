@@ -15,4 +15,5 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.collect()  # the collector waits until a quarter of what it last found has come: of nearly nothing from now on
     sys.setswitchinterval(_TURN_S)

@@ -12,18 +12,19 @@ from functools import partial
 
 import numpy as np
 
-from visualindex.ann import Ask, Base, Grouping, ShardIndex, Sorting
-from visualindex.catalog import Catalog, GenerationRecord, LogTrimmed
+from visualindex.ann import Ask, Base, Grouping, Looked, ShardIndex, Sorting
+from visualindex.catalog import FEWER, Catalog, GenerationRecord, LogTrimmed
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.filters import parse_filter
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
-from visualindex_serving.activation import FEWER
+from visualindex_serving.accepted_filters import reread
 from visualindex_serving.check_answers import CheckAnswers
 from visualindex_serving.deadlines import exceeded, remaining
 from visualindex_serving.ending import ended
 from visualindex_serving.generation_files import GenerationFiles
+from visualindex_serving.giving_back import give_back
 from visualindex_serving.live_recall import LiveRecall
+from visualindex_serving.lowest_priority import yield_to_others
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
 from visualindex_serving.pace import Kind
@@ -50,7 +51,6 @@ class ShardReplica:
         resource: VisualIndex,
         shard: int,
         catalog: Catalog,
-        fingerprint: str,
         *,
         address: str | None = None,
         files: GenerationFiles | None = None,
@@ -63,7 +63,6 @@ class ShardReplica:
         self._buckets = buckets_of_shard(shard, spec.index.shards)
         self._name = uuid.uuid4().hex[:12]
         self._catalog = catalog
-        self._fingerprint = fingerprint
         self._address = address
         self._files = files
         self._views: dict[str, ShardView] = {}
@@ -75,6 +74,7 @@ class ShardReplica:
         self._stand_ins: set[str] = set()
         self._unwanted_since: dict[str, float] = {}
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
+        self._quiet = ThreadPoolExecutor(1, thread_name_prefix="quiet", initializer=yield_to_others)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="apply")
         self._metrics = ShardMetrics(resource.name, shard, self._name)
         self._live_recall = LiveRecall(spec.index.live_recall_sample)
@@ -110,7 +110,7 @@ class ShardReplica:
         if self._files is not None:
             for name in self._views:
                 self._files.close(name)
-        for threads in (self._threads, self._writer):
+        for threads in (self._threads, self._quiet, self._writer):
             threads.shutdown(wait=False)
         self._live_recall.close()
 
@@ -132,7 +132,6 @@ class ShardReplica:
     def check(self) -> None:
         """Raise RuntimeError when a part of the replica has stopped."""
         dead = [task.get_name() for task in self._tasks if task.done()]
-        dead += [f"follow {name}" for name, view in self._views.items() if not view.following]
         if dead:
             raise RuntimeError(f"shard {self._shard}: {', '.join(dead)} stopped")
 
@@ -145,7 +144,7 @@ class ShardReplica:
         """Whatever becomes of the files, the shard has to answer: the catalog's rows stand in for them."""
         try:
             await self._load(self._active, active)
-        except ProblemError as problem:
+        except Exception as problem:
             if active is None or active.generation in self._views:  # they stand in for it already
                 raise
             self._note_problem(active.generation, problem)
@@ -155,7 +154,7 @@ class ShardReplica:
             self._failed_at[active.generation] = time.monotonic()
 
     async def _load(self, name: str, record: GenerationRecord | None) -> None:
-        view = self._view(name, record)
+        view = self._view(name, record, await self._space(record))
         self._opening = view
         try:
             await view.open(self._keep_place)
@@ -171,12 +170,22 @@ class ShardReplica:
         if previous is not None:
             await previous.close()
 
-    def _view(self, name: str, record: GenerationRecord | None) -> ShardView:
-        fingerprint = self._fingerprint if record is None else record.fingerprint or self._fingerprint
+    async def _space(self, record: GenerationRecord | None) -> tuple[str, int]:
+        """The encoder of a generation's vectors and their dimension; without one those that the index is searched with."""
+        if record is not None and record.fingerprint:
+            return record.fingerprint, int(record.manifest["dimension"])
+        index = await self._catalog.get_index(self._resource.name)
+        if index is None:
+            raise not_registered(self._resource.name)
+        return index.fingerprint, index.dimension
+
+    def _view(self, name: str, record: GenerationRecord | None, space: tuple[str, int]) -> ShardView:
+        fingerprint, dimension = space
+        buckets = self._buckets
         return ShardView(
             name,
-            self._catalog.follow(self._resource.name, fingerprint, self._buckets),
-            self._index,
+            self._catalog.follow(self._resource.name, fingerprint, buckets, dimension=dimension),
+            partial(self._index, dimension),
             self._writer,
             watermark=None if record is None else record.watermark,
             open_bases=None if record is None else partial(self._bases, record),
@@ -184,10 +193,10 @@ class ShardReplica:
             seen_after_ms=self._metrics.freshness.observe,
         )
 
-    def _index(self, bases: Sequence[Base]) -> ShardIndex:
+    def _index(self, dimension: int, bases: Sequence[Base]) -> ShardIndex:
         spec = self._resource.spec
         return ShardIndex(
-            spec.encoder.dimension,
+            dimension,
             flat_below=spec.index.flat_below,
             hnsw=spec.index.hnsw,
             memory_limit=spec.index.memory_per_shard,
@@ -207,25 +216,53 @@ class ShardReplica:
             await self._lease(loading=True)
 
     async def _tend(self) -> None:
-        """Load what may be searched soon, and let go of what will not be again."""
+        """Load what may be searched soon, and let go of what will not be again. Nothing ends it: searches go on."""
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                wanted = await self._catalog.loaded_generations(self._resource.name)
+                await self._look_after()
             except ProblemError as exc:
                 logger.warning("the generations of the index cannot be read: %s", exc)
+            except Exception:
+                logger.exception("shard %d will look after its generations again", self._shard)
+
+    async def _look_after(self) -> None:
+        wanted = await self._catalog.loaded_generations(self._resource.name)
+        active = _active(wanted)
+        self._active = LIVE if active is None else active.generation
+        await self._follow_index()
+        await self._note_stopped()
+        # A database that was restored may know none of those that are loaded here.
+        await self._attend(self._active, partial(self._load_active, active))
+        for record in wanted:
+            await self._attend(record.generation, partial(self._load, record.generation, record))
+        names = {record.generation for record in wanted}
+        await self._forget_problems({self._active, *names})
+        await self._let_go(names)
+        if self._told_problems() != self._told:
+            await self._lease()
+
+    async def _note_stopped(self) -> None:
+        """What no longer follows the catalog is loaded anew; until then only the active one answers, as it was."""
+        for name, view in list(self._views.items()):
+            if view.stopped is None or name in self._stand_ins:
                 continue
-            active = _active(wanted)
-            self._active = LIVE if active is None else active.generation
-            # A database that was restored may know none of those that are loaded here.
-            await self._attend(self._active, partial(self._load_active, active))
-            for record in wanted:
-                await self._attend(record.generation, partial(self._load, record.generation, record))
-            names = {record.generation for record in wanted}
-            await self._forget_problems(names)
-            await self._let_go(names)
-            if self._problem() != self._told:
-                await self._lease()
+            self._note_problem(name, view.stopped)
+            self._failed_at[name] = time.monotonic()
+            if name == self._active:
+                self._stand_ins.add(name)
+            else:
+                del self._views[name]
+                await self._shut(name, view)
+            await self._lease()
+
+    async def _follow_index(self) -> None:
+        """Without a generation an empty index takes another encoder at once: its rows are those of that one from then on."""
+        view = self._views.get(LIVE)
+        if self._active == LIVE and view is not None:
+            fingerprint, _ = await self._space(None)
+            if view.fingerprint != fingerprint:
+                await self._load(LIVE, None)
 
     async def _attend(self, name: str, load: Callable[[], Awaitable[None]]) -> None:
         tried_at = self._failed_at.get(name, -math.inf)
@@ -235,7 +272,7 @@ class ShardReplica:
         self._problems.pop(name, None)
         try:
             await load()
-        except ProblemError as problem:
+        except Exception as problem:
             self._failed_at[name] = time.monotonic()
             self._note_problem(name, problem)
         else:
@@ -252,16 +289,12 @@ class ShardReplica:
         if old:
             await self._lease()
 
-    def _note_problem(self, generation: str, problem: ProblemError) -> None:
-        self._problems[generation] = " ".join(problem.detail.split())
-        logger.error("shard %d cannot load generation %s: %s", self._shard, generation, problem.detail)
-
-    def _problem(self) -> str | None:
-        """A line for each generation that cannot be activated here as it should: not loaded, or short of images."""
-        active = self._views.get(self._active)
-        others = [] if active is None else [view for view in self._views.values() if view is not active]
-        fewer = {view.generation: why for view in others if active and (why := _fewer(view, active))}
-        return "\n".join(f"{name}: {why}" for name, why in {**fewer, **self._problems}.items()) or None
+    def _note_problem(self, generation: str, problem: BaseException) -> None:
+        told = isinstance(problem, ProblemError)
+        why = problem.detail if isinstance(problem, ProblemError) else f"{type(problem).__name__}: {problem}"
+        self._problems[generation] = " ".join(why.split())
+        about = self._shard, generation, why
+        logger.error("shard %d cannot hold generation %s: %s", *about, exc_info=None if told else problem)
 
     async def _let_go(self, wanted: set[str]) -> None:
         """Close what is no longer wanted, once gateways have had the time to learn of it."""
@@ -275,11 +308,14 @@ class ShardReplica:
             if now - self._unwanted_since.setdefault(name, now) < _LINGER_S:
                 continue
             del self._unwanted_since[name]
-            view = self._views.pop(name)
-            await view.close()
-            if self._files is not None:
-                self._files.close(name)
+            await self._shut(name, self._views.pop(name))
             await self._lease()
+            await asyncio.to_thread(give_back)
+
+    async def _shut(self, name: str, view: ShardView) -> None:
+        await view.close()
+        if self._files is not None:
+            self._files.close(name)
 
     async def _heartbeat(self) -> None:
         while True:
@@ -301,7 +337,7 @@ class ShardReplica:
         view = self._opening if loading else self._views.get(self._active) or self._any()
         assert view is not None  # noqa: S101 - it loads one, or has loaded one
         recall, samples = self._live_recall.figures(view.generation)
-        problem = self._problem()
+        problem = self._told_problems()
         with contextlib.suppress(RuntimeError):  # the load has not taken its position yet
             try:
                 await self._catalog.heartbeat(
@@ -328,19 +364,37 @@ class ShardReplica:
             return True
         return False
 
+    def _told_problems(self) -> str | None:
+        """A line for each generation that cannot be loaded, or not be loaded again, or is short of images."""
+        again = {name: view.problem for name, view in self._views.items() if view.problem is not None}
+        told = {**self._short(), **again, **self._problems}
+        return "\n".join(f"{name}: {why}" for name, why in told.items()) or None
+
+    def _short(self) -> dict[str, str]:
+        """Why generations that are loaded would find fewer images than the active one."""
+        active = self._views.get(self._active)
+        if active is None:
+            return {}
+        return {name: why for name, view in self._views.items() if (why := _fewer(view, active))}
+
     async def search(self, query: ShardQuery) -> ShardAnswer:
         """Answer a batch of searches, after catching up if asked to.
 
         Raises ProblemError DEADLINE_EXCEEDED, or CONFLICT when it does not have the query's generation.
         """
         view = self._asked_for(query.generation)
+        self._check_space(view, query)
         if not await view.caught_up(query):
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting in shard {self._shard}")
+        if query.background:
+            return await asyncio.get_running_loop().run_in_executor(self._quiet, self._repeated, view, query)
         if (kind := _kind(query)) is not None and view.paces[kind].quick:
             return self._search(view, query)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, view, query)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._search_in_time, view, query
+        )
 
     def tell_news(self) -> None:
         """Something was written: the generation that is searched looks into the change log now."""
@@ -355,21 +409,43 @@ class ShardReplica:
             raise ProblemError(ProblemType.CONFLICT, detail, extra={"active": self._active})
         return view
 
+    def _search_in_time(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
+        """In a thread, which may have become free too late: nobody waits for the answer any more then."""
+        if remaining(query.deadline) <= 0:
+            raise exceeded(f"waiting for a thread of shard {self._shard}")
+        return self._search(view, query)
+
+    def _check_space(self, view: ShardView, query: ShardQuery) -> None:
+        """A vector of another length is of another encoder: the gateway has not heard yet what is active here."""
+        given = query.vectors.shape[1]
+        if given != view.index.dimension:
+            detail = f"Generation {view.generation} has {view.index.dimension} dimensions, the query {given}."
+            raise ProblemError(ProblemType.CONFLICT, detail)
+
     def _search(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
         start, began = time.thread_time(), time.perf_counter()
-        index = view.index
-        snapshot, ask = index.snapshot(), _ask(query)
+        snapshot, ask = view.index.snapshot(), _ask(query)
         looked = snapshot.look(query.vectors, ask)
         self._live_recall.offer(view.generation, snapshot, query.vectors, ask, looked)
         if (kind := _kind(query)) is not None:
             view.paces[kind].took((time.perf_counter() - began) * 1000)
+        return self._answer(view, query, looked, start)
+
+    def _repeated(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
+        """A search that nobody waits for: neither live recall nor the pace of searches takes notice of it."""
+        if remaining(query.deadline) <= 0:
+            raise exceeded(f"waiting in shard {self._shard}")
+        start = time.thread_time()
+        return self._answer(view, query, view.index.snapshot().look(query.vectors, _ask(query)), start)
+
+    def _answer(self, view: ShardView, query: ShardQuery, looked: Looked, start: float) -> ShardAnswer:
         hits = looked.hits
         return ShardAnswer(
             hits.ids,
             hits.scores,
             hits.counts,
             hits.versions,
-            len(index),
+            len(view.index),
             (time.thread_time() - start) * 1000,
             age_s=time.time() - view.polled_at,
             replica=self._name,
@@ -432,11 +508,11 @@ def _kind(query: ShardQuery) -> Kind | None:
 
 def _ask(query: ShardQuery) -> Ask:
     """The query as the index takes it."""
-    tree = None if query.filter is None else parse_filter(query.filter, max_depth=64, max_terms=1024)
+    tree = None if query.filter is None else reread(query.filter)
     group = None if query.group is None else Grouping(query.group.field, query.group.size)
     sort = None
     if query.sort is not None:
-        sort = Sorting(query.sort.field, query.sort.direction, query.sort.after)
+        sort = Sorting(query.sort.field, query.sort.direction, query.sort.after, query.sort.times)
     return Ask(query.k, tree, query.exclude, query.min_score, query.facets, group, sort)
 
 

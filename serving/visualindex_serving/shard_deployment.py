@@ -50,15 +50,13 @@ class Shard:
             application_name=f"visualindex-shard-{self._number}",
         )
         self._catalog = await once_there("the database", opening)
-        fingerprint = await registered(self._catalog, self._resource.name)
+        first = await registered(self._catalog, self._resource.name)
         key = link_key(await self._catalog.service_secret(secrets.token_bytes))
-        place = Place(self._resource.name, self._number, self._resource.spec.index.shards, fingerprint)
+        place = Place(self._resource.name, self._number, self._resource.spec.index.shards, first)
         self._listener = ShardListener(self._search, place, key, news=self._news)
         address = await self._listener.start(runtime.node_address())
         files = self._files(runtime)
-        replica = ShardReplica(
-            self._resource, self._number, self._catalog, fingerprint, address=address, files=files
-        )
+        replica = ShardReplica(self._resource, self._number, self._catalog, address=address, files=files)
         await replica.open()
         return replica
 
@@ -92,12 +90,12 @@ class Shard:
 
 
 async def registered(catalog: Catalog, index: str) -> str:
-    """The fingerprint under which the index is registered; its gateway or encoder registers it at its own start."""
+    """The fingerprint by which gateways and shards of the index know each other; a gateway registers it at its start."""
 
     async def look() -> str:
         record = await catalog.get_index(index)
         if record is None:
             raise not_registered(index)
-        return record.fingerprint
+        return record.first_fingerprint
 
     return await once_there("the index's registration", look)

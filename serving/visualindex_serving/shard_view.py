@@ -34,6 +34,8 @@ _AWAY_S = 0.2
 _LOOKS_APART_S = 0.02
 """However much is written, news brings no more looks than this into the change log: each costs the database a query."""
 _RELOAD_S = 1.0
+_MOST_RELOAD_S = 30.0
+"""Pauses between loads that fail double from the first to the second: each reads the whole generation."""
 _PIECE_ROWS = 64
 _ROOM = 0.9
 
@@ -64,6 +66,8 @@ class ShardView:
         """
         self.generation = generation
         self.polled_at = 0.0
+        self.problem: str | None = None
+        """Why it cannot load again, while it cannot: until then it answers from what it had."""
         self.paces: dict[Kind, Pace] = {"plain": Pace(), "filtered": Pace()}
         self._follower = follower
         self._make = make
@@ -107,6 +111,12 @@ class ShardView:
         """Whether it keeps up with the catalog."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def stopped(self) -> BaseException | None:
+        """What ended the following, if something did."""
+        task = self._task
+        return None if task is None or not task.done() or task.cancelled() else task.exception()
+
     async def open(self, progress: Progress) -> None:
         """Load, and follow from then on. Raises ProblemError when a file or the catalog cannot be read."""
         await self._load(progress)
@@ -116,8 +126,10 @@ class ShardView:
         """Stop following; searches that run go on."""
         if self._looking is not None:
             self._looking.cancel()
-        if self._task is not None:
-            await ended([self._task])
+        # A task that was cancelled holds its frames, and these hold the view: neither would be freed by itself.
+        task, self._task = self._task, None
+        if task is not None:
+            await ended([task])
         while self._mends:
             _, mended = self._mends.popleft()
             mended.set_exception(_closed(self.generation))
@@ -274,13 +286,17 @@ class ShardView:
 
     async def _reload(self) -> None:
         """Load until it succeeds: the rows of a load that broke off are not all here, so polling on would miss some."""
+        pause_s = _RELOAD_S
         while True:
             try:
                 await self._load(_nothing)
             except ProblemError as exc:
+                self.problem = f"it cannot load again: {' '.join(exc.detail.split())}"
                 logger.warning("generation %s cannot reload yet: %s", self.generation, exc)
-                await asyncio.sleep(_RELOAD_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _MOST_RELOAD_S)
             else:
+                self.problem = None
                 return
 
     def _has_room_again(self) -> bool:

@@ -24,7 +24,7 @@ _ID_BYTES = 16
 
 @dataclass(frozen=True)
 class Place:
-    """What a replica holds: shard `shard` of `shards` of an index, in vectors of one encoder."""
+    """What a replica holds: shard `shard` of `shards` of an index, named with the fingerprint of its first encoder."""
 
     index: str
     shard: int
@@ -65,17 +65,20 @@ def _extras(query: ShardQuery) -> dict[str, Any]:
     if query.sort is not None:
         after = query.sort.after
         shown = None if after is None else (after[0], after[1].hex())
-        extras["sort"] = (query.sort.field, query.sort.direction, shown)
+        extras["sort"] = (query.sort.field, query.sort.direction, shown, query.sort.times)
     if query.explain:
         extras["explain"] = True
+    if query.background:
+        extras["background"] = True
     return extras
 
 
 def _sort(told: Any) -> Sort | None:
     if told is None:
         return None
-    field, direction, after = told
-    return Sort(field, direction, None if after is None else (_value(after[0]), bytes.fromhex(after[1])))
+    field, direction, after, times = told
+    last = None if after is None else (_value(after[0]), bytes.fromhex(after[1]))
+    return Sort(field, direction, last, times)
 
 
 def _value(told: Any) -> Value | None:
@@ -103,6 +106,7 @@ def read_query(head: Head, body: bytes) -> ShardQuery:
         group=Group(*head["group"]) if "group" in head else None,
         sort=_sort(head.get("sort")),
         explain=head.get("explain", False),
+        background=head.get("background", False),
     )
 
 

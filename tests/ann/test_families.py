@@ -101,8 +101,9 @@ def test_faiss_itself_obeys_masks_in_every_family(family: str) -> None:
     index = built(family)
     wanted = Wanted.of(10, ROWS, int(np.count_nonzero(keep)), EFFORTS[family])
     _, candidates = index._candidates(queries(100), keep, wanted)
-    assert (candidates >= 0).all()
-    assert keep[candidates].all()
+    there = candidates >= 0  # a graph leaves queries to a scan where that is cheaper
+    assert there.all(axis=1).mean() > 0.5
+    assert keep[candidates[there]].all()
 
 
 @family

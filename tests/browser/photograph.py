@@ -15,9 +15,9 @@ from pathlib import Path
 from PIL import Image, ImageOps
 from playwright.sync_api import FilePayload, expect, sync_playwright
 from tests.browser.gateway import ARGUMENTS, CHROMIUM, Site, serve_site
+from tests.postgres import running_postgres
 from tests.serving.conftest import spec_document
 
-from visualindex.catalog import EmbeddedPostgres
 from visualindex.collections.manifest import Collection, Item, read_manifest
 
 _INDEX = "furniture"
@@ -32,14 +32,12 @@ def furnished(collection: Collection) -> Iterator[Site]:
         root.chmod(0o755)
         for name in ("postgres", "state", "cache"):
             (root / name).mkdir(mode=0o755)
-        server = EmbeddedPostgres(root / "postgres")
-        server.start()
-        try:
-            with serve_site(server, root / "state", root / "cache", [spec_document(_INDEX)]) as site:
-                _ingest(site, collection)
-                yield site
-        finally:
-            server.stop()
+        with (
+            running_postgres(root / "postgres") as server,
+            serve_site(server, root / "state", root / "cache", [spec_document(_INDEX)]) as site,
+        ):
+            _ingest(site, collection)
+            yield site
 
 
 def _ingest(site: Site, collection: Collection) -> None:

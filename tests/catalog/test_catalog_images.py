@@ -187,3 +187,15 @@ async def test_versions_of_one_image_follow_its_commits(catalog: Catalog) -> Non
     found = await catalog.connections.read(orders)
     assert found
     assert all(version == newest for _, version, newest in found)
+
+
+@pytest.mark.parametrize("values", [np.zeros(8), np.full(8, np.nan), np.full(8, 1e6), np.full(8, 1e-9)])
+async def test_a_vector_that_points_nowhere_once_it_is_stored_is_refused(
+    catalog: Catalog, values: np.ndarray
+) -> None:
+    nowhere = image(2, embeddings={(0, FINGERPRINT): values.astype(np.float32)})
+    named = rf"image {number_id(2)} of index {INDEX}, region 0: .*points nowhere.*send another picture"
+    with pytest.raises(ProblemError, match=named) as refusal:
+        await catalog.put_images(INDEX, [image(1), nowhere])
+    assert refusal.value.type is ProblemType.INVALID_IMAGE
+    assert await catalog.get_images(INDEX, [number_id(1), number_id(2)]) == {}

@@ -23,6 +23,8 @@ TABLES = {
     "changes": "index_name",
     "replicas": "index_name",
     "generations": "index_name",
+    "index_encoders": "index_name",
+    "gateways": "index_name",
     "jobs": "index_name",
     "replica_questions": "index_name",
     "checks": "index_name",
@@ -40,7 +42,8 @@ TABLES = {
 
 async def fill(catalog: Catalog, index: str) -> None:
     """One row at least in every table."""
-    await catalog.ensure_index(index, FINGERPRINT, DIMENSION)
+    await catalog.enter_encoder(index, FINGERPRINT, DIMENSION, {})
+    await catalog.hold_encoders(index, "gateway", FINGERPRINT, [FINGERPRINT], 60)
     request = Idempotency[Written](
         f"{index}:put:caller", "key", bytes(32), lambda written: {"n": len(written)}
     )
@@ -133,7 +136,7 @@ async def test_it_goes_in_batches_and_on_where_it_was(catalog: Catalog, dsn: str
     await fill(catalog, ERASED)
     await add_images(dsn, ERASED, MANY)
     total = MANY + PICTURES - 1
-    asked = iter([True] * 6)
+    asked = iter([True] * 8)
     part = await catalog.erase_index(ERASED, in_time=lambda: next(asked, False))
     assert not part.finished
     assert part.rows["images"] == 2_000

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from visualindex.catalog import Catalog
+from visualindex.catalog import APART, PLACE, REINDEX, Catalog, ChunkCommit
 from visualindex.catalog.inspection import inspect
+from visualindex.catalog.reindex_inspection import fail_job
 
 from .scene import FINGERPRINT, INDEX, image, number_id
 
@@ -58,3 +59,40 @@ async def test_an_image_counts_as_indexed_by_the_replicas_of_one_layout(catalog:
     assert await catalog.is_indexed(INDEX, number_id(1), 0, 2)
     assert not await catalog.is_indexed(INDEX, number_id(1), 0, 1)
     assert not await catalog.is_indexed(INDEX, number_id(1), 0)
+
+
+async def test_the_rebuild_under_way_is_told_and_then_how_it_ended(catalog: Catalog, dsn: str) -> None:
+    assert (await inspect(dsn, INDEX)).reindex is None
+    job, _ = await catalog.request_job(INDEX, REINDEX, {PLACE: APART})
+    waiting = (await inspect(dsn, INDEX)).reindex
+    assert waiting is not None
+    assert (waiting.job_id, waiting.state, waiting.apart, waiting.held) == (job.job_id, "queued", True, False)
+    held = await catalog.claim_job(INDEX, 60, job_id=job.job_id)
+    assert held is not None
+    await catalog.renew_job(held.fence, "encoding, round 1", 3, 9, 60)
+    await catalog.commit_chunk(
+        INDEX, held.fence, ChunkCommit("0-1", 0, FINGERPRINT, None, [], [], {"images": 3})
+    )
+    running = (await inspect(dsn, INDEX)).reindex
+    assert running is not None
+    assert (running.held, running.phase, running.done, running.total) == (True, "encoding, round 1", 3, 9)
+    assert running.chunks == 1
+    await catalog.end_job(held.fence, result={"generation": "a" * 16})
+    ended = await inspect(dsn, INDEX)
+    assert ended.reindex is None
+    assert ended.reindexed is not None
+    assert (ended.reindexed.state, ended.reindexed.result) == ("done", {"generation": "a" * 16})
+
+
+async def test_a_job_that_cannot_be_begun_is_failed_unless_somebody_holds_it(
+    catalog: Catalog, dsn: str
+) -> None:
+    job, _ = await catalog.request_job(INDEX, REINDEX, {PLACE: APART})
+    held = await catalog.claim_job(INDEX, 60, job_id=job.job_id)
+    assert held is not None
+    assert not await fail_job(dsn, job.job_id, "no such image")
+    await catalog.release_job(held.fence, "its process is to end")
+    assert await fail_job(dsn, job.job_id, "no such image")
+    assert not await fail_job(dsn, job.job_id, "twice")
+    found = await catalog.get_job(INDEX, job.job_id)
+    assert (found.state, found.problem) == ("failed", "no such image")

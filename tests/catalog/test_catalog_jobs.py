@@ -2,7 +2,7 @@
 
 import pytest
 
-from visualindex.catalog import BUILD, CHECK, Catalog
+from visualindex.catalog import APART, BUILD, CHECK, PLACE, REINDEX, Catalog
 from visualindex.catalog.jobs import MAX_ATTEMPTS
 from visualindex.errors import ProblemError, ProblemType
 
@@ -72,3 +72,29 @@ async def test_a_cancelled_job_is_nobodys(catalog: Catalog) -> None:
     with pytest.raises(ProblemError) as refused:
         await catalog.cancel_job(INDEX, asked.job_id)
     assert refused.value.type is ProblemType.CONFLICT
+
+
+async def test_a_job_with_a_place_apart_is_claimed_by_who_names_it(catalog: Catalog) -> None:
+    apart, _ = await catalog.request_job(INDEX, REINDEX, {PLACE: APART})
+    assert await catalog.claim_job(INDEX, 60) is None
+    other, _ = await catalog.request_job(INDEX, BUILD, {})
+    claimed = await catalog.claim_job(INDEX, 60)
+    assert claimed is not None
+    assert claimed.job_id == other.job_id
+    named = await catalog.claim_job(INDEX, 60, job_id=apart.job_id)
+    assert named is not None
+    assert named.job_id == apart.job_id
+
+
+async def test_a_job_that_is_given_back_is_claimed_at_once_and_counts_no_attempt(catalog: Catalog) -> None:
+    asked, _ = await catalog.request_job(INDEX, BUILD, {})
+    for _ in range(MAX_ATTEMPTS + 1):
+        held = await catalog.claim_job(INDEX, 60)
+        assert held is not None
+        assert await catalog.release_job(held.fence, "its process is to end")
+        assert not await catalog.release_job(held.fence, "once more"), "it is nobody's"
+        assert not await catalog.renew_job(held.fence, "building", 1, 2, 60)
+    found = await catalog.get_job(INDEX, asked.job_id)
+    assert (found.state, found.attempts) == ("queued", 0)
+    lines = [line.line for line in await catalog.job_log(INDEX, asked.job_id)]
+    assert "given back: its process is to end" in lines

@@ -44,7 +44,7 @@ async def test_the_release_before_works_on_the_migrated_schema(empty_dsn: str) -
 
 
 async def write_as_revision_1(connection: psycopg.AsyncConnection, number: int) -> None:
-    values = {"id": number_id(number), "digest": bytes(32), "vector": bytes(16)}
+    values = {"id": number_id(number), "digest": bytes(32), "vector": bytes.fromhex("003c") * 8}
     async with connection.transaction():
         await connection.execute(
             """INSERT INTO images (index_name, image_id, bucket, content_digest, media_type, width, height, size_bytes)

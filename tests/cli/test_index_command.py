@@ -124,6 +124,38 @@ REPORT: dict[str, Any] = {
 DONE = {**RUNNING, "state": "done", "result": {"generation": GENERATION, "images": 820, "met": True}}
 
 
+SHADOW: dict[str, Any] = {
+    "ended": "enough",
+    "generation": GENERATION,
+    "active": EARLIER,
+    "queries": 300,
+    "wanted": 300,
+    "unanswered": 2,
+    "share": 0.1,
+    "overlap": 0.31,
+    "min_overlap": 0.8,
+    "score_shift": -0.02,
+    "latency_before_ms": 0.4,
+    "latency_ms": 0.5,
+    "worst": [
+        {
+            "query_id": JOB,
+            "image_id": IMAGE,
+            "overlap": 0.1,
+            "score_before": 0.9,
+            "score_after": 0.7,
+            "ms_before": 0.4,
+            "ms_after": 0.5,
+            "lost": [IMAGE],
+        }
+    ],
+    "worst_count": 250,
+    "failure": "in 300 live searches 0.310 of the hits were those of the active generation",
+    "began_at": "2026-03-01T09:30:00Z",
+    "ended_at": "2026-03-01T09:40:00Z",
+}
+
+
 class Service:
     """Answers each call with what is queued for it, the last of it again and again."""
 
@@ -245,6 +277,27 @@ def test_a_comparison_that_was_not_made_is_made(script: Service, service: Script
     assert [one.method for one in service.received[3:]] == ["POST", "GET"]
 
 
+def test_a_shadow_is_asked_for_and_shown(script: Service, service: ScriptedService) -> None:
+    call = f"POST /api/indexes/shop/generations/{GENERATION}/shadow"
+    script.says(call, reply({**RUNNING, "kind": "shadow"}, 202))
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply({**DONE, "kind": "shadow", "result": SHADOW}))
+    asked = ("shadow", "shop", GENERATION, "--share", "0.1", "--queries", "300")
+    assert "shadow" in run(service, *asked).output
+    assert service.received[0].request() == {"share": 0.1, "min_queries": 300}
+    lines = run(service, *asked, "--wait").output.splitlines()
+    assert lines[0] == f"shadow       {GENERATION} beside {EARLIER}, 0.1 of the searches"
+    assert lines[2] == "searches     300 compared, 300 wanted, 2 not answered by it in time"
+    assert f"MISSED  shadow: {SHADOW['failure']}" in lines
+    assert lines[-1].split() == [JOB, IMAGE, "0.100", "0.900", "0.700", "1"]
+
+
+def test_a_comparison_tells_of_the_shadow(script: Service, service: ScriptedService) -> None:
+    path = f"/api/indexes/shop/generations/{GENERATION}/compare/{EARLIER}"
+    script.says(f"GET {path}", reply({**REPORT, "shadow": SHADOW}))
+    lines = run(service, "compare", "shop", GENERATION, EARLIER).output.splitlines()
+    assert "overlap@10   0.310, at least 0.8 is wanted" in lines
+
+
 def test_the_gate_is_overruled_when_asked_to(script: Service, service: ScriptedService) -> None:
     script.says(f"POST /api/indexes/shop/generations/{GENERATION}/activate", reply(STORED))
     assert run(service, "activate", "shop", GENERATION, "--force").exit_code == 0
@@ -345,9 +398,9 @@ def test_a_check_is_waited_for_and_its_findings_are_a_table(
     script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply({**job, "state": "done", "result": CHECKED}))
     script.says("GET /api/indexes/shop/check", reply(CHECKED))
     assert "check  running" in run(service, "check", "shop").output
-    assert service.received[-1].request() == {"repair": False, "vectors": True}
+    assert service.received[-1].request() == {"repair": False, "vectors": True, "originals_share": 0.01}
     result = run(service, "check", "shop", "--repair", "--no-vectors", "--wait")
-    assert service.received[1].request() == {"repair": True, "vectors": False}
+    assert service.received[1].request() == {"repair": True, "vectors": False, "originals_share": 0.01}
     assert result.exit_code == 1
     first, _, _, lost, silent, _, examples = result.output.splitlines()
     assert first.startswith("1 faults left: 820 images, 819 originals, 2 generations of replicas compared")
@@ -387,18 +440,3 @@ def test_schedules_are_listed_with_their_last_times(script: Service, service: Sc
         "hourly  refresh  15 * * * * (UTC)  suspended",
     ]
     assert "spec.reindex.schedules" in run(service, "schedules", "shop").output
-
-
-def test_a_job_with_a_long_result_stays_a_line(script: Service, service: ScriptedService) -> None:
-    script.says("GET /api/indexes/shop/jobs", reply([{**DONE, "kind": "check", "result": CHECKED}]))
-    (line,) = run(service, "jobs", "shop").output.splitlines()
-    assert "found 4, mended 3" in line
-    assert "lost-row" not in line
-
-
-def test_jobs_are_listed_and_cancelled(script: Service, service: ScriptedService) -> None:
-    script.says("GET /api/indexes/shop/jobs", reply([RUNNING, DONE]))
-    script.says(f"POST /api/indexes/shop/jobs/{JOB}/cancel", reply({**RUNNING, "state": "cancelled"}))
-    lines = run(service, "jobs", "shop").output.splitlines()
-    assert [line.split()[2] for line in lines] == ["running", "done"]
-    assert run(service, "cancel", "shop", JOB).output.split()[2] == "cancelled"

@@ -11,7 +11,7 @@ from visualindex.cli import app
 from visualindex.errors import ProblemError
 
 from .scripted_service import ScriptedService, reply, serving
-from .test_index_command import DONE, JOB, RUNNING, Service
+from .test_index_command import CHECKED, DONE, JOB, RUNNING, Service
 
 REBUILDING = {**RUNNING, "kind": "reindex", "phase": "encoding, round 1", "done": 256, "total": 820}
 REBUILT = {
@@ -80,6 +80,20 @@ def test_jobs_are_listed_shown_and_cancelled(script: Service, service: ScriptedS
     ]
     assert "256 of 820" in run(service, "show", "shop", JOB).output
     assert run(service, "cancel", "shop", JOB).output.split()[2] == "cancelled"
+
+
+def test_a_job_is_paused_and_goes_on(script: Service, service: ScriptedService) -> None:
+    script.says(f"POST /api/indexes/shop/jobs/{JOB}/pause", reply({**REBUILDING, "state": "paused"}))
+    script.says(f"POST /api/indexes/shop/jobs/{JOB}/resume", reply({**REBUILDING, "state": "queued"}))
+    assert run(service, "pause", "shop", JOB).output.split()[2] == "paused"
+    assert run(service, "resume", "shop", JOB).output.split()[2] == "queued"
+
+
+def test_a_job_with_a_long_result_stays_a_line(script: Service, service: ScriptedService) -> None:
+    script.says("GET /api/indexes/shop/jobs", reply([{**DONE, "kind": "check", "result": CHECKED}]))
+    (line,) = run(service, "list", "shop").output.splitlines()
+    assert "found 4, mended 3" in line
+    assert "lost-row" not in line
 
 
 def test_the_log_is_followed_until_the_job_ends(script: Service, service: ScriptedService) -> None:

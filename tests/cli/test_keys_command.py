@@ -8,22 +8,21 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from tests.postgres import running_postgres
 from typer.testing import CliRunner
 
-from visualindex.catalog import Catalog, EmbeddedPostgres, KeyRecord, migrate
+from visualindex.catalog import Catalog, KeyRecord, migrate
 from visualindex.cli import app
 from visualindex.errors import ProblemError
 from visualindex.local.state import Running, StateDir
 
 
 @pytest.fixture(scope="module")
-def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def dsn() -> Iterator[str]:
     """A real database with the service's schema."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("keys"))
-    server.start()
-    asyncio.run(migrate(server.dsn))
-    yield server.dsn
-    server.stop()
+    with running_postgres() as server:
+        asyncio.run(migrate(server.dsn))
+        yield server.dsn
 
 
 def keys(dsn: str, *arguments: str) -> Result:

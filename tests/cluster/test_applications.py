@@ -9,7 +9,13 @@ from ray.serve.schema import ServeDeploySchema
 
 from visualindex import serve_config
 from visualindex.credentials import Credentials, files_environment
-from visualindex.serve_config import applications, cluster_config, per_node, serve_environment
+from visualindex.serve_config import (
+    applications,
+    cluster_config,
+    encoder_applications,
+    per_node,
+    serve_environment,
+)
 from visualindex.spec import API_VERSION, KIND, VisualIndex
 from visualindex.spec.models import EncoderSpec, IndexSpec, Spec
 
@@ -27,8 +33,10 @@ def index(**spec: Any) -> VisualIndex:
 def config(
     environment: dict[str, str] = ENVIRONMENT, prefix: str = "/shop", workers: int = 2, **spec: Any
 ) -> dict[str, Any]:
-    made = applications(index(**spec), route_prefix=prefix, environment=environment, workers=workers)
-    return cluster_config(made)
+    resource = index(**spec)
+    made = applications(resource, route_prefix=prefix, environment=environment, workers=workers)
+    encoders = encoder_applications(resource, environment=environment, workers=workers)
+    return cluster_config([*made, *encoders])
 
 
 def replaced(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
@@ -147,13 +155,52 @@ def test_credentials_of_a_bucket_are_not_in_the_arguments() -> None:
     assert replaced(made, config(storage={"s3": BUCKET})) == set()
 
 
-def test_an_encoder_of_its_own_is_the_indexs_and_reads_its_weights_from_the_bucket() -> None:
+def test_an_encoder_is_an_application_of_its_own_and_reads_its_weights_from_the_bucket() -> None:
     encoder = {"family": "open_clip", "model": "ViT-B-32", "checkpoint": "s3://models/b32", "numGpus": 1}
     made = config(encoder=encoder, storage={"s3": BUCKET})
-    (document,) = [a["args"]["index"] for a in made["applications"] if a["name"] == "index-shop"]
+    (document,) = [a["args"]["index"] for a in made["applications"] if a["name"].startswith("encoder-shop-")]
     assert document["spec"] == {"encoder": encoder, "storage": {"s3": BUCKET}}
     one = settings(made, "encoder")
     assert (one["num_replicas"], one["ray_actor_options"]["num_gpus"]) == (2, 1)
+
+
+GPU: dict[str, Any] = {
+    "family": "open_clip",
+    "model": "ViT-B-32",
+    "checkpoint": "s3://models/b32",
+    "numGpus": 1,
+}
+
+
+def names(configuration: dict[str, Any]) -> set[str]:
+    return {app["name"] for app in configuration["applications"]}
+
+
+def test_another_encoder_is_another_application_and_moves_no_shard() -> None:
+    before, after = config(encoder=GPU), config(encoder={**GPU, "dimension": 128})
+    assert len(names(before) | names(after)) == 4
+    assert replaced_of_both(before, after) == {"gateway-shop"}
+
+
+def replaced_of_both(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    old, new = versions(before), versions(after)
+    return {name for name in new.keys() & old.keys() if new[name] != old[name]}
+
+
+def test_while_an_index_moves_it_has_both_encoders_each_as_before() -> None:
+    old, new = index(encoder=GPU), index(encoder={**GPU, "dimension": 128, "replicas": 1})
+    both = encoder_applications(new, [old, new], environment={}, workers=2)
+    alone = [encoder_applications(one, environment={}, workers=2) for one in (old, new)]
+    assert sorted(both, key=lambda app: str(app["name"])) == sorted(
+        (app for apps in alone for app in apps), key=lambda app: str(app["name"])
+    )
+    assert encoder_applications(index(), [index(encoder={"dimension": 8})], environment={}, workers=2) == []
+
+
+def test_how_an_encoder_is_fed_replaces_it_and_the_gateways() -> None:
+    (encoder,) = [name for name in names(config(encoder=GPU)) if name.startswith("encoder-")]
+    changed = replaced(config(encoder=GPU), config(encoder={**GPU, "maxBatchSize": 8}))
+    assert changed == {encoder, "gateway-shop"}
 
 
 def test_saying_a_default_is_saying_nothing() -> None:

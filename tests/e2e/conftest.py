@@ -119,6 +119,14 @@ def example() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
     document["spec"]["ray"]["head"]["cpu"] = "100m"
     document["spec"]["ray"]["workers"]["cpu"] = "200m"
+    small = {"cpu": "100m", "memory": "1536Mi"}
+    document["spec"]["reindex"] = {
+        "placement": "Job",
+        "workers": 2,
+        "decodeWorkers": 1,
+        "chunkImages": 1,  # a worker is to be lost in the middle
+        "cluster": {"head": {"cpu": "100m", "memory": "2560Mi"}, "workers": small, "keepSeconds": 0},
+    }
     document["spec"]["postgres"]["dsnSecretRef"]["name"] = ACCESS
     document["spec"]["storage"]["s3"]["credentialsSecretRef"] = ACCESS
     return document

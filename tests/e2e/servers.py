@@ -19,10 +19,21 @@ class Database:
 
     def images(self) -> int:
         """Rows of images, of whatever index."""
+        return self._count("SELECT count(*) FROM images")
+
+    def forget_vectors(self) -> None:
+        """As after a loss: no vector and no colours of any image. What shards have in memory, they have still."""
         with psycopg.connect(self._dsn()) as connection:
-            row = connection.execute("SELECT count(*) FROM images").fetchone()
-        assert row is not None
-        return int(row[0])
+            connection.execute("DELETE FROM image_embeddings")
+            connection.execute("UPDATE images SET colours = NULL")
+
+    def vectors(self) -> int:
+        """Vectors of images, of whatever index."""
+        return self._count("SELECT count(*) FROM image_embeddings")
+
+    def chunks(self, job: str) -> int:
+        """Chunks of a rebuild that are committed."""
+        return self._count("SELECT count(*) FROM job_chunks WHERE job_id = %s", job)
 
     def change_password(self) -> str:
         """A new password, in the database and in the Secret of its server; the connection string with it."""
@@ -33,6 +44,12 @@ class Database:
         dsn = old["dsn"].replace(old["postgresPassword"], password)
         self._cluster.write_secret(SERVERS, {**old, "postgresPassword": password, "dsn": dsn})
         return dsn
+
+    def _count(self, query: str, *values: str) -> int:
+        with psycopg.connect(self._dsn()) as connection:
+            row = connection.execute(query, values).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def _dsn(self) -> str:
         """By address: this machine may not know the cluster's names."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import helm_python as helm
 import httpx
@@ -189,6 +190,45 @@ def test_generations_are_built_activated_and_rolled_back_under_load(story: Story
     assert "Activated" in events
     assert "RolledBack" in events
     story.say(f"status: generation {first}, recall@10 {told_of_it['message']}")
+
+
+def test_a_rebuild_in_a_ray_job_that_loses_a_worker_is_activated_under_searches(story: Story) -> None:
+    database, before = Database(story.cluster), generation(story).get("id", "")
+    database.forget_vectors()
+    with under_load(story, "rebuilt by a RayJob that lost a worker, and activated"):
+        began = time.monotonic()
+        job = json.loads(plugin(story, "reindex", INDEX, "--activate", "-o", "json"))["job_id"]
+        until(lambda: len(story.cluster.ready(INDEX, "reindex-worker")) == 2, "two workers are ready", 300)
+        worker = min(story.cluster.ready(INDEX, "reindex-worker"))
+        until(lambda: database.chunks(job) >= 2, "two chunks are made", 120)
+        seconds = time.monotonic() - began
+        story.cluster.kubectl("delete", "pod", worker, "--wait=false")
+        at = database.chunks(job)
+        story.say(f"two chunks made by a RayJob: {seconds:.1f} s; pod {worker} deleted at chunk {at}")
+        until(lambda: rebuild(story).get("job") != job, "the rebuild has ended", 400)
+        ended = rebuild(story)["last"]
+        assert (ended["job"], ended["state"]) == (job, "done"), ended
+        found = story.cluster.get("visualindex", INDEX) or {}
+        until(lambda: generation(story).get("id", "") not in ("", before), "the new generation is told", 90)
+        story.say(f"rebuilt, activated and told: {time.monotonic() - began:.1f} s; {ended['outcome']}")
+    assert generation(story)["id"] in ended["outcome"]
+    assert condition(found, "Reindexing")["reason"] == "ReindexDone"
+    assert f"{story.seen['count']} of them encoded" in ended["outcome"]
+    assert database.vectors() == story.seen["count"]
+    assert at < database.chunks(job) == story.seen["count"]
+    events = plugin(story, "events", INDEX)
+    assert "ReindexStarted" in events
+    assert "ReindexFinished" in events
+    until(lambda: not story.cluster.ready(INDEX, "reindex-head"), "its cluster ends", 180)
+    for item in story.seen["items"][:: len(story.seen["items"]) // 10]:
+        hits = search(story, Path(item["path"]).read_bytes()).json()["hits"]
+        assert item["key"] in [hit["key"] for hit in hits if hit["score"] > 0.999]
+
+
+def rebuild(story: Story) -> dict[str, Any]:
+    """What the status says of rebuilds."""
+    found: dict[str, Any] = (story.cluster.get("visualindex", INDEX) or {})["status"].get("reindex") or {}
+    return found
 
 
 def test_one_shard_becomes_two_under_searches_and_writes(story: Story) -> None:

@@ -36,8 +36,8 @@ class RealRay:
 
 
 @contextmanager
-def real_ray() -> Iterator[RealRay]:
-    """A cluster of one node that may import the modules of this folder."""
+def real_ray(**variables: str) -> Iterator[RealRay]:
+    """A cluster of one node that may import the modules of this folder, and has these variables besides."""
     with tempfile.TemporaryDirectory(prefix="vi-external-") as folder:
         state = StateDir(Path(folder))
         state.make_sockets_folder()
@@ -50,6 +50,7 @@ def real_ray() -> Iterator[RealRay]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0",
+            **variables,
         }
         with (Path(folder) / "ray.log").open("wb") as log:
             head = subprocess.Popen(

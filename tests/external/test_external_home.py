@@ -12,7 +12,7 @@ from visualindex.credentials import DSN_VARIABLE, Credentials
 from visualindex.planning.observations import GroupObserved, Member, Serving
 from visualindex.planning.plan import Action, Serve, Served, StopServing
 from visualindex.planning.shape import cluster_shape
-from visualindex.spec import Spec
+from visualindex.spec import EncoderSpec, Spec
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.external_home import ExternalHome
 from visualindex_operator.homes import Seen, Standing
@@ -40,6 +40,8 @@ class Group:
         self.home = ExternalHome(probes, checks)
         self.externals: dict[str, dict[str, Any]] = {}
         self.shards = 1
+        self.encoder: dict[str, Any] = {}
+        self.others: tuple[EncoderSpec, ...] = ()
 
     def add(self, name: str, **otherwise: Any) -> None:
         """An index that names the cluster, but for what is said otherwise."""
@@ -53,7 +55,7 @@ class Group:
 
     def spec(self, name: str) -> Spec:
         ray = {"mode": "External", "external": self.externals[name]}
-        return Spec.model_validate({"ray": ray, "index": {"shards": self.shards}})
+        return Spec.model_validate({"ray": ray, "index": {"shards": self.shards}, "encoder": self.encoder})
 
     async def look(self) -> Standing:
         members = [
@@ -65,7 +67,7 @@ class Group:
         self, *names: str, fresh: dict[str, Credentials] | None = None, renewed: bool = True
     ) -> Standing:
         """One look, and the action that serves these indexes."""
-        served = tuple(Served(name, self.spec(name), f"/{name}", renewed) for name in names)
+        served = tuple(Served(name, self.spec(name), f"/{name}", renewed, self.others) for name in names)
         return await self.do(Serve(served, cluster_shape([one.resource for one in served])), fresh)
 
     async def do(self, action: Action, fresh: dict[str, Credentials] | None = None) -> Standing:
@@ -280,3 +282,27 @@ async def test_the_last_index_takes_its_client_with_it(group: Group) -> None:
         group.home.forget("shop", "tables")
         await group.look()
         assert len(group.home._clients._open) == 1
+
+
+def _encoders(group: Group) -> list[str]:
+    return sorted(name for name in group.cluster.declared() if name.startswith("encoder-"))
+
+
+async def test_both_encoders_stand_while_an_index_moves_and_its_shards_stay(group: Group) -> None:
+    """The old one goes once nothing needs it, and with the index whatever it has."""
+    group.encoder = {"placement": "deployment"}
+    await group.serve("chairs", fresh={"chairs": OLD})
+    (old,) = _encoders(group)
+    shards = _generations(group.cluster)[0]
+    group.encoder = {"placement": "deployment", "dimension": 128}
+    group.others = (EncoderSpec(placement="deployment"),)
+    await group.serve("chairs", fresh={"chairs": OLD})
+    both = _encoders(group)
+    assert len(both) == 2
+    assert old in both
+    assert _generations(group.cluster)[0] == shards
+    group.others = ()
+    await group.serve("chairs", fresh={"chairs": OLD})
+    assert _encoders(group) == [name for name in both if name != old]
+    await group.do(StopServing())
+    assert _encoders(group) == []

@@ -1,8 +1,6 @@
 """A real Ray cluster of others, real shards and gateways: one shard becomes two while searches go on."""
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 from benchmarks.steady import searches, told
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from tests.catalog.scene import create_database
+from tests.postgres import running_postgres
 from tests.serving.pictures import picture
 
 from visualindex.catalog import EmbeddedPostgres, migrate
@@ -42,13 +41,8 @@ def ray() -> Iterator[RealRay]:
 
 @pytest.fixture
 def postgres() -> Iterator[EmbeddedPostgres]:
-    folder = Path(tempfile.mkdtemp(prefix="vi-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    with running_postgres() as server:
+        yield server
 
 
 class Operator:

@@ -1,6 +1,7 @@
 """Publishing: parts first, the manifest last, and at no byte of it anything but the old state or the new one."""
 
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ async def test_the_manifest_comes_last(store: LocalObjectStore, shards: Shards) 
     observed = Observed(store)
     manifest = await shards.publish(observed)
     assert observed.keys("put")[-1] == manifest_key("shop", manifest.generation)
-    assert len(observed.keys("put")) == 1 + 12 + 1
+    assert len(observed.keys("put")) == 2 + 12 + 1
 
 
 async def test_a_file_that_changes_meanwhile_is_not_published(
@@ -162,9 +163,11 @@ async def test_a_file_that_changes_meanwhile_is_not_published(
 ) -> None:
     """Its parts would not be what their names say."""
 
+    seeds = count(77)
+
     async def write(operation: str, _key: str) -> None:
         if operation == "put":
-            shards.write(1, "vectors.f16", noise(3 * PART + 7, 77))
+            shards.write(1, "vectors.f16", noise(3 * PART + 7, next(seeds)))
 
     with pytest.raises(ProblemError, match=r"vectors\.f16 changed while it was published"):
         await shards.publish(Observed(store, before=write))

@@ -1,14 +1,22 @@
 """Retiring: what others need stays whole at every byte, and nothing else stays."""
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
-from tests.generations.conftest import PART, Shards, noise
+from tests.generations.conftest import PART, Shards, described, noise
 from tests.generations.stores import Fault, Observed, everything
 from tests.generations.test_publishing import is_whole
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.generations import Manifest, list_generations, retire
+from visualindex.generations import (
+    Manifest,
+    complete,
+    let_go,
+    list_generations,
+    publish_shard,
+    retire,
+)
 from visualindex.objectstore import LocalObjectStore, manifest_key, part_prefix, pending_prefix
 
 
@@ -105,6 +113,42 @@ async def test_a_publication_on_its_way_keeps_its_parts(store: LocalObjectStore,
     new = await shards.publish(Observed(store, after=retire_old))
     assert await list_generations(store, "shop") == [new.generation]
     assert await is_whole(store, new, shards.root)
+
+
+async def test_a_publication_that_ends_while_others_are_retired_keeps_its_parts(
+    store: LocalObjectStore, shards: Shards
+) -> None:
+    """It is pending when that is looked for, or published when that is: there is no moment between the two."""
+    old = await shards.publish(store)
+    shards.write(1, "vectors.f16", noise(2 * PART, seed=9))
+    new = described()
+    uploaded = [await publish_shard(store, new, *given) for given in shards.given]
+    new = dataclasses.replace(new, shards=tuple(uploaded))
+    looks = 0
+
+    async def end(operation: str, _key: str) -> None:
+        nonlocal looks
+        looks += operation == "list"
+        if operation == "list" and looks == 2:
+            await complete(store, new)
+
+    await retire(Observed(store, before=end), "shop", old.generation, [])
+    assert await list_generations(store, "shop") == [new.generation]
+    assert await is_whole(store, new, shards.root)
+
+
+async def test_a_shard_that_is_let_go_goes_with_the_next_retirement(
+    store: LocalObjectStore, shards: Shards
+) -> None:
+    """Held it stays, whatever else is retired."""
+    old = await shards.publish(store)
+    shards.write(1, "vectors.f16", noise(2 * PART, seed=9))
+    held = await publish_shard(store, described(), *shards.given[1])
+    await retire(store, "shop", old.generation, [])
+    assert len([key async for key in store.list(part_prefix("shop"))]) == 4
+    await let_go(store, described(), [held])
+    await retire(store, "shop", old.generation, [])
+    assert await everything(store) == {}
 
 
 async def test_what_a_crashed_publication_left_goes_after_a_day(

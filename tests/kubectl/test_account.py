@@ -76,3 +76,29 @@ def test_the_overview_has_a_line_for_each_index() -> None:
         "Waiting",
         "6m",
     ]
+
+
+def test_a_rebuild_is_told_with_its_progress_and_the_one_before() -> None:
+    index = recorded().index
+    index["status"]["conditions"].append(
+        {
+            "type": "Reindexing",
+            "status": "True",
+            "reason": "ReindexRuns",
+            "message": "encoding, round 1: chunks 2/40",
+        }
+    )
+    index["status"]["reindex"] = {
+        "job": "7e2f",
+        "state": "running",
+        "startedAt": "2026-11-24T11:00:00Z",
+        "progress": "encoding, round 1: chunks 2/40, images 512/10,000",
+        "run": "fashion-reindex-7e2f-1",
+        "last": {"job": "1a2b", "state": "failed", "endedAt": "2026-11-24T10:00:00Z", "outcome": "no room"},
+    }
+    shown = text(*account(recorded(index=index), NOW))
+    assert "  …  Reindexing     ReindexRuns" in shown
+    assert (
+        "  job 7e2f in fashion-reindex-7e2f-1, begun 5m ago: encoding, round 1: chunks 2/40, images 512/10,000\n"
+        "  last: job 1a2b failed 65m ago: no room\n"
+    ) in shown

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex_operator.kubectl.api_keys import first_key
+from visualindex_operator.api_key import first_key
 from visualindex_operator.kubectl.refusals import refusal
 from visualindex_operator.kubectl.replica_logs import Part, reading, replica_logs
 from visualindex_operator.kubectl.services import Service, parse_endpoint

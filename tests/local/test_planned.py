@@ -1,12 +1,11 @@
 """A local service starts what the planner says, in its order."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import running_postgres
 
-from visualindex.catalog import EmbeddedPostgres
 from visualindex.errors import ProblemError
 from visualindex.local.planned import next_steps, what_is_missing
 from visualindex.local.supervisor import Options, Supervisor
@@ -18,11 +17,8 @@ _NOBODY = "postgresql://127.0.0.1:1/nothing"
 
 @pytest.fixture(scope="module")
 def dsn() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="vi-planned-") as folder:
-        server = EmbeddedPostgres(Path(folder))
-        server.start()
+    with running_postgres() as server:
         yield server.dsn
-        server.stop()
 
 
 def _index(name: str, **spec: object) -> VisualIndex:

@@ -16,7 +16,7 @@ from tests.operator_api.simulation import controllers_running
 
 __all__ = ["defined"]
 
-_RAY = Path(__file__).parent / "rayservice-crd.yaml"
+_RAY = [Path(__file__).parent / f"{kind}-crd.yaml" for kind in ("rayservice", "rayjob")]
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NewNamespace = Callable[[], Awaitable[Namespace]]
 NewOperator = Callable[..., OperatorProcess]
@@ -24,15 +24,15 @@ NewOperator = Callable[..., OperatorProcess]
 
 @pytest.fixture(scope="session")
 def simulated(defined: ApiServer) -> ApiServer:
-    """The API server, with a RayService of which nobody but the simulation knows."""
-    definition = yaml.safe_load(_RAY.read_text())
-    path = f"{_DEFINITIONS}/{definition['metadata']['name']}"
-    present = defined.request("GET", path)
-    label = "visualindex.dev/test"
-    if present.status == 200 and label not in present.body["metadata"].get("labels", {}):
-        pytest.skip("a KubeRay is installed in this cluster: it would act besides the simulation")
-    defined.request("PATCH", path, definition, content_type=APPLY, fieldManager="tests", force="true")
-    for listed in ("ray.io/v1/rayservices", "visualindex.dev/v1alpha1/visualindexes"):
+    """The API server, with a RayService and a RayJob of which nobody but the simulation knows."""
+    for definition in (yaml.safe_load(file.read_text()) for file in _RAY):
+        path = f"{_DEFINITIONS}/{definition['metadata']['name']}"
+        present = defined.request("GET", path)
+        label = "visualindex.dev/test"
+        if present.status == 200 and label not in present.body["metadata"].get("labels", {}):
+            pytest.skip("a KubeRay is installed in this cluster: it would act besides the simulation")
+        defined.request("PATCH", path, definition, content_type=APPLY, fieldManager="tests", force="true")
+    for listed in ("ray.io/v1/rayservices", "ray.io/v1/rayjobs", "visualindex.dev/v1alpha1/visualindexes"):
         _wait_until_listed(defined, listed)
     return defined
 

@@ -81,6 +81,7 @@ class OperatorInHand:
             await self._reconciler.reconcile(key, live)
         ending = [body for body in live.objects["VisualIndex"] if "deletionTimestamp" in body["metadata"]]
         for body in ending:
+            await self._reconciler.end_reindexes(body, group_of(body), live)
             await self._let_go(body, live)
         return not ending
 

@@ -13,13 +13,14 @@ Object = dict[str, Any]
 PATHS = {
     "VisualIndex": "apis/visualindex.dev/v1alpha1/{}/visualindexes",
     "RayService": "apis/ray.io/v1/{}/rayservices",
+    "RayJob": "apis/ray.io/v1/{}/rayjobs",
     "Job": "apis/batch/v1/{}/jobs",
     "NetworkPolicy": "apis/networking.k8s.io/v1/{}/networkpolicies",
     "PodDisruptionBudget": "apis/policy/v1/{}/poddisruptionbudgets",
     "Secret": "api/v1/{}/secrets",
     "Service": "api/v1/{}/services",
 }
-CHILDREN = ("RayService", "Job", "NetworkPolicy", "PodDisruptionBudget", "Secret")
+CHILDREN = ("RayService", "RayJob", "Job", "NetworkPolicy", "PodDisruptionBudget", "Secret")
 
 
 class RefusedError(Exception):

@@ -68,6 +68,7 @@ async def delete_job(namespace: Namespace) -> None:
 
 
 _BIGGER = {"workers": {"memory": "6Gi"}}
+_REBUILT = index(reindex={"placement": "Job"})
 _GENERATED = index(access={})
 _SHARED = [index("shop"), index("toys", ray={"cluster": "shop"})]
 
@@ -90,6 +91,8 @@ SCENARIOS = [
         [index()],
         [annotate(paused="true"), change(ray=_BIGGER), annotate(paused=None)],
     ),
+    Scenario("rebuild by annotation", [_REBUILT], [annotate(reindex="monday")]),
+    Scenario("suspend during a rebuild", [_REBUILT], [annotate(reindex="monday"), change(suspend=True)], ()),
     Scenario("another encoder", [index()], [change(encoder={"dimension": 512})]),
     Scenario("delete and retain", [index()], [delete("VisualIndex", "shop")], ()),
     Scenario("delete with the data", [index(deletionPolicy="Delete")], [delete("VisualIndex", "shop")], ()),

@@ -34,6 +34,11 @@ class Snapshot:
     def job(self, namespace: str, name: str) -> Object | None:
         return self.child("Job", namespace, name)
 
+    def ray_jobs_of(self, namespace: str, index: str) -> list[Object]:
+        return [
+            one for one in self._ours("RayJob") if one["metadata"]["labels"].get(names.INDEX_LABEL) == index
+        ]
+
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
         return [job for job in self._ours("Job") if job["metadata"]["labels"].get(names.INDEX_LABEL) == index]
 

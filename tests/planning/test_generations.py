@@ -100,3 +100,25 @@ def test_applying_again_never_changes_which_generation_is_asked_for() -> None:
         assert served(world.look())["shop"].generation is None
     world.edit(generation=OLDER.id)
     assert served(world.look())["shop"].generation == OLDER.id
+
+
+@pytest.mark.parametrize(
+    ("pinned", "problem"),
+    [
+        (ACTIVE, ""),
+        (replace(OLDER, state="preparing"), ""),
+        (replace(OLDER, problem="shard 0: its file is gone"), "not served: shard 0: its file is gone"),
+        (generation("c" * 16, "failed", 3, problem="no room"), "not served: no room; it is tried again"),
+        (None, "does not have"),
+    ],
+)
+def test_a_pinned_generation_that_is_not_served_is_told(pinned: Generation | None, problem: str) -> None:
+    there = [one for one in (ACTIVE, OLDER) if pinned is None or one.id != pinned.id]
+    world = World().serving(generation="d" * 16 if pinned is None else pinned.id)
+    world.see(generations=(*there, *([] if pinned is None else [pinned])))
+    world.look()
+    condition = world.condition("Degraded")
+    assert (condition.status, condition.reason) == (
+        ("True", "PinnedNotServed") if problem else ("False", "AsWanted")
+    )
+    assert problem in condition.message

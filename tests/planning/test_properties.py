@@ -141,7 +141,7 @@ def test_every_resource_that_stays_is_reported_of(world: tuple[list[Member], Gro
     group, observed = world
     statuses = planned(group, observed).statuses
     assert set(statuses) == {one.name for one in group if not one.deleting}
-    assert all(len({c.type for c in status.conditions}) == 10 for status in statuses.values())
+    assert all(len({c.type for c in status.conditions}) == 11 for status in statuses.values())
 
 
 @given(worlds())

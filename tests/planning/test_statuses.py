@@ -54,6 +54,7 @@ def test_every_condition_is_there_from_the_first_look_on() -> None:
         "ReindexRequired",
         "RecallMet",
         "Consistent",
+        "Reindexing",
     }
 
 

@@ -19,6 +19,8 @@ from .collection import Collection, resource_of
 
 _ENCODING = re.compile(r"encoding chunk (\d+) of plan (\S+)")
 _LOOK_S = 0.02
+GIVEN_BACK = 4
+"""Exit code of a driver that gave its job back."""
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Told:
 
     begun: dict[tuple[str, int], int] = field(default_factory=dict)
     kills: int = 0
+    given_back: int = 0
+    """Processes that were given notice and ended by themselves."""
     ended: dict[str, Any] | None = None
 
     def read(self, log: str) -> None:
@@ -47,10 +51,13 @@ Moment = Callable[[psutil.Process], Awaitable[None]]
 class Killing:
     """Starts the command on a collection until its job is done."""
 
-    def __init__(self, things: Collection, ray: Mapping[str, str] | None = None, **spec: Any) -> None:
-        """With the variables that lead to a Ray cluster its processes make the chunks, else the command itself."""
+    def __init__(
+        self, things: Collection, ray: Mapping[str, str] | None = None, kind: str = "reindex", **spec: Any
+    ) -> None:
+        """With the variables that lead to a Ray cluster its processes do the work, else the command itself."""
         self._things = things
         self._ray = ray
+        self._kind = kind
         document = resource_of(**spec).model_dump(mode="json", by_alias=True, exclude_defaults=True)
         self._spec = things.root / "spec.yaml"
         self._spec.write_text(yaml.safe_dump(document))
@@ -76,6 +83,8 @@ class Killing:
             results = [line for line in output.decode().splitlines() if line.startswith("{")]
             if results:
                 told.ended = json.loads(results[-1])  # Ray tells of lost workers there as well
+            elif process.returncode == GIVEN_BACK:  # anybody may claim the job now
+                told.given_back += 1
             else:
                 assert process.returncode == -signal.SIGKILL, log.read_text()[-3000:]
                 await self._things.execute(
@@ -102,10 +111,11 @@ class Killing:
             **os.environ,
             "VISUALINDEX_POSTGRES_DSN": things.dsn,
             "VISUALINDEX_STATE_DIR": str(things.root),
+            **(self._ray or {}),
+            "VISUALINDEX_NOTICE_DIR": str(things.root / "notice"),  # not on a node of the cluster
         }
-        environment |= self._ray or {}
         place = "here" if self._ray is None else "own"
-        command = ["-m", "visualindex_jobs", "reindex", "--spec", str(self._spec), "--place", place]
+        command = ["-m", "visualindex_jobs", self._kind, "--spec", str(self._spec), "--place", place]
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *command,
@@ -138,7 +148,7 @@ def after_chunks(things: Collection, count: int) -> Moment:
     """Kills the driver once so many chunks are in the catalog."""
 
     async def moment(driver: psutil.Process) -> None:
-        await _until(lambda: _committed_at_least(things, count))
+        await until(lambda: committed_at_least(things, count))
         driver.kill()
 
     return moment
@@ -148,7 +158,7 @@ def while_building(things: Collection) -> Moment:
     """Kills the driver while it writes the segments of the generation."""
 
     async def moment(driver: psutil.Process) -> None:
-        await _until(lambda: asyncio.to_thread(_builds, things))
+        await until(lambda: asyncio.to_thread(_builds, things))
         driver.kill()
 
     return moment
@@ -158,7 +168,7 @@ def some_decoder(things: Collection, count: int) -> Moment:
     """Kills a decoding process once so many chunks are in the catalog; the driver lives."""
 
     async def moment(driver: psutil.Process) -> None:
-        await _until(lambda: _committed_at_least(things, count))
+        await until(lambda: committed_at_least(things, count))
         random.choice(driver.children(recursive=True)).kill()
 
     return moment
@@ -179,7 +189,7 @@ def under_way(things: Collection, rng: random.Random) -> Moment:
 
     async def moment(driver: psutil.Process) -> None:
         wanted = await committed(things) + rng.randint(1, 3)
-        await _until(lambda: _committed_at_least(things, wanted))
+        await until(lambda: committed_at_least(things, wanted))
         await asyncio.sleep(rng.uniform(0, 1))
         children = driver.children(recursive=True)
         chosen = driver if not children or rng.random() < 0.7 else rng.choice(children)
@@ -188,12 +198,12 @@ def under_way(things: Collection, rng: random.Random) -> Moment:
     return moment
 
 
-async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     while not await holds():  # noqa: ASYNC110 - what is waited for is another process
         await asyncio.sleep(_LOOK_S)
 
 
-async def _committed_at_least(things: Collection, count: int) -> bool:
+async def committed_at_least(things: Collection, count: int) -> bool:
     return await committed(things) >= count
 
 
@@ -216,13 +226,13 @@ def some_ray_worker(things: Collection, count: int) -> Moment:
     """Kills a process of Ray that makes chunks, once so many are in the catalog; the driver lives."""
 
     async def moment(_: psutil.Process) -> None:
-        await _until(lambda: _committed_at_least(things, count))
-        random.choice(_makers()).kill()
+        await until(lambda: committed_at_least(things, count))
+        random.choice(makers()).kill()
 
     return moment
 
 
-def _makers() -> list[psutil.Process]:
+def makers() -> list[psutil.Process]:
     """Those below this process, which started Ray."""
     below = psutil.Process().children(recursive=True)
     return [one for one in below if "ray::MapWorker" in " ".join(one.cmdline())]

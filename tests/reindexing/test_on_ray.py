@@ -1,46 +1,11 @@
 """Chunks made by processes of a Ray cluster: the same generation, however many there are and whichever is lost."""
 
-import os
-import secrets
-import subprocess
-import sys
-from collections.abc import Iterator
-
 import pytest
 
 from .collection import Collection
 from .killing import Killing, after_chunks, some_ray_worker
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
-
-
-_CLUSTER = """
-import sys, ray
-started = ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=256 * 1024**2)
-print("address:", started["gcs_address"], flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
-    """The variables that lead to a cluster of this machine, with as many CPUs as the two tests take."""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", _CLUSTER],
-        env={**os.environ, **token},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        address = next(line for line in lines if line.startswith("address:")).split()[1]
-        yield {**token, "RAY_ADDRESS": address}
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(60)
 
 
 async def test_processes_of_ray_give_the_same_generation_although_some_are_killed(

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import pytest_asyncio
 from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
+from tests.postgres import running_postgres
 
 from visualindex.building import Kept
 from visualindex.catalog import (
@@ -22,6 +21,7 @@ from visualindex.catalog import (
     INGEST,
     REINDEX,
     RERANK_TRIAL,
+    SHADOW,
     Catalog,
     EmbeddedPostgres,
     JobRecord,
@@ -39,7 +39,8 @@ from visualindex_jobs.ingest import carry_out as take_in
 from visualindex_jobs.reindex import Surroundings
 from visualindex_jobs.reindex import carry_out as reindex
 from visualindex_jobs.rerank_trial import carry_out as measure
-from visualindex_serving.background_jobs import RunJob
+from visualindex_jobs.shadow import carry_out as shadow
+from visualindex_serving.background_jobs import RunJob, features_of
 from visualindex_serving.fanout import ShardCall
 from visualindex_serving.gateway import create_app
 from visualindex_serving.generation_files import GenerationFiles
@@ -57,13 +58,8 @@ from .pictures import fresh_database, picture
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    folder = Path(tempfile.mkdtemp(prefix="vi-"))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -113,10 +109,11 @@ class InProcess:
         record = await catalog.get_index(index)
         assert record is not None
         resource = self._resources[index]
-        store = open_store(resource.spec.storage, default_folder=self._state / "objects", credentials=NONE)
+        access = await from_environment()
+        store = open_store(resource.spec.storage, default_folder=self._state / "objects", credentials=access)
         self._stack.push_async_callback(store.close)
         files = GenerationFiles(store, NodeCache(self._state / "generations", 1 << 30))
-        replica = ShardReplica(resource, shard, catalog, record.fingerprint, files=files)
+        replica = ShardReplica(resource, shard, catalog, files=files)
         await replica.open()
         self._stack.push_async_callback(replica.close)
         return replica
@@ -135,7 +132,7 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
             if job.kind == CHECK:
                 await check(catalog, index.store, index.resource, job)
                 return
-            features = index.reranking.features
+            features = features_of(index, job)
             cache = NodeCache(state / "generations", 1 << 30)
             kept = None if features is None else Kept(features, cache)
             if job.kind == REINDEX:
@@ -144,6 +141,8 @@ def in_this_process(dsn: str, state: Path) -> RunJob:
                 await reindex(around, job)
             elif job.kind == RERANK_TRIAL:
                 await measure(catalog, index.store, index.resource, job, state / "cache", patches=kept)
+            elif job.kind == SHADOW:
+                await shadow(catalog, index.resource, job)
             elif job.kind == COMPARE:
                 await compare(catalog, index.store, index.resource, job, cache)
             else:
@@ -223,8 +222,18 @@ async def serving(
     server: EmbeddedPostgres, state: Path, cache: Path, *documents: dict[str, Any], host: str = "127.0.0.1"
 ) -> AsyncIterator[Served]:
     """A gateway for the documents over a fresh database."""
-    with fresh_database(server) as dsn, pytest.MonkeyPatch.context() as environment:
+    with fresh_database(server) as dsn:
         await migrate(dsn)
+        async with serving_on(dsn, state, cache, *documents, host=host) as served:
+            yield served
+
+
+@asynccontextmanager
+async def serving_on(
+    dsn: str, state: Path, cache: Path, *documents: dict[str, Any], host: str = "127.0.0.1"
+) -> AsyncIterator[Served]:
+    """A gateway for the documents, with shards of its own, over a database that others may be using, too."""
+    with pytest.MonkeyPatch.context() as environment:
         (state / "cache").exists() or (state / "cache").symlink_to(cache)
         environment.setenv("VISUALINDEX_MODE", "local")
         environment.setenv("VISUALINDEX_LISTEN_HOST", host)
@@ -241,7 +250,7 @@ async def serving(
                 rerankers=lambda r: rerankers[r.name],
             )
             manager = await stack.enter_async_context(
-                LifespanManager(app, startup_timeout=60, shutdown_timeout=30)
+                LifespanManager(app, startup_timeout=240, shutdown_timeout=30)
             )
             transport = httpx.ASGITransport(app=manager.app)
             client = await stack.enter_async_context(

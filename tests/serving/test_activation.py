@@ -2,8 +2,7 @@
 
 import datetime as dt
 
-from visualindex.catalog import ReplicaLoad
-from visualindex_serving.activation import everywhere
+from visualindex.catalog import ReplicaLoad, everywhere
 
 WANTED = "a" * 16
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)

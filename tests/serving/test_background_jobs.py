@@ -1,12 +1,22 @@
 """What a gateway does about jobs: it claims what is due, and none keeps the others waiting."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
-from visualindex.catalog import BUILD, REINDEX, Catalog, EmbeddedPostgres, JobRecord, migrate
+import psycopg
+
+from visualindex.api.ingesting import SourceResult
+from visualindex.catalog import BUILD, INGEST, REINDEX, Catalog, EmbeddedPostgres, JobRecord, migrate
+from visualindex.errors import ProblemError, ProblemType
+from visualindex.ingesting.entries import Refusal
+from visualindex.ingesting.ledger import Ledger, Noted
+from visualindex.objectstore import LocalObjectStore
 from visualindex_serving.background_jobs import BackgroundJobs
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.maintenance import forget_old_jobs
 
 from .pictures import fresh_database
 
@@ -23,7 +33,7 @@ async def test_a_job_of_days_keeps_no_other_kind_waiting(postgres: EmbeddedPostg
             await catalog.end_job(job.fence, result={})
             ended.set()
 
-        index: Any = SimpleNamespace(name="things")
+        index: Any = SimpleNamespace(name="things", encoders=SimpleNamespace(outdated=False))
         await catalog.request_job("things", REINDEX, {})
         await catalog.request_job("things", BUILD, {})
         jobs = BackgroundJobs(catalog, [index], run)
@@ -34,3 +44,35 @@ async def test_a_job_of_days_keeps_no_other_kind_waiting(postgres: EmbeddedPostg
         assert states == {REINDEX: "running", BUILD: "done"}
         await jobs.close()
         await catalog.close()
+
+
+async def test_what_jobs_left_in_the_store_goes_with_them(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """Ledgers and lists of refused entries: those of jobs that ended long ago, and of no other."""
+    store = LocalObjectStore(tmp_path)
+    with fresh_database(postgres) as dsn:
+        await migrate(dsn)
+        catalog = await Catalog.open(dsn, max_connections=1)
+        old = await _cancelled_batch(catalog, store)
+        await _execute(dsn, "UPDATE jobs SET ended_at = now() - interval '91 days'")
+        recent = await _cancelled_batch(catalog, store)
+        await forget_old_jobs(catalog, store, "things")
+        assert [job.job_id for job in await catalog.list_jobs("things")] == [recent]
+        left = [key async for key in store.list("")]
+        await catalog.close()
+    assert {key.split("/")[2] for key in left} == {str(recent)} != {str(old)}
+    assert {key.split("/")[3] for key in left} == {"ledger", "refused"}
+    await store.close()
+
+
+async def _cancelled_batch(catalog: Catalog, store: LocalObjectStore) -> UUID:
+    job, _ = await catalog.request_job("things", INGEST, {})
+    noted = Noted(0, "a.jpg", False, SourceResult(location="/pictures"))
+    refusal = Refusal("a.jpg", "a.jpg", ProblemError(ProblemType.INVALID_IMAGE, "no picture"))
+    await Ledger(store, "things", job.job_id).note(0, noted, [refusal])
+    await catalog.cancel_job("things", job.job_id)
+    return job.job_id
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(statement.encode())

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from ray.serve._private.build_app import build_app
 
-from visualindex.serve_config import applications, serve_config, shards_beside
+from visualindex.serve_config import applications, encoder_applications, serve_config, shards_beside
 from visualindex.spec import VisualIndex
-from visualindex_serving.app import build_gateway, build_index, build_shards
+from visualindex_serving.app import build_encoder, build_gateway, build_index, build_shards
 
 from .conftest import spec_document
 
@@ -15,6 +15,7 @@ BUILDERS = {
     "visualindex_serving.app:build_index": build_index,
     "visualindex_serving.app:build_gateway": build_gateway,
     "visualindex_serving.app:build_shards": build_shards,
+    "visualindex_serving.app:build_encoder": build_encoder,
 }
 SPECS: list[dict[str, Any]] = [
     {},
@@ -32,7 +33,8 @@ def built(application: dict[str, Any], **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("spec", SPECS)
 def test_settings_name_every_deployment_and_no_other(spec: dict[str, Any]) -> None:
     resource = VisualIndex.model_validate(spec_document(**spec))
-    for application in applications(resource, route_prefix="/", environment={}, workers=2):
+    made = applications(resource, route_prefix="/", environment={}, workers=2)
+    for application in [*made, *encoder_applications(resource, environment={}, workers=2)]:
         assert set(built(application)) == {d["name"] for d in application["deployments"]}
 
 

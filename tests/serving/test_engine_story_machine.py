@@ -105,7 +105,7 @@ class World:
         catalog = await Catalog.open(self.dsn, max_connections=2)
         store = self._open_store()
         files = GenerationFiles(store, NodeCache(self.folder / "cache", 1 << 30))
-        opened = ShardReplica(resource(self.shards), number, catalog, FINGERPRINT, files=files)
+        opened = ShardReplica(resource(self.shards), number, catalog, files=files)
         await opened.open()
         return Serving(opened, catalog, store)
 
@@ -500,6 +500,46 @@ async def test_a_roll_back_that_a_shard_cannot_follow_says_so(world: World) -> N
         await roll_back(world.catalog, NAME, 2, 20)
     assert await world.states() == {first: "kept", second: "active"}
     await world.check()
+
+
+async def test_a_generation_that_no_shard_understands_is_given_up(world: World) -> None:
+    """Whatever is wrong with it, the shards go on."""
+    await world.put(list(range(60)), random.Random(9))
+    await world.start(2)
+    first = await world.build(2)
+    await world.activate(first)
+    await world.put([1], random.Random(10))
+    second = await world.build(2)
+    query = "UPDATE generations SET manifest = manifest - 'dimension' WHERE generation = %s"
+    await world.execute(query, second)
+    with pytest.raises(ProblemError, match="KeyError: 'dimension'"):
+        await world.activate(second)
+    assert await world.states() == {first: "active", second: "failed"}
+    await world.check()
+
+
+async def test_a_change_that_no_shard_understands_is_told_until_it_is_mended(world: World) -> None:
+    """Shards answer as before, are not started again, and go on from where they were."""
+    await world.put(list(range(60)), random.Random(11))
+    await world.start(2)
+    await world.activate(await world.build(2))
+    store = "UPDATE image_embeddings SET vector = %s WHERE image_id = %s"
+    await world.execute(store, b"\0", image_id(1))
+    await world.patch(image_id(1))
+    await problems_told(world, True)
+    for one in world.serving:
+        one.replica.check()
+    vector, _ = world.stored[image_id(1)]
+    await world.execute(store, POOL[vector].astype(np.float16).tobytes(), image_id(1))
+    await problems_told(world, False)
+    await world.check()
+
+
+async def problems_told(world: World, some: bool) -> None:
+    """Until shards say that they have problems, or none."""
+    async with asyncio.timeout(30):
+        while any(one.problem for one in await world.catalog.replica_loads(NAME)) != some:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_a_database_restored_to_the_time_before_all_generations_is_served(

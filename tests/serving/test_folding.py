@@ -1,17 +1,29 @@
-"""When nothing is folded by itself: somebody has to look at the last attempt first, or it is too early for another."""
+"""When a generation is due, and when nothing is folded by itself: people look first, or another attempt is too early."""
 
 import datetime as dt
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from visualindex.catalog import BUILD, Catalog, EmbeddedPostgres, GenerationRecord, Position, migrate
+from visualindex.catalog import (
+    BUILD,
+    Catalog,
+    EmbeddedPostgres,
+    GenerationRecord,
+    Position,
+    ReplicaLoad,
+    migrate,
+)
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
-from visualindex_serving.folding import fold_if_due, left_to_people, pause
+from visualindex_serving import folding
+from visualindex_serving.folding import due, fold_if_due, left_to_people, mostly_dead, pause
 
 from .conftest import spec_document
+from .generated import NAME, generated, image_id
 from .pictures import fresh_database
 
 JUDGED = {"verdict": "refused"}
@@ -73,3 +85,71 @@ async def test_what_shards_could_not_load_is_built_anew_after_a_pause(postgres: 
             assert await catalog.list_generations(name) == []
         finally:
             await catalog.close()
+
+
+NOW = dt.datetime(2026, 11, 1, 12, tzinfo=dt.UTC)
+TWO = VisualIndex.model_validate(spec_document(index={"shards": 2, "flatBelow": 100}))
+
+
+def load(shard: int, rows: int, fresh: int = 0, at: dt.datetime = NOW) -> ReplicaLoad:
+    return ReplicaLoad(shard, 2, f"r{shard}", frozenset(), rows, fresh, None, None, 0, at)
+
+
+def active(*images: int) -> GenerationRecord:
+    manifest = {"shards": [{"images": count} for count in images]}
+    made = replace(record("active", None), manifest=manifest)
+    return replace(made, activated_at=NOW - dt.timedelta(minutes=1))
+
+
+def test_a_fifth_of_fresh_rows_is_worth_a_generation() -> None:
+    assert due(TWO, [load(0, 1000, 201), load(1, 1000)])
+    assert not due(TWO, [load(0, 1000, 200), load(1, 1000)])
+    assert not due(TWO, [load(0, 300, 100), load(1, 300)]), "so few are scanned anyway"
+
+
+def test_a_fifth_of_dead_rows_is_worth_a_generation() -> None:
+    built = active(5000, 5000)
+    assert mostly_dead(TWO, [load(0, 3000), load(1, 4900)], built)
+    assert mostly_dead(TWO, [load(0, 5000, 1000), load(1, 5000, 1001)], built), "replaced ones are as dead"
+    assert not mostly_dead(TWO, [load(0, 4000), load(1, 4000)], built)
+    assert not mostly_dead(TWO, [load(0, 10), load(1, 10)], active(100, 100)), "so few are scanned anyway"
+
+
+def test_dead_rows_are_not_counted_before_every_replica_has_told_of_the_generation() -> None:
+    built = active(5000, 5000)
+    assert not mostly_dead(TWO, [load(0, 100)], built), "the other shard holds some, too"
+    early = NOW - dt.timedelta(minutes=1)
+    assert not mostly_dead(TWO, [load(0, 100), load(1, 100, at=early)], built)
+
+
+async def test_deletions_and_a_long_log_bring_a_generation(
+    postgres: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "_SETTLED_AFTER", dt.timedelta(0))
+    async with generated(postgres, tmp_path, shards=1, flatBelow=10) as things:
+        catalog = things.catalog
+
+        async def told(rows: int, fresh: int) -> list[str]:
+            """Why builds were asked for, once the one replica has told what it holds."""
+            at = await things.position()
+            await catalog.heartbeat(NAME, 0, "r", at, rows, shards=1, fresh_rows=fresh)
+            await fold_if_due(catalog, things.resource)
+            asked = [job for job in await catalog.list_jobs(NAME) if job.state == "queued"]
+            for job in asked:
+                await catalog.cancel_job(NAME, job.job_id)
+            return [job.parameters["reason"] for job in asked if job.kind == BUILD]
+
+        await things.put(range(60))
+        assert await told(60, 0) == [], "nothing was built yet"
+        await things.activated()
+        assert await told(60, 0) == []
+        for number in range(15):
+            await catalog.delete_image(NAME, image_id(number))
+        assert await told(45, 0) == ["dead rows"]
+        await things.activated()
+        assert await told(45, 0) == [], "the log up to the generation does not count"
+        for _ in range(11):
+            await catalog.patch_image(NAME, image_id(40), category="chairs")
+        assert await told(45, 1) == ["length of the change log"]
+        await things.activated()
+        assert await told(45, 0) == []

@@ -67,7 +67,7 @@ async def catalog(postgres: EmbeddedPostgres) -> AsyncIterator[Catalog]:
 @pytest_asyncio.fixture
 async def replica(catalog: Catalog) -> AsyncIterator[ShardReplica]:
     await catalog.put_images(RESOURCE.name, written(range(IMAGES)))
-    opened = ShardReplica(RESOURCE, 0, catalog, FINGERPRINT)
+    opened = ShardReplica(RESOURCE, 0, catalog)
     await opened.open()
     yield opened
     await opened.close()
@@ -116,8 +116,8 @@ async def test_a_load_that_fails_gives_its_index_back(
     close = ShardIndex.close
     monkeypatch.setattr(ShardIndex, "close", lambda index: (closed.append(index), close(index))[1])
     missing = VisualIndex.model_validate(spec_document("missing", encoder={"dimension": 1280}))
-    with pytest.raises(ProblemError, match="no index missing"):
-        await ShardReplica(missing, 0, catalog, FINGERPRINT).open()
+    with pytest.raises(ProblemError, match="missing is not registered"):
+        await ShardReplica(missing, 0, catalog).open()
     assert len(set(map(id, closed))) == 2
 
 

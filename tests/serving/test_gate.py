@@ -19,7 +19,7 @@ from visualindex.spec import VisualIndex
 from visualindex_jobs.changed_copies import copies_encoder
 
 from .conftest import NONE, Served, problem, put, spec_document
-from .vectors import CLUSTERS, Vectors, change_encoder, image_id, shuffle_half, write
+from .vectors import CLUSTERS, Vectors, change_encoder, image_id, shuffle_half, without_vectors, write
 
 GENERATIONS = "/api/indexes/things/generations"
 
@@ -244,3 +244,28 @@ async def test_what_people_found_relevant_counts_more_than_categories(served: Se
     gate = second["gate"]
     assert (gate["labels"], gate["verdict"], gate["precision_drop"]) == ("feedback", "passed", 0.0)
     assert gate["candidate"]["precision"] == gate["active"]["precision"] > 0
+
+
+async def test_an_index_without_images_has_nothing_to_judge_and_says_so(served: Served) -> None:
+    result, generation = await built(served)
+    assert (result["gate"], result["images"]) == ("passed", 0)
+    assert generation["gate"]["probes"] == 0
+    assert generation["gate"]["remark"] == "nothing was judged: the generation holds no image"
+
+
+async def test_a_candidate_that_lost_every_image_is_refused(served: Served) -> None:
+    await first_generation(served)
+    await without_vectors(served)
+    result, empty = await built(served)
+    assert (result["images"], result["gate"], result["activating"]) == (0, "refused", False)
+    assert "images" in {failure["measure"] for failure in empty["gate"]["failures"]}
+    assert "it holds no image, and the active generation 200" in empty["problem"]
+
+
+async def test_an_index_that_was_emptied_is_none_that_lost_its_images(served: Served) -> None:
+    await first_generation(served, count=10)
+    for number in range(10):
+        assert (await served.client.delete(f"/api/images/{image_id(number)}")).is_success
+    result, empty = await built(served)
+    assert (result["images"], result["gate"], result["activating"]) == (0, "passed", True)
+    assert empty["gate"]["remark"]

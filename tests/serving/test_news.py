@@ -54,7 +54,7 @@ async def found(replica: ShardReplica, number: int) -> bool:
 
 
 async def test_a_write_is_seen_as_soon_as_the_shard_is_told(catalog: Catalog) -> None:
-    replica = ShardReplica(RESOURCE, 0, catalog, FINGERPRINT)
+    replica = ShardReplica(RESOURCE, 0, catalog)
     await replica.open()
     try:
         async with asyncio.timeout(RARELY_MS / 2000):

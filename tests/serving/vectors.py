@@ -55,6 +55,11 @@ async def shuffle_half(served: Served) -> None:
     await _run(served, query)
 
 
+async def without_vectors(served: Served) -> None:
+    """Lose every vector, as by an encoder that nothing was made of."""
+    await _run(served, "DELETE FROM image_embeddings")
+
+
 async def _run(served: Served, query: str, *values: object) -> None:
     async with await psycopg.AsyncConnection.connect(served.dsn, autocommit=True) as connection:
         await connection.execute(query.encode(), values)

@@ -8,7 +8,7 @@
   resources: [visualindexes/status]
   verbs: [get, patch, update]
 - apiGroups: [ray.io]
-  resources: [rayservices]
+  resources: [rayservices, rayjobs]
   verbs: [get, list, watch, create, patch, delete]
 # Worker counts of a running cluster, which KubeRay takes from a RayService for new ones only.
 - apiGroups: [ray.io]

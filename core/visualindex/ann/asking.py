@@ -10,8 +10,8 @@ from visualindex.ann.searching import PartPlan
 from visualindex.filters import Filter
 
 Direction = Literal["asc", "desc"]
-MAX_FACET_VALUES = 1000
-"""Values of a field that one shard counts; of more, the most frequent."""
+MAX_FACET_VALUES = 10_000
+"""Values of a field that one shard tells; of more, the most frequent. Sums over shards are exact up to here."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Grouping:
 class Sorting:
     """Hits in the order of a field's value instead of their score; images without the field come last.
 
-    `after` continues behind the hit with that value (None: without one) and id.
+    `after` continues behind the hit with that value (None: without one) and id. With `times`, values count as points in
+    time, however they are written: microseconds since 1970, which they are given as.
     """
 
     field: str
     direction: Direction = "asc"
     after: tuple[Key | None, bytes] | None = None
+    times: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.ann.attribute_file import ColumnArrays
-from visualindex.ann.attributes import Key, ranked, row_numbers
+from visualindex.ann.attributes import Key, ranked, ranked_places, row_numbers
 from visualindex.ann.codes import Mask
-from visualindex.ann.instants import NEVER, Instants, instants_of, instants_of_numbers, within
+from visualindex.ann.instants import NEVER, Instants, instants_of, instants_of_numbers, time_places, within
 from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
 
 Runs: TypeAlias = NDArray[np.int64]
@@ -137,11 +137,17 @@ class Column:
         within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         return owners, arrays.forward_codes[starts[owners] + within]
 
-    def ranks(self, rows: NDArray[np.int64], largest: bool) -> NDArray[np.int32]:
-        """The smallest or largest code of each row, int32 [m]; -1 where there is none."""
+    def ranks(self, rows: NDArray[np.int64], largest: bool, times: bool) -> NDArray[np.int32]:
+        """The smallest or largest code of each row, or place of a point in time, int32 [m]; -1 where there is none."""
         owners, codes = self.codes_of(rows)
+        if times:
+            return ranked_places(len(rows), owners, self._time_places[codes], largest)
         real = codes < self.values - 1  # the last code is no value
         return ranked(len(rows), owners[real], codes[real], largest)
+
+    @cached_property
+    def _time_places(self) -> NDArray[np.int32]:
+        return time_places(self.instants)
 
     def counts(self, rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of the rows, a mask bool [rows] or row numbers int64 [m], have each code, int64 [v]."""

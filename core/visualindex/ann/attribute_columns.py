@@ -42,10 +42,13 @@ class Attributes(Protocol):
     def values(self, field: str, rows: NDArray[np.int64]) -> list[tuple[Key, ...]]:
         """The values of the field of each row: texts, numbers, booleans, each kind ascending."""
 
-    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
+    def ranks(
+        self, field: str, rows: NDArray[np.int64], *, largest: bool = False, times: bool = False
+    ) -> NDArray[np.int32]:
         """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none.
 
-        For sorting many rows: ranks of one call compare like the values do, and mean nothing outside of it.
+        For sorting many rows: ranks of one call compare like the values do, or with `times` like the points in time that
+        they are, and mean nothing outside of it.
         """
 
     @property
@@ -190,11 +193,13 @@ class AttributeColumns(TreeEvaluator):
                         found[owner].append(key)
         return [tuple(keys) for keys in found]
 
-    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
-        """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none."""
+    def ranks(
+        self, field: str, rows: NDArray[np.int64], *, largest: bool = False, times: bool = False
+    ) -> NDArray[np.int32]:
+        """See `Attributes.ranks`."""
         with naming(self._file.place):
             column = self._column(field)
-            return np.full(len(rows), -1, np.int32) if column is None else column.ranks(rows, largest)
+            return np.full(len(rows), -1, np.int32) if column is None else column.ranks(rows, largest, times)
 
     def _passing(self, leaf: Leaf) -> tuple[Column | None, Runs]:
         column = self._column(leaf.field)

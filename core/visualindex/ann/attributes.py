@@ -13,7 +13,7 @@ from visualindex.ann.attribute_colours import FIELD as COLOURS
 from visualindex.ann.attribute_colours import ROW_BYTES, ColourRows, Colours, as_numbers, as_row
 from visualindex.ann.attribute_trees import TreeEvaluator
 from visualindex.ann.codes import Mask
-from visualindex.ann.instants import Instants, instants_of, within
+from visualindex.ann.instants import Instants, instants_of, time_places, within
 from visualindex.filters import Eq, Exists, In, Leaf, Prefix, Range, Scalar, Within
 
 Key: TypeAlias = str | int | float | tuple[str, bool]
@@ -122,10 +122,12 @@ class AttributeIndex(TreeEvaluator):
         column = self._columns.get(field)
         return [()] * len(rows) if column is None else column.values(rows)
 
-    def ranks(self, field: str, rows: NDArray[np.int64], *, largest: bool = False) -> NDArray[np.int32]:
-        """The place of each row's smallest or largest value in the order of values, int32 [m]; -1 where there is none."""
+    def ranks(
+        self, field: str, rows: NDArray[np.int64], *, largest: bool = False, times: bool = False
+    ) -> NDArray[np.int32]:
+        """See `Attributes.ranks`."""
         column = self._columns.get(field)
-        return np.full(len(rows), -1, np.int32) if column is None else column.ranks(rows, largest)
+        return np.full(len(rows), -1, np.int32) if column is None else column.ranks(rows, largest, times)
 
     def renumbered(self, places: NDArray[np.int64]) -> "AttributeIndex":
         """A copy for rows that moved: row i is now row `places[i]`, gone where that is -1; order is kept."""
@@ -153,6 +155,15 @@ def ranked(
     step = 1 if largest else -1
     found[owners[::step]] = ranks[::step]  # the last one written stays
     return found
+
+
+def ranked_places(
+    rows: int, owners: NDArray[np.int64], places: NDArray[np.int32], largest: bool
+) -> NDArray[np.int32]:
+    """As `ranked`, of places in any order; negative ones are no value's."""
+    owners, places = owners[places >= 0], places[places >= 0]
+    order = np.lexsort((places, owners))
+    return ranked(rows, owners[order], places[order], largest)
 
 
 def row_numbers(rows: Mask | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -190,10 +201,10 @@ def _key(value: Scalar) -> Key | None:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _order(key: Key) -> tuple[int, Any]:
-    """Texts before numbers before booleans, each kind ascending."""
+def order_of(key: Key) -> tuple[int, Any]:
+    """Sorts values of different kinds: texts, then numbers, then booleans, each kind ascending."""
     if isinstance(key, tuple):
-        return 2, key
+        return 2, key[1]
     return (0, key) if isinstance(key, str) else (1, key)
 
 
@@ -294,7 +305,7 @@ class _Column:
         found = [
             (key, int(counts[code])) for code in np.flatnonzero(counts) if (key := keys[code]) is not None
         ]
-        return dict(sorted(found, key=lambda item: (-item[1], _order(item[0])))[:most])
+        return dict(sorted(found, key=lambda item: (-item[1], order_of(item[0])))[:most])
 
     def values(self, rows: NDArray[np.int64]) -> list[tuple[Key, ...]]:
         """The values of each row, in order."""
@@ -305,19 +316,19 @@ class _Column:
             key = keys[code]
             if key is not None:
                 found[owner].append(key)
-        return [tuple(sorted(one, key=_order)) for one in found]
+        return [tuple(sorted(one, key=order_of)) for one in found]
 
-    def ranks(self, rows: NDArray[np.int64], largest: bool) -> NDArray[np.int32]:
+    def ranks(self, rows: NDArray[np.int64], largest: bool, times: bool) -> NDArray[np.int32]:
         """The place of each row's smallest or largest value in the order of the values of these rows."""
         owners, codes = self._entries_of(rows)
+        if times:
+            return ranked_places(len(rows), owners, time_places(self._known_instants())[codes], largest)
         owners, codes = owners[codes != _PRESENT], codes[codes != _PRESENT]
         keys, used = self._keys, np.unique(codes)
         found = [key for code in used.tolist() if (key := keys[code]) is not None]
         places = np.empty(len(used), np.int32)
-        places[sorted(range(len(found)), key=lambda at: _order(found[at]))] = np.arange(len(used))
-        ranks = places[np.searchsorted(used, codes)]
-        order = np.lexsort((ranks, owners))
-        return ranked(len(rows), owners[order], ranks[order], largest)
+        places[sorted(range(len(found)), key=lambda at: order_of(found[at]))] = np.arange(len(used))
+        return ranked_places(len(rows), owners, places[np.searchsorted(used, codes)], largest)
 
     def _entries(self, rows: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Rows and codes of the entries of the first `rows` rows."""

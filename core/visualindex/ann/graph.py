@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
+from visualindex.ann.passing_walk import Walk, walk
 from visualindex.spec.models import HnswSpec
 
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
@@ -17,8 +18,8 @@ _faiss: Any = faiss  # its stubs do not know what its classes gain at import
 CHUNK = 1024
 """Rows added between two looks at whether the build is still wanted."""
 
-MAX_WIDENING = 8.0
-"""Most times a filter may lengthen the candidate list."""
+_ROWS_PER_CANDIDATE = 12.8
+"""Rows that a scan scores while the graph handles one candidate."""
 
 
 class Abandoned(Exception):  # noqa: N818 - an order obeyed, not an error
@@ -49,12 +50,11 @@ class Graph:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """About the best `k` kept rows of each query: scores float32 [q, k], rows int64 [q, k], -1 where none."""
         faiss.omp_set_num_threads(1)
-        ef, selector = max(ef_search, 2 * k), None
         if keep is not None:
-            selector, _bits = half.selector(keep)
-            # The list holds rows that fail the filter too, so it grows as fewer pass.
-            ef = int(ef * min(self.rows / max(1, int(np.count_nonzero(keep))), MAX_WIDENING))
-        parameters = _faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
+            kept = max(1, int(np.count_nonzero(keep)))
+            how = Walk.of(ef_search, k, self.rows / kept, kept / _ROWS_PER_CANDIDATE)
+            return walk(self.index, queries, k, keep, how)
+        parameters = _faiss.SearchParametersHNSW(efSearch=max(ef_search, 2 * k))
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = self.index.search(
             queries, k, params=parameters
         )

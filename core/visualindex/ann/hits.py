@@ -78,7 +78,7 @@ def rank(
     k: int,
 ) -> Hits:
     """Order candidates into `Hits`: candidate i answers query `asked[i]` with `ids[i]` (uint8 [n, 16]) at `scores[i]`."""
-    high, low = _words(ids)
+    high, low = id_words(ids)
     order = np.lexsort((low, high, -scores, asked))
     order = order[_first_of_each(asked[order], high[order], low[order])]
     asked, ids, scores, versions = asked[order], ids[order], scores[order], versions[order]
@@ -97,11 +97,11 @@ def best(ids: NDArray[np.uint8], scores: NDArray[np.float32], k: int) -> NDArray
     """The places of one query's best `k` candidates in the order of hits; no two of them are the same image."""
     if np.count_nonzero(scores[1:] < scores[:-1]) == len(scores) - 1:  # as indexes give them, and no two tie
         return slice(k)
-    high, low = _words(ids)
+    high, low = id_words(ids)
     return np.lexsort((low, high, -scores))[:k]
 
 
-def _words(ids: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def id_words(ids: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """The halves of ids, uint8 [n, 16], as numbers that sort like them."""
     words = np.ascontiguousarray(ids).view(">u8").astype(np.uint64)
     return words[:, 0], words[:, 1]

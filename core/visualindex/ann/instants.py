@@ -28,6 +28,12 @@ def instants_of_numbers(numbers: NDArray[np.float64]) -> Instants:
     return np.where((found >= FIRST_INSTANT) & (found <= LAST_INSTANT), found, NEVER)
 
 
+def time_places(instants: Instants) -> NDArray[np.int32]:
+    """The place of each value's instant among all different ones, int32 [values]; -1 for `NEVER`."""
+    different = np.unique(instants[instants != NEVER])
+    return np.where(instants == NEVER, -1, np.searchsorted(different, instants)).astype(np.int32)
+
+
 def within(instants: Instants, spans: Sequence[Span]) -> Mask:
     """Which instants are in one of the spans, bool [values]."""
     found = np.zeros(len(instants), np.bool_)

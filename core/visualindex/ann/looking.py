@@ -1,7 +1,9 @@
 """One search of one published state: candidates, then the hits in the order that was asked for."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +11,13 @@ from numpy.typing import NDArray
 from visualindex.ann import codes as half
 from visualindex.ann.asking import MAX_FACET_VALUES, Ask, Grouping, Looked, Sorting
 from visualindex.ann.attribute_columns import Attributes
-from visualindex.ann.attributes import Key
-from visualindex.ann.hits import Hits, best, rank
+from visualindex.ann.attributes import Key, order_of
+from visualindex.ann.codes import Mask
+from visualindex.ann.hits import Hits, best, id_words, rank
 from visualindex.ann.planning import Passing, Way
 from visualindex.ann.searching import Candidates, PartPlan, Settings, search_state
 from visualindex.ann.state import State
+from visualindex.filters import instant
 
 _WIDEN = 4
 _CHUNK_ROWS = 8192
@@ -101,7 +105,13 @@ def _attributes(state: State) -> list[Attributes]:
 
 
 def _values(
-    state: State, name: str, parts: NDArray[np.int64], rows: NDArray[np.int64], pick: Callable[..., Key]
+    state: State,
+    name: str,
+    parts: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    pick: Callable[..., Key],
+    *,
+    times: bool = False,
 ) -> list[Key | None]:
     """One value of the field for each row: of several the one that `pick` chooses, None without any."""
     values: list[Key | None] = [None] * len(rows)
@@ -110,17 +120,16 @@ def _values(
         if not len(here):
             continue
         for place, keys in zip(here.tolist(), attributes.values(name, rows[here]), strict=True):
-            comparable = [key for key in keys if key is not None]
+            comparable = _comparable(keys, times=times)
             if comparable:
                 values[place] = pick(comparable, key=order_of)
     return values
 
 
-def order_of(key: Key) -> tuple[int, Key]:
-    """Sorts values of different kinds: numbers, then texts, then truth values."""
-    if isinstance(key, tuple):
-        return 2, key[1]
-    return (1, key) if isinstance(key, str) else (0, key)
+def _comparable(keys: Sequence[Key | None], *, times: bool) -> list[Key]:
+    """Values without objects, or the points in time among them in microseconds since 1970."""
+    found = (instant(key) for key in keys) if times else keys
+    return [key for key in found if key is not None]
 
 
 def _grouped(
@@ -131,30 +140,68 @@ def _grouped(
     found: Sequence[Passing],
     settings: Settings,
 ) -> Looked:
-    """Look deeper until `k` hits are left after each group has its share, or nothing is left to look at."""
+    """Look deeper until `k` hits are left after each group has its share, or there can be no more."""
     total = sum(passed.count for passed in found)
     width = min(total, (ask.k + len(ask.exclude)) * _WIDEN)
+    wanted = ask.k
     while True:
         candidates = search_state(state, queries, max(1, width), found, settings)
         hits, chosen = _ranked(state, candidates, ask, 1, max(1, width))
-        keys = _values(state, group.field, candidates.part[chosen], candidates.row[chosen], min)
-        kept = capped(keys, group.size)[: ask.k]
-        if len(kept) == ask.k or width >= total:
-            return Looked(taken(hits, kept), tuple(keys[place] for place in kept), plans=candidates.plans)
+        groups, keys = _groups(state, group.field, candidates.part[chosen], candidates.row[chosen])
+        kept = _first_of_groups(groups, group.size)[: ask.k]
+        enough = len(kept) >= wanted or width >= total
+        if enough or (ask.min_score is not None and len(groups) < len(candidates.row) - len(ask.exclude)):
+            values = tuple(None if at < 0 else keys[at] for at in groups[kept].tolist())
+            return Looked(taken(hits, kept.tolist()), values, plans=candidates.plans)
+        if wanted == ask.k:
+            wanted = _reachable(state, ask, group, found)
         width = min(total, width * _WIDEN)
+
+
+def _reachable(state: State, ask: Ask, group: Grouping, found: Sequence[Passing]) -> int:
+    """How many hits there are at most, `k` or less, when each value of the field has its share and no score is too low."""
+    pool = _pool(state, found)
+    parts, rows = pool.part, pool.row
+    if ask.exclude:
+        left = _not_excluded(_identities(state, pool)[0], ask.exclude)
+        parts, rows = parts[left], rows[left]
+    groups, _ = _groups(state, group.field, parts, rows)
+    of_groups = np.minimum(np.bincount(groups[groups >= 0]), group.size).sum()
+    return min(ask.k, int(of_groups) + int(np.count_nonzero(groups < 0)))
+
+
+def _groups(
+    state: State, name: str, parts: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[Key]]:
+    """The group of each row, int64 [n], -1 for none, and the value of each group: the smallest of a row's counts."""
+    groups = np.full(len(rows), -1, np.int64)
+    known: dict[Key, int] = {}
+    for part, attributes in enumerate(_attributes(state)):
+        here = np.flatnonzero(parts == part)
+        if not len(here):
+            continue
+        _, first, which = np.unique(
+            attributes.ranks(name, rows[here]), return_index=True, return_inverse=True
+        )
+        keys = _values(state, name, parts[here[first]], rows[here[first]], min)
+        numbers = [-1 if key is None else known.setdefault(key, len(known)) for key in keys]
+        groups[here] = np.array(numbers, np.int64)[which]
+    return groups, list(known)
+
+
+def _first_of_groups(groups: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """The places that remain when each group has its first `size` only, int64 [m]; -1 is nobody's group."""
+    order = np.argsort(groups, kind="stable")
+    sorted_groups = groups[order]
+    before = np.arange(len(groups)) - np.searchsorted(sorted_groups, sorted_groups)
+    return np.sort(order[(before < size) | (sorted_groups < 0)])
 
 
 def capped(keys: Sequence[Key | None], size: int) -> list[int]:
     """The places of the hits that remain when each value has at most `size` of them; None is nobody's group."""
-    seen: dict[Key, int] = {}
-    kept = []
-    for place, key in enumerate(keys):
-        if key is not None:
-            seen[key] = seen.get(key, 0) + 1
-            if seen[key] > size:
-                continue
-        kept.append(place)
-    return kept
+    known: dict[Key, int] = {}
+    groups = [-1 if key is None else known.setdefault(key, len(known)) for key in keys]
+    return [int(place) for place in _first_of_groups(np.array(groups, np.int64), size)]
 
 
 def taken(hits: Hits, places: Sequence[int]) -> Hits:
@@ -166,7 +213,10 @@ def taken(hits: Hits, places: Sequence[int]) -> Hits:
 def _sorted(
     state: State, queries: NDArray[np.float32], ask: Ask, sort: Sorting, found: Sequence[Passing]
 ) -> Looked:
-    """Every matching row has its place by value: they are all looked at, and scored where a score is demanded."""
+    """Every matching row has its place by value: all are ranked part by part, and of each part the first are read.
+
+    They are scored, all of them where a least score is demanded.
+    """
     pool = _pool(state, found)
     ids, versions = _identities(state, pool)
     wanted = _not_excluded(ids, ask.exclude)
@@ -174,9 +224,13 @@ def _sorted(
     if ask.min_score is not None:
         scores = _scores(state, queries[0], pool.part, pool.row)
         wanted &= scores >= np.float32(ask.min_score)
-    at = np.flatnonzero(wanted)
-    pick = min if sort.direction == "asc" else max
-    keys = _values(state, sort.field, pool.part[at], pool.row[at], pick)
+    places = [
+        at[_first_in_order(attributes, pool.row[at], ids[at], sort, ask.k)]
+        for part, attributes in enumerate(_attributes(state))
+        if len(at := np.flatnonzero(wanted & (pool.part == part)))
+    ]
+    at = np.concatenate([np.zeros(0, np.int64), *places])
+    keys = _values(state, sort.field, pool.part[at], pool.row[at], _pick(sort), times=sort.times)
     order = sort_order(keys, [ids[place].tobytes() for place in at], sort)[: ask.k]
     chosen = at[order]
     if ask.min_score is None and len(chosen):
@@ -188,6 +242,66 @@ def _sorted(
         versions[chosen][None],
     )
     return Looked(hits, tuple(keys[place] for place in order), plans=pool.plans)
+
+
+def _pick(sort: Sorting) -> Callable[..., Key]:
+    """An image with several values stands where its best one does."""
+    return min if sort.direction == "asc" else max
+
+
+def _first_in_order(
+    attributes: Attributes, rows: NDArray[np.int64], ids: NDArray[np.uint8], sort: Sorting, k: int
+) -> NDArray[np.int64]:
+    """The places of the first `k` of some rows of a part in the order asked for, those behind `sort.after`, in any order."""
+    descending = sort.direction == "desc"
+    ranks = attributes.ranks(sort.field, rows, largest=descending, times=sort.times)
+    has_none = ranks < 0
+    # Smaller comes first from here on, and what has no value comes last.
+    ranks = np.where(has_none, np.iinfo(np.int32).max, -ranks if descending else ranks)
+    places = np.arange(len(rows))
+    if sort.after is not None:
+        places = np.flatnonzero(_behind(attributes, rows, ranks, ids, sort))
+    if len(places) > k:
+        last = np.partition(ranks[places], k - 1)[k - 1]
+        places = places[ranks[places] <= last]  # more than k where many have the same value
+    high, low = id_words(ids[places])
+    order = np.lexsort((low, high, ranks[places]))
+    return places[order[:k]]
+
+
+def _behind(
+    attributes: Attributes,
+    rows: NDArray[np.int64],
+    ranks: NDArray[np.int32],
+    ids: NDArray[np.uint8],
+    sort: Sorting,
+) -> Mask:
+    """Which rows come after the last of the page before, bool [n]; `ranks` ascend in the order asked for."""
+    assert sort.after is not None  # noqa: S101 - the caller asks for a page after another
+    key, image_id = sort.after
+    high, low = id_words(ids)
+    last_high, last_low = (word[0] for word in id_words(np.frombuffer(image_id, np.uint8)[None]))
+    later_id: Mask = (high > last_high) | ((high == last_high) & (low > last_low))
+    has_none: Mask = ranks == np.iinfo(np.int32).max
+    if key is None:
+        return np.logical_and(has_none, later_id)
+    used, first = np.unique(ranks[~has_none], return_index=True)
+    first = np.flatnonzero(~has_none)[first]
+
+    def value(at: int) -> tuple[int, Any]:
+        (keys,) = attributes.values(sort.field, rows[first[at : at + 1]])
+        return order_of(_pick(sort)(_comparable(keys, times=sort.times), key=order_of))
+
+    descending = sort.direction == "desc"
+    at = bisect_left(
+        range(len(used)),
+        True,
+        key=lambda place: value(place) <= order_of(key) if descending else value(place) >= order_of(key),
+    )
+    if at == len(used):
+        return has_none
+    later: Mask = ranks >= used[at]
+    return later & ((ranks > used[at]) | later_id) if value(at) == order_of(key) else later
 
 
 def sort_order(keys: Sequence[Key | None], ids: Sequence[bytes], sort: Sorting) -> list[int]:

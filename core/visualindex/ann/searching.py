@@ -104,7 +104,9 @@ def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, 
     effort = segment.effort
     if segment.ann is None or effort is None or chosen in (Way.NOTHING, Way.SURVIVORS, Way.SCAN):
         return _exact(segment.codes, queries, k, passed)
-    if chosen is Way.POST_FILTERED:
+    if (
+        chosen is Way.POST_FILTERED and effort.nprobe is None
+    ):  # lists near a query may hold nothing that passes
         found = _post_filtered(segment.ann, effort, queries, k, passed)
         if found is not None:
             return found
@@ -115,11 +117,14 @@ def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, 
 def _post_filtered(
     ann: Ann, effort: Effort, queries: NDArray[np.float32], k: int, passed: Passing
 ) -> Scored | None:
-    """Hits of the whole index without those that do not pass; None where too few of a query's are left."""
+    """Hits of the whole index without those that do not pass; None where too few of a query's are left.
+
+    They are to be among the first: towards the end of what an index finds there are gaps.
+    """
     assert passed.mask is not None  # noqa: S101 - some rows do not pass, and they are many
     scores, rows = ann.search(queries, min(2 * k, ann.rows), None, effort)
     passing = (rows >= 0) & passed.mask[rows]
-    if (np.count_nonzero(passing, axis=1) < min(k, passed.count)).any():
+    if (np.count_nonzero(passing[:, : k + k // 2], axis=1) < min(k, passed.count)).any():
         return None
     asked, places = np.nonzero(passing)
     return asked, rows[asked, places], scores[asked, places]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from visualindex.api.search import ApiModel
 
 DAY_S = 86_400.0
+READ_SHARE = 0.01
 
 
 class CheckRequest(ApiModel):
@@ -17,6 +18,12 @@ class CheckRequest(ApiModel):
     vectors: bool = Field(
         default=True,
         description="Compare vectors too, which reads all of them from the database; without it ids and versions alone.",
+    )
+    originals_share: float = Field(
+        default=READ_SHARE,
+        ge=0,
+        le=1,
+        description="Share of the originals that are read and compared with their digests; others at every check.",
     )
     orphan_age_s: float = Field(
         default=DAY_S,
@@ -30,7 +37,7 @@ class FindingView(BaseModel):
 
     kind: str = Field(
         description="`lost-row`, `stray-vector`, `stale-row`, `damaged-vector`, `missing-vector`, `missing-original`, "
-        "`orphaned-original`, `missing-manifest`, `missing-part` or `no-answer`."
+        "`damaged-original`, `orphaned-original`, `missing-manifest`, `missing-part` or `no-answer`."
     )
     place: str = Field(description="The replica and generation, the object store or the database.")
     count: int = Field(description="How many.")
@@ -48,6 +55,9 @@ class CheckView(BaseModel):
     repair: bool = Field(description="Whether it mended what it found.")
     images: int = Field(description="Images that the index had.")
     originals: int = Field(description="Originals that the object store had of it.")
+    originals_read: int = Field(
+        default=0, description="Originals, of these, whose bytes were compared with their digests."
+    )
     replicas: int = Field(description="Generations of replicas that were compared with the database.")
     buckets_compared: int = Field(
         description="Buckets whose digests differed, by a fault or a write, so that their rows were compared."

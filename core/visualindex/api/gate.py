@@ -1,11 +1,14 @@
 """What the quality gate says of a generation: kept with it in the catalog, and told by the API as it is."""
 
+import datetime as dt
 import uuid
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
-Measure = Literal["recall", "selfRetrieval", "agreement", "precision", "scoreShift", "latency"]
+Measure = Literal[
+    "images", "recall", "selfRetrieval", "agreement", "precision", "scoreShift", "latency", "shadow"
+]
 Verdict = Literal["passed", "warned", "refused"]
 
 
@@ -58,6 +61,58 @@ class WorseQuery(BaseModel):
     precision_after: float | None = Field(default=None, description="Its precision with this one.")
 
 
+class ShadowedQuery(BaseModel):
+    """A search of a user that both generations answered."""
+
+    query_id: uuid.UUID = Field(description="The search, as its answer and the search log name it.")
+    image_id: uuid.UUID | None = Field(default=None, description="The image that was searched with, if any.")
+    overlap: float | None = Field(
+        default=None, description="Share of the active generation's first ten hits that this one has, too."
+    )
+    score_before: float | None = Field(default=None, description="Mean score of the active one's hits.")
+    score_after: float | None = Field(default=None, description="Mean score of this one's hits.")
+    ms_before: float = Field(description="CPU time of the slowest shard in milliseconds, of the active one.")
+    ms_after: float | None = Field(
+        default=None, description="The same of this one; null: it did not answer in time."
+    )
+    lost: list[uuid.UUID] = Field(default=[], description="Hits of the active one that this one has not.")
+
+
+class ShadowReport(BaseModel):
+    """How a candidate answered a share of the searches beside the active generation. Users saw none of its answers."""
+
+    ended: Literal["enough", "time", "overtaken", "impossible"] = Field(
+        description="Why it ended: `enough` searches came; the `time` was over; it was `overtaken` by an activation or "
+        "another shadow; it was `impossible`, as `problem` says."
+    )
+    generation: str = Field(description="The candidate.")
+    active: str | None = Field(default=None, description="The generation that was active.")
+    queries: int = Field(default=0, description="Searches that both answered.")
+    wanted: int = Field(description="Searches that were wanted.")
+    unanswered: int = Field(default=0, description="Searches that the candidate did not answer in time.")
+    share: float = Field(description="Share of the searches that was asked of both.")
+    overlap: float | None = Field(
+        default=None,
+        description="Mean share of the active generation's first ten hits that the candidate has.",
+    )
+    min_overlap: float = Field(description="The least that is wanted.")
+    score_shift: float | None = Field(default=None, description="Change of the mean score of the hits.")
+    latency_before_ms: float | None = Field(
+        default=None, description="Median CPU time of a search on its slowest shard, of the active one."
+    )
+    latency_ms: float | None = Field(default=None, description="The same of the candidate.")
+    worst: list[ShadowedQuery] = Field(default=[], description="Searches that differ most, the worst first.")
+    worst_count: int = Field(
+        default=0, description="Searches with less overlap than is wanted; `worst` has the first of them."
+    )
+    failure: str | None = Field(default=None, description="The limit that is missed, for people.")
+    problem: str | None = Field(default=None, description="What kept it from being compared, for people.")
+    began_at: dt.datetime | None = Field(
+        default=None, description="When the first search could be asked of both."
+    )
+    ended_at: dt.datetime = Field(description="When it ended.")
+
+
 class GateReport(BaseModel):
     """A generation measured before it was activated, against the one that was active then."""
 
@@ -87,7 +142,14 @@ class GateReport(BaseModel):
     latency_ratio: float | None = Field(
         default=None, description="CPU time of a search as a multiple of the active generation's."
     )
+    remark: str | None = Field(
+        default=None, description="Why nothing could be judged, for people; null where something was."
+    )
     failures: list[GateFailure] = Field(default=[], description="Limits that are missed.")
     worse: list[WorseQuery] = Field(default=[], description="Searches that got worse, the worst first.")
     worse_count: int = Field(default=0, description="How many got worse; `worse` has the first of them.")
     seconds: float = Field(default=0, description="How long the gate took.")
+    shadow: ShadowReport | None = Field(
+        default=None,
+        description="How it answered live searches beside that generation, where it did; in comparisons alone.",
+    )

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from visualindex.api.gate import GateReport
+from visualindex.api.gate import GateReport, ShadowReport
 from visualindex.api.search import ApiModel
 
 
@@ -45,6 +45,21 @@ class ReindexRequest(ApiModel):
     )
 
 
+class ShadowRequest(ApiModel):
+    """How a candidate is shown to live searches. What is left out is as `spec.reindex.gate.shadow` has it, or by default."""
+
+    share: float | None = Field(
+        default=None, ge=0.001, le=1, description="Share of the searches that is asked of both generations."
+    )
+    min_queries: int | None = Field(default=None, ge=10, le=10_000, description="Searches that are enough.")
+    for_minutes: int | None = Field(
+        default=None, ge=1, le=10_080, description="Longest wait for them in minutes."
+    )
+    min_overlap: float | None = Field(
+        default=None, ge=0, le=1, description="Least mean share of the hits that the candidate has, too."
+    )
+
+
 class JobLineView(BaseModel):
     """A line of a job's log."""
 
@@ -69,7 +84,8 @@ class JobView(BaseModel):
     job_id: uuid.UUID = Field(description="Names the job.")
     kind: str = Field(
         description="What is done: `build` builds a generation; `reindex` first makes what images lack from their "
-        "originals; `compare` measures one generation against another; `ingest` takes pictures in; `check` compares all "
+        "originals; `compare` measures one generation against another; `shadow` has a candidate answer "
+        "live searches; `ingest` takes pictures in; `check` compares all "
         "parts of the index; `rerank-trial` measures whether reranking helps."
     )
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled"] = Field(
@@ -112,4 +128,8 @@ class GenerationView(BaseModel):
     )
     gate: GateReport | None = Field(
         default=None, description="What the quality gate measured; null: it was not judged."
+    )
+    shadow: ShadowReport | None = Field(
+        default=None,
+        description="How it answered live searches beside the active generation; null: it never did.",
     )

@@ -221,6 +221,36 @@ class RerankView(BaseModel):
     reason: str | None = Field(default=None, description="The measurement in a sentence.")
 
 
+class EncoderView(BaseModel):
+    """An encoder that an index is served with."""
+
+    fingerprint: str = Field(description="Its fingerprint.")
+    dimension: int = Field(description="Dimension of its vectors.")
+    encoder: str = Field(description="Family and model.")
+    state: Literal["joining", "required", "leaving"] = Field(
+        description="`joining`: gateways load it; `required`: every gateway has it and every write is encoded with it; "
+        "`leaving`: nothing needs it any more, its vectors are deleted."
+    )
+    searched: bool = Field(description="Whether searches use it.")
+    named: bool = Field(description="Whether the spec of a gateway names it.")
+    complete: bool = Field(description="Whether every image has its vector, those in quarantine apart.")
+    generations: list[str] = Field(description="Generations of its vectors, the newest first.")
+    held_by: int = Field(description="Gateways that have it loaded.")
+    gateways: int = Field(description="Gateways there are.")
+    problem: str | None = Field(default=None, description="Why a gateway cannot load it.")
+
+
+class MigrationView(BaseModel):
+    """How far an index is on its way to the encoder that its spec names."""
+
+    phase: str = Field(
+        description="`EncoderLoading`, `EncoderUnavailable`, `BothServed`, `Reindexing`, `CandidateRefused`, "
+        "`CandidateReady`, `Switching` or `SwitchFailed`."
+    )
+    message: str = Field(description="What that means, and what to do.")
+    encoder: str = Field(description="Fingerprint of the encoder that the spec names.")
+
+
 class IndexView(BaseModel):
     """One index and how it is doing."""
 
@@ -243,3 +273,11 @@ class IndexView(BaseModel):
         default=None, description="Reranking; null from a service of the release before."
     )
     domains: list[DomainView] = Field(default_factory=list, description="Parts of it that searches can name.")
+    encoders: list[EncoderView] = Field(
+        default_factory=list,
+        description="Every encoder that it is served with: two while it moves to another.",
+    )
+    migration: MigrationView | None = Field(
+        default=None,
+        description="Its move to another encoder; null while it has the one that the spec names.",
+    )

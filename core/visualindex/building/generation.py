@@ -1,36 +1,32 @@
-"""From the catalog to a proposed generation: read, written, published, noted. Nothing is seen of it before its end."""
+"""From the catalog to a proposed generation: shards are built and uploaded, then the manifest says what they are.
 
-import asyncio
+Nothing is seen of it before its end.
+"""
+
+import dataclasses
 import datetime as dt
 import shutil
 import statistics
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
 from visualindex import __version__
-from visualindex.building.affording import afford
+from visualindex.building.builders import Builders, Here
+from visualindex.building.holding import Holding
 from visualindex.building.measuring import measured_by, sampled
-from visualindex.building.patches import PARAMETER, Kept, StoredPatches, write_patches
-from visualindex.building.segments import FLAT, SegmentBuilt, build_segment
-from visualindex.building.spool import Spool
-from visualindex.capacity.machine import room
-from visualindex.catalog import Catalog, Fence, IndexRecord, Position, Rows
+from visualindex.building.patches import PARAMETER, Kept
+from visualindex.building.shard import Say, ShardBuilt, Task
+from visualindex.catalog import Catalog, Fence, IndexRecord, Position
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.generations import FORMAT, Manifest, publish
-from visualindex.identity import buckets_of_shard
+from visualindex.generations import FORMAT, Manifest, complete
+from visualindex.generations.threads import in_thread
 from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
-
-_READ_ROWS = 20_000
-
-Say = Callable[[str, int, int], None]
-"""Told the phase, and how much of it is done: rows or shards, of how many."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +57,12 @@ async def build_generation(
     fence: Fence | None = None,
     patches: Kept | None = None,
     of: IndexRecord | None = None,
+    builders: Builders | None = None,
 ) -> Built:
     """Build a generation of everything the catalog has of an index now, in the folder `scratch`, which is emptied.
 
-    A build that would not fit a shard's memory, this machine's or its disk is refused before a row is read.
+    A build that would not fit a shard's memory, this machine's or its disk is refused before a row is read. Several shards
+    are built at once where there is room for it: in this process with `threads` in all, or where `builders` says.
     With `patches` it takes the local features along that the index keeps for reranking. `of` names the encoder whose vectors
     are taken, where that is another than the index has now.
 
@@ -75,31 +73,16 @@ async def build_generation(
     record = await catalog.get_index(resource.name)
     if record is None:
         raise ProblemError(ProblemType.INDEX_NOT_FOUND, f"there is no index {resource.name}: create it first")
-    record = of or record
+    builders = builders or Here(
+        catalog, store, scratch, threads=threads, patches=patches, say=say, wanted=wanted
+    )
+    features = None if patches is None else patches.features
+    build = _Build(catalog, store, resource, of or record, fence, features, builders, say)
     try:
-        await asyncio.to_thread(_emptied, scratch)
-        images = await catalog.count_images(resource.name)
-        measured = await asyncio.to_thread(measured_by, await sampled(catalog, record, images))
-        afford(resource.spec, record.dimension, images, await asyncio.to_thread(room, scratch), measured)
-        work = _Work(catalog, resource, record.fingerprint, record.dimension, scratch, say, wanted, threads)
-        await work.segments()
-        if patches is not None:
-            vectors = record.fingerprint, record.dimension
-            async with StoredPatches(catalog, store, resource.name, *vectors, patches) as stored:
-                await work.patches(stored, patches.features)
-        say("publishing", 0, 1)
-        manifest = await publish(store, resource.name, work.manifest(), work.directories())
-        assert work.watermark is not None  # noqa: S101 - there is at least one shard
-        await catalog.propose_generation(
-            resource.name,
-            manifest.generation,
-            record.fingerprint,
-            orjson.loads(manifest.to_json()),
-            work.watermark,
-            fence=fence,
-        )
+        await in_thread(_emptied, scratch)
+        manifest = await build.run()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        await in_thread(partial(shutil.rmtree, scratch, ignore_errors=True))
     say("done", 1, 1)
     return Built(
         manifest.generation,
@@ -116,118 +99,101 @@ def _emptied(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-class _Work:
+class _Build:
     """One build."""
 
     def __init__(
         self,
         catalog: Catalog,
+        store: ObjectStore,
         resource: VisualIndex,
-        fingerprint: str,
-        dimension: int,
-        scratch: Path,
+        of: IndexRecord,
+        fence: Fence | None,
+        features: str | None,
+        builders: Builders,
         say: Say,
-        wanted: Callable[[], bool],
-        threads: int,
     ) -> None:
-        self.watermark: Position | None = None
         self._catalog = catalog
+        self._store = store
         self._resource = resource
-        self._fingerprint = fingerprint
-        self._dimension = dimension
-        self._scratch = scratch
+        self._of = of
+        self._fence = fence
+        self._features = features
+        self._builders = builders
         self._say = say
-        self._wanted = wanted
-        self._threads = threads
-        self._shards = resource.spec.index.shards
-        self._built: list[SegmentBuilt] = []
-        self._parameters: dict[str, Any] = {}
+        self._built: list[ShardBuilt] = []
 
-    async def segments(self) -> None:
-        """Write the segments, one after another."""
-        for shard in range(self._shards):
-            self._say("building", shard, self._shards)
-            self._built.append(await self._segment(shard))
+    async def run(self) -> Manifest:
+        """Build the shards, then publish what is left to be said of them, and propose it."""
+        spec, name = self._resource.spec, self._resource.name
+        images = await self._catalog.count_images(name)
+        measured = await in_thread(measured_by, await sampled(self._catalog, self._of, images))
+        at_once, threads = await self._builders.afford(spec, self._of.dimension, images, measured)
+        async with Holding(self._catalog, self._store, name) as holding:
+            # Read before any shard is: the log after it brings each of them up to date.
+            manifest = self._manifest(holding.position)
+            task = Task(self._resource, manifest, self._fence, threads, measured)
+            self._say("building", 0, task.shards)
+            await self._builders.build(task, at_once, partial(self._done, holding, task))
+            self._say("publishing", 0, 1)
+            return await self._publish(self._completed(manifest), holding.position)
 
-    async def patches(self, stored: StoredPatches, features: str) -> None:
-        """Write the patches beside the segments."""
-        known = 0
-        for buckets, _, directory in self.directories():
-            say = partial(self._say, f"gathering patches of {directory.name}")
-            known += await write_patches(
-                stored, directory, self._dimension, buckets, say=say, wanted=self._wanted
-            )
-        self._parameters[PARAMETER] = {"features": features, "images": known}
+    def _done(self, holding: Holding, task: Task, built: ShardBuilt) -> None:
+        holding.uploaded(task.manifest, built.files)
+        self._built.append(built)
+        self._say("building", len(self._built), task.shards)
 
-    async def _segment(self, shard: int) -> SegmentBuilt:
-        directory = self._directory(shard)
-        directory.mkdir()
-        spool = Spool(self._scratch, self._dimension)
-        with spool:
-            await self._read(shard, spool)
-        build = partial(
-            build_segment,
-            spool,
-            directory,
-            self._resource.spec.index,
-            wanted=self._wanted,
-            threads=self._threads,
+    async def _publish(self, manifest: Manifest, watermark: Position) -> Manifest:
+        async with self._catalog.publishing_turn(manifest.index, self._fence):
+            pass  # a job that was taken over meanwhile ends here, and leaves no manifest behind
+        published = await complete(self._store, manifest)
+        await self._catalog.propose_generation(
+            published.index,
+            published.generation,
+            published.fingerprint,
+            orjson.loads(published.to_json()),
+            watermark,
+            fence=self._fence,
         )
-        built = await asyncio.to_thread(build)
-        spool.remove()
-        return built
+        return published
 
-    async def _read(self, shard: int, spool: Spool) -> None:
-        """Each shard is of its own moment; going on from the first one's, the log brings all of them to the same."""
-        follower = self._catalog.follow(
-            self._resource.name,
-            self._fingerprint,
-            buckets_of_shard(shard, self._shards),
-            dimension=self._dimension,
-        )
-        rows = 0
-        parts = cast("AsyncGenerator[Rows]", follower.load(_READ_ROWS))
-        async with aclosing(parts):
-            async for part in parts:
-                await asyncio.to_thread(spool.add, part)
-                rows += len(part)
-                self._say(f"reading shard {shard}", rows, 0)
-        if self.watermark is None:
-            self.watermark = follower.position
-
-    def _directory(self, shard: int) -> Path:
-        return self._scratch / f"shard-{shard}"
-
-    def directories(self) -> list[tuple[range, int, Path]]:
-        """Buckets, images and files of each shard."""
-        return [
-            (buckets_of_shard(shard, self._shards), built.rows, self._directory(shard))
-            for shard, built in enumerate(self._built)
-        ]
-
-    def manifest(self) -> Manifest:
-        """The manifest, without its files."""
-        index = self._resource.spec.index
-        families = sorted({built.recipe.family for built in self._built})
+    def _manifest(self, watermark: Position) -> Manifest:
+        """The manifest, without its shards and what they tell."""
         return Manifest(
             format=FORMAT,
             index=self._resource.name,
-            fingerprint=self._fingerprint,
-            dimension=self._dimension,
-            metric=index.metric,
-            watermark=str(self.watermark),
+            fingerprint=self._of.fingerprint,
+            dimension=self._of.dimension,
+            metric=self._resource.spec.index.metric,
+            watermark=str(watermark),
             shards=(),
-            parameters={"families": families, "hnsw": index.hnsw.model_dump(mode="json"), **self._parameters},
-            recall=recall_of(self._built),
+            parameters={},
+            recall={},
             release=__version__,
-            created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            created_at=_now(),
+        )
+
+    def _completed(self, manifest: Manifest) -> Manifest:
+        built = sorted(self._built, key=lambda one: one.shard)
+        hnsw = self._resource.spec.index.hnsw.model_dump(mode="json")
+        parameters: dict[str, Any] = {"families": sorted({one.family for one in built}), "hnsw": hnsw}
+        if self._features is not None:
+            known = sum(one.patches for one in built)
+            parameters[PARAMETER] = {"features": self._features, "images": known}
+        shards = tuple(one.files for one in built)
+        return dataclasses.replace(
+            manifest, shards=shards, parameters=parameters, recall=recall_of(built), created_at=_now()
         )
 
 
-def recall_of(built: list[SegmentBuilt]) -> dict[str, Any]:
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def recall_of(built: Sequence[ShardBuilt]) -> dict[str, Any]:
     """What was measured, of all shards together and of each."""
-    shards = [_shard_recall(one) for one in built]
-    rows = [one.rows for one in built]
+    shards = [one.recall for one in built]
+    rows = [one.files.images for one in built]
     recall = statistics.fmean([one["recall"] for one in shards], weights=rows) if sum(rows) else 1.0
     return {
         "k": 10,
@@ -236,9 +202,3 @@ def recall_of(built: list[SegmentBuilt]) -> dict[str, Any]:
         "met": all(one["met"] for one in shards),
         "shards": shards,
     }
-
-
-def _shard_recall(built: SegmentBuilt) -> dict[str, Any]:
-    if built.recipe.family == FLAT or built.recall is None:
-        return {"family": FLAT, "recall": 1.0, "target": built.recipe.target_recall, "met": True, "curve": []}
-    return {"family": built.recipe.family, **asdict(built.recall)}

@@ -81,6 +81,15 @@ class Coefficients:
     """CPU seconds of the bundled encoder for a picture."""
     write_cpu_s: float = 0.0050
     """CPU seconds of everything else that a write in a batch takes: docs/performance.md, `write 16, 2 at once`."""
+    rebuild_cpu_s: float = 0.0020
+    """CPU seconds of everything else that a rebuild takes for an image: fetching it, planning, ledger, commits and the
+    database. `benchmarks/reindex_size.py`."""
+    commit_rows_per_s: float = 11_100.0
+    """Images of chunks that the driver of a rebuild commits in a second, wall-clock, of the reference dimension."""
+    ledger_row_bytes: float = 145.0
+    """Bytes of an image in the ledger of a rebuild beside vector and patches: in its chunk's list, and in what was made."""
+    ledger_chunk_bytes: float = 1680.0
+    """Bytes of a chunk's two objects beside its images."""
     torch_cpu_s: float = 0.25
     """CPU seconds of a torch model for a picture. An assumption, for ViT-B/32; measure your model with
     `benchmarks/encoders.py`."""

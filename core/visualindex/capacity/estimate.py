@@ -9,6 +9,7 @@ from visualindex.capacity import formulas
 from visualindex.capacity.coefficients import DEFAULTS, Coefficients
 from visualindex.capacity.fitting import fewest_shards, fit, misfit
 from visualindex.capacity.formulas import Load, SegmentBytes
+from visualindex.capacity.rebuilding import Rebuild, rebuild
 from visualindex.capacity.wording import size
 from visualindex.footprint import (
     encoder_memory,
@@ -55,12 +56,14 @@ class Capacity:
     cache_size: int
     scratch: int
     """The build's part of it."""
+    builders: int
+    """Shards that are built at once."""
     originals: int
     thumbnails: int
     build_s: float
-    """Wall-clock time of a build: reading, and one thread's CPU time."""
+    """Wall-clock time of a build: reading, and the CPU time of one thread for each builder."""
     build_memory: int
-    """Largest memory of the build."""
+    """Largest memory of all builders."""
     encoder_gpu_s: float
     encoder_cpu_s: float
     ingest_s: float
@@ -69,6 +72,8 @@ class Capacity:
     wal: int
     """Write-ahead log that writing all images makes."""
     postgres_connections: int
+    rebuild: Rebuild
+    """Making all vectors anew, with the workers of `spec.reindex`."""
     problems: tuple[str, ...]
     """What does not fit, each with what would."""
 
@@ -88,7 +93,8 @@ def capacity(spec: Spec, load: Load, measured: Coefficients = DEFAULTS) -> Capac
     """What `spec` takes for `load`."""
     found = fit(spec, load.images, measured)
     generation = formulas.segment_bytes(spec, found.family, load.images, measured)
-    scratch = formulas.scratch_bytes(spec, generation.total, found.rows, measured)
+    builders = formulas.builders_of(spec)
+    scratch = builders * formulas.scratch_bytes(spec, found.family, found.rows, measured)
     disk = _node_disk(spec, generation.total, found.rows / load.images) + scratch
     build_cpu = formulas.build_cpu_s(spec, found.family, found.rows, measured) * load.images / found.rows
     return Capacity(
@@ -109,16 +115,18 @@ def capacity(spec: Spec, load: Load, measured: Coefficients = DEFAULTS) -> Capac
         node_disk=disk,
         cache_size=spec.ray.cache.size,
         scratch=scratch,
+        builders=builders,
         originals=formulas.original_bytes(load),
         thumbnails=formulas.thumbnail_bytes(spec, load, measured),
-        build_s=formulas.read_s(load.images, measured) + build_cpu,
-        build_memory=formulas.build_memory(spec, found.family, found.rows, measured),
+        build_s=formulas.read_s(load.images, measured) + build_cpu / builders,
+        build_memory=builders * formulas.build_memory(spec, found.family, found.rows, measured),
         encoder_gpu_s=formulas.encoder_gpu_s(spec, load.images, measured),
         encoder_cpu_s=formulas.encoder_cpu_s(spec, load.images, measured),
         ingest_s=formulas.ingest_s(spec, load.images, measured),
         postgres=formulas.postgres_bytes(spec, load.images, measured),
         wal=formulas.wal_bytes(spec, load.images, measured),
         postgres_connections=postgres_connections(spec) + formulas.BUILD_CONNECTIONS,
+        rebuild=rebuild(spec, load.images, measured),
         problems=tuple(_problems(spec, load, measured, disk)),
     )
 

@@ -24,8 +24,8 @@ from visualindex.spec.models import IndexSpec
 
 FOLD_SHARE = 0.2
 """Fresh rows, of all in a shard, at which `index.fold: auto` builds a new generation."""
-BUILD_CONNECTIONS = 2
-"""Database connections of the job that builds a generation."""
+BUILD_CONNECTIONS = 3
+"""Database connections of the job that builds a generation: it reads one shard, publishes another, and holds its lease."""
 SEGMENT_ROW_BYTES = 40
 """Bytes of a row beside vector and index: id, version, bucket, its place in the order of ids, whether it is alive."""
 _FILE_ROW_BYTES = 38
@@ -104,9 +104,15 @@ def segment_bytes(spec: Spec, family: str, rows: int, measured: Coefficients) ->
     )
 
 
-def scratch_bytes(spec: Spec, generation: int, rows: int, measured: Coefficients) -> int:
-    """generation + rows x (2d + spool_bytes): every shard's files until they are published, and one shard's rows as read."""
-    return generation + math.ceil(rows * (2 * spec.encoder.dimension + measured.spool_bytes))
+def builders_of(spec: Spec) -> int:
+    """min(reindex.builders, shards), and 1 for 0: more are only chosen where there is room for them."""
+    return min(max(1, spec.reindex.builders), spec.index.shards)
+
+
+def scratch_bytes(spec: Spec, family: str, rows: int, measured: Coefficients) -> int:
+    """segment_bytes(r) + r x (2d + spool_bytes): files of one shard until they are uploaded, and its rows as read."""
+    files = segment_bytes(spec, family, rows, measured).total
+    return files + math.ceil(rows * (2 * spec.encoder.dimension + measured.spool_bytes))
 
 
 def build_memory(spec: Spec, family: str, rows: int, measured: Coefficients) -> int:

@@ -1,5 +1,6 @@
 """What this machine, or the container on it, still has."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,16 @@ def available_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     except OSError:
         return free
     return free if limit == "max" else min(free, max(0, int(limit) - used))
+
+
+def available_cpus(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs that this process may keep busy: of the machine, or of its container where those are fewer; at least one."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if quota == "max" else max(1, min(allowed, round(int(quota) / int(period))))
 
 
 def _droppable(stat: Path) -> int:

@@ -6,6 +6,8 @@ from visualindex.capacity.coefficients import MEASURED_ON, Coefficients
 from visualindex.capacity.counts import short_count
 from visualindex.capacity.estimate import Capacity
 from visualindex.capacity.formulas import FOLD_SHARE, Load
+from visualindex.capacity.moving import Move
+from visualindex.capacity.rebuilding import Rebuild
 from visualindex.capacity.wording import duration, hours, size
 from visualindex.footprint import FRESH_SHARE
 
@@ -21,9 +23,17 @@ def figures(found: Capacity) -> Iterator[tuple[str, str]]:
     yield "  originals", size(found.originals)
     yield "  thumbnails", size(found.thumbnails)
     yield from _generation(found)
-    yield "build", f"{duration(found.build_s)} on one thread, {size(found.build_memory)} of memory at most"
+    yield (
+        "build",
+        f"{duration(found.build_s)} {_threads(found)}, {size(found.build_memory)} of memory at most",
+    )
     yield "encoder", _encoder(found)
+    yield "rebuild", _rebuild(found.rebuild)
     yield "postgres", _postgres(found)
+
+
+def _threads(found: Capacity) -> str:
+    return "on one thread" if found.builders == 1 else f"on {found.builders} threads"
 
 
 def _shards(found: Capacity) -> str:
@@ -67,6 +77,27 @@ def _encoder(found: Capacity) -> str:
     return f"{gpu}{hours(found.encoder_cpu_s)} CPU-hours of {what}; {duration(found.ingest_s)} on {where}"
 
 
+def of_move(found: Move) -> Iterator[tuple[str, str]]:
+    """Name and text of what a change of the encoder takes while both are served."""
+    where = "gateways" if found.in_gateways else "replicas of its deployment"
+    gpus = f" and {found.gpus:g} GPUs" if found.gpus else ""
+    yield "old encoder", f"{size(found.memory)}{gpus} more, in {found.places} {where}, until it is retired"
+    yield "old vectors", f"{size(found.postgres)} in the database, beside the new ones"
+    gpu = f"{hours(found.gpu_s)} GPU-hours and " if found.gpu_s else ""
+    yield "rebuild", f"{gpu}{hours(found.cpu_s)} CPU-hours to encode every image anew"
+    yield "writes", "encoded with both"
+
+
+def _rebuild(found: Rebuild) -> str:
+    gpu = f"{hours(found.gpu_s)} GPU-hours and " if found.gpu_s else ""
+    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    cost = f", {found.paid_cost:,.2f} by reindex.prices" if found.paid_cost else ""
+    return (
+        f"{gpu}{hours(found.cpu_s)} CPU-hours from originals alone, {duration(found.wall_s)} on {workers} with "
+        f"{found.cpus:g} CPUs{cost}; ledger {size(found.ledger_bytes)} in {found.ledger_objects:,} objects"
+    )
+
+
 def status_lines(found: Capacity) -> list[str]:
     """The plan in the few lines that a status has room for."""
     told = dict(figures(found))
@@ -86,7 +117,7 @@ def assumptions(load: Load, measured: Coefficients, *, own: bool) -> list[str]:
         f"a generation is built when {FOLD_SHARE:.0%} of a shard, and more than flatBelow, is fresh",
         f"RAM has memoryPerShard once a shard replica, and {FRESH_SHARE:.0%} more for each other generation that it loads",
         "files of these other generations stay mapped, and the kernel may drop their pages",
-        "one build at a time, one shard after another, on one thread",
+        "one build at a time, of as many shards at once as reindex.builders says, one for 0, each on one thread",
         f"{gpu}, {torch}: neither was measured",
         "patches of 12,546 bytes, as of the bundled encoder, where rerank keeps them: in the database and in generations",
         "search logs, backups and standbys of Postgres are not counted",

@@ -4,26 +4,32 @@ from visualindex.catalog.catalog import Catalog
 from visualindex.catalog.changes import ChangeFollower, Changes, LogTrimmed
 from visualindex.catalog.checks import DIGESTS, ROWS, CheckRecord, Question, TrueRows
 from visualindex.catalog.connections import within
+from visualindex.catalog.directions import check_direction
 from visualindex.catalog.embedded import EmbeddedPostgres, Listening
-from visualindex.catalog.generations import GenerationRecord
+from visualindex.catalog.generations import GenerationRecord, Searchable
 from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
 from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
+from visualindex.catalog.index_encoders import EncoderRecord, LacksVectorError
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
 from visualindex.catalog.jobs import (
+    APART,
     BUILD,
     CHECK,
     COMPARE,
     INGEST,
     LEASE_S,
+    PLACE,
     REINDEX,
     RERANK_TRIAL,
+    SHADOW,
     Fence,
     JobLine,
     JobRecord,
 )
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
+from visualindex.catalog.loads import FEWER, everywhere, short_of_images, unloadable
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
 from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.origin_rows import Origin
@@ -41,19 +47,24 @@ from visualindex.catalog.replicas import (
 from visualindex.catalog.rows import Rows
 from visualindex.catalog.schedules import ScheduleRun
 from visualindex.catalog.search_logs import Feedback, SearchLog
+from visualindex.catalog.shadows import Shadow, ShadowQuery
 from visualindex.catalog.trial_server import TrialServer
 from visualindex.catalog.twins import Twin
 
 __all__ = [
+    "APART",
     "BUILD",
     "CHECK",
     "COMPARE",
     "DIGESTS",
+    "FEWER",
     "INGEST",
     "LEASE_S",
+    "PLACE",
     "REINDEX",
     "RERANK_TRIAL",
     "ROWS",
+    "SHADOW",
     "UNSET",
     "AlreadyAnswered",
     "Catalog",
@@ -64,6 +75,7 @@ __all__ = [
     "DeclaredKey",
     "EmbeddedPostgres",
     "Encoded",
+    "EncoderRecord",
     "ErasedRows",
     "Feedback",
     "Fence",
@@ -79,6 +91,7 @@ __all__ = [
     "KeyChanges",
     "KeyRecord",
     "Lacking",
+    "LacksVectorError",
     "Listening",
     "LogStatus",
     "LogTrimmed",
@@ -94,16 +107,23 @@ __all__ = [
     "Rows",
     "ScheduleRun",
     "SearchLog",
+    "Searchable",
+    "Shadow",
+    "ShadowQuery",
     "Token",
     "TrialServer",
     "TrueRows",
     "Twin",
     "Written",
+    "check_direction",
     "check_revision",
+    "everywhere",
     "has_schema",
     "merge_patch",
     "migrate",
     "reach",
     "read_keys",
+    "short_of_images",
+    "unloadable",
     "within",
 ]

@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from visualindex.catalog.building import Building
 from visualindex.catalog.changes import ChangeFollower
 from visualindex.catalog.checks import Checks
 from visualindex.catalog.connections import Connections
@@ -10,6 +11,7 @@ from visualindex.catalog.facts import Facts
 from visualindex.catalog.generations import Generations
 from visualindex.catalog.idempotency import IdempotencyKeys
 from visualindex.catalog.images import Images
+from visualindex.catalog.index_encoders import IndexEncoders
 from visualindex.catalog.index_erasure import IndexErasure
 from visualindex.catalog.indexes import Indexes
 from visualindex.catalog.jobs import Jobs
@@ -19,22 +21,24 @@ from visualindex.catalog.migrate import check_connection, stamp_if_restored
 from visualindex.catalog.origins import Origins
 from visualindex.catalog.patches import Patches
 from visualindex.catalog.reindexing import Reindexing
-from visualindex.catalog.replicas import Replicas
 from visualindex.catalog.schedules import Schedules
 from visualindex.catalog.search_logs import SearchLogs
+from visualindex.catalog.shadows import Shadows
 from visualindex.catalog.twins import Twins
 
 
 class Catalog(
     Indexes,
+    IndexEncoders,
     IndexErasure,
     Images,
     Origins,
     Twins,
     Patches,
     Erasures,
-    Replicas,
+    Building,
     Generations,
+    Shadows,
     Jobs,
     Checks,
     Schedules,

@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from psycopg.rows import TupleRow
 
 from visualindex.catalog.connections import Connection, Connections, one, rows
+from visualindex.catalog.directions import directionless, tell_passed_over
 from visualindex.catalog.migrate import IS_RESTORED, stamp_if_restored
 from visualindex.catalog.positions import Position
 from visualindex.catalog.rows import COLOURS, PACKED, Rows, uuids
@@ -68,8 +70,8 @@ class LogTrimmed(Exception):  # noqa: N818 (no error: the reader must load again
 class Changes:
     """What changed since the last poll, each image once and as it is now.
 
-    `deleted` are the images that are gone or have no vector of this fingerprint. `more` tells that the poll stopped at its
-    limit: poll again at once. `newest_changed_at` is None when nothing changed.
+    `deleted` are the images that are gone or have no vector of this fingerprint that points anywhere. `more` tells that the
+    poll stopped at its limit: poll again at once. `newest_changed_at` is None when nothing changed.
     """
 
     upserts: Rows
@@ -146,7 +148,7 @@ class ChangeFollower:
             async with connection.cursor(_CURSOR, binary=True) as cursor:
                 await cursor.execute(_LOAD.encode(), self._selection())
                 while found := await cursor.fetchmany(batch_rows):
-                    yield Rows.collect(self._dimension, found)
+                    yield self._pointing(Rows.collect(self._dimension, found))[0]
 
     async def current(self, image_ids: Sequence[UUID]) -> Rows:
         """Those of some images that there are now. The position stays: later polls may bring them again."""
@@ -156,7 +158,9 @@ class ChangeFollower:
             return await rows(connection, query, *self._selection(), list(image_ids))
 
         found = await self._connections.read(work)
-        return Rows.collect(self._dimension, found) if found else Rows.empty(self._dimension)
+        return (
+            self._pointing(Rows.collect(self._dimension, found))[0] if found else Rows.empty(self._dimension)
+        )
 
     async def poll(self, limit: int = 20_000) -> Changes:
         """What changed since `position`, and moves it on.
@@ -194,10 +198,19 @@ class ChangeFollower:
         _, count, last_xid, newest, deleted = row[6:11]
         more = count >= limit
         reached = head.position.cut(max(int(last_xid) + 1, self.position.xmax)) if more else head.position
-        upserts = Rows.unpack(self._dimension, *row[11:])
+        upserts, nowhere = self._pointing(Rows.unpack(self._dimension, *row[11:]))
         self._position = reached
         self._remember(head)
-        return Changes(upserts, uuids(deleted), reached, newest, more)
+        return Changes(upserts, [*uuids(deleted), *nowhere], reached, newest, more)
+
+    def _pointing(self, rows: Rows) -> tuple[Rows, list[UUID]]:
+        """Without the images whose vectors point nowhere, and which these are: as if they had none."""
+        nowhere = directionless(rows.vectors)
+        if not len(nowhere):
+            return rows, []
+        left_out = rows.chosen(nowhere).image_ids
+        tell_passed_over(self._index, left_out)
+        return rows.chosen(np.setdiff1d(np.arange(len(rows)), nowhere)), left_out
 
     def _remember(self, head: _Head) -> None:
         """Keeps the latest position whose transactions were all on disk, for the time after a crash."""

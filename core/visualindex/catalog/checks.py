@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from visualindex.catalog import erasures
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
+from visualindex.catalog.directions import has_direction
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.catalog.positions import Position
 
@@ -286,6 +287,9 @@ class Checks:
 
 
 def _collected(found: Sequence[tuple[Any, ...]], *, vectors: bool) -> TrueRows:
+    """The rows; with `vectors` without those that replicas pass over because their vectors point nowhere."""
+    if vectors:
+        found = [row for row in found if has_direction(row[3])]
     ids = np.frombuffer(b"".join(row[0] for row in found), np.uint8).reshape(-1, 16)
     held = None
     if vectors:

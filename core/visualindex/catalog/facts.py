@@ -1,6 +1,7 @@
 """Small facts about the database and its indexes."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
 from visualindex.catalog.indexes import IndexRecord
@@ -25,7 +26,8 @@ class Facts:
         """The index of that name as it was registered, None before that."""
 
         async def work(connection: Connection) -> IndexRecord | None:
-            query = "SELECT index_name, fingerprint, dimension FROM indexes WHERE index_name = %s"
+            query = """SELECT index_name, fingerprint, dimension, coalesce(first_fingerprint, fingerprint) FROM indexes
+                WHERE index_name = %s"""
             found = await rows(connection, query, name)
             return IndexRecord(*found[0]) if found else None
 
@@ -36,6 +38,15 @@ class Facts:
 
         async def work(connection: Connection) -> int:
             return int((await one(connection, "SELECT count(*) FROM images WHERE index_name = %s", index))[0])
+
+        return await self.connections.read(work)
+
+    async def had_images(self, index: str, moment: datetime) -> bool:
+        """Whether the index has an image that was there at that moment."""
+        query = "SELECT EXISTS (SELECT FROM images WHERE index_name = %s AND upload_time <= %s)"
+
+        async def work(connection: Connection) -> bool:
+            return bool((await one(connection, query, index, moment))[0])
 
         return await self.connections.read(work)
 

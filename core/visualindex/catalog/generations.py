@@ -1,7 +1,8 @@
 """Which generations an index has and which one is served: Postgres alone says so.
 
 A generation is activated in two phases. `prepare` asks the shards to load it; once every one of them has, `activate`
-makes it the active one in one transaction. The one before is kept for a rollback, which is an activation like any other.
+makes it the active one in one transaction. The one before is kept for a rollback, which is an activation like any other:
+whatever is wanted is `preparing`, one at a time, and the last wish is the one that holds.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,8 +14,10 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
+from visualindex.catalog.index_encoders import is_held, why_not_switched
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.catalog.positions import Position
+from visualindex.catalog.shadows import LIVE_SHADOW
 from visualindex.errors import ProblemError, ProblemType
 
 State = Literal["ready", "preparing", "active", "kept", "failed", "retired", "gone"]
@@ -23,6 +26,10 @@ LOADED: tuple[State, ...] = ("active", "preparing", "kept")
 REFUSED = "refused"
 """The gate's verdict on a generation that is activated by force only."""
 _ENDED = ("retired", "gone")
+_SERVED = "(state IN ('active', 'kept') OR state = 'preparing' AND activated_at IS NOT NULL)"
+"""Searches may be pinned to it: it is active or was, also while it is wanted again."""
+_GIVEN_UP = "CASE WHEN activated_at IS NULL THEN '{}' ELSE 'kept' END"
+"""The state of one that is no longer prepared: one that was active before stays for another rollback."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class GenerationRecord:
     problem: str | None
     gate: Mapping[str, Any] | None = None
     """What the quality gate measured (`visualindex.api.gate.GateReport`); None for one that was not judged."""
+    shadow: Mapping[str, Any] | None = None
+    """How it answered searches beside the active one (`visualindex.api.gate.ShadowReport`); None where it never did."""
 
     @property
     def refused(self) -> bool:
@@ -47,8 +56,17 @@ class GenerationRecord:
         return self.gate is not None and self.gate.get("verdict") == REFUSED
 
 
+@dataclass(frozen=True)
+class Searchable:
+    """What searches of an index may be pinned to: a generation (empty: the catalog's rows) and the space of its vectors."""
+
+    generation: str
+    fingerprint: str
+    dimension: int
+
+
 _COLUMNS = """generation, state, coalesce(fingerprint, ''), manifest, watermark::text, created_at, activated_at, problem,
-    gate, (SELECT value FROM meta WHERE key = 'epoch')"""
+    gate, shadow, (SELECT value FROM meta WHERE key = 'epoch')"""
 
 
 class Generations:
@@ -74,7 +92,7 @@ class Generations:
         query = """INSERT INTO generations (index_name, generation, state, fingerprint, manifest, watermark)
             VALUES (%s, %s, 'ready', %s, %s, %s::text::pg_snapshot)
             ON CONFLICT (index_name, generation) DO UPDATE SET state = 'ready', problem = NULL, ended_at = NULL, gate = NULL,
-                watermark = excluded.watermark, manifest = excluded.manifest
+                activated_at = NULL, shadow = NULL, watermark = excluded.watermark, manifest = excluded.manifest
             WHERE generations.state IN ('failed', 'retired', 'gone')"""
 
         async def work(transaction: Transaction) -> None:
@@ -114,8 +132,9 @@ class Generations:
         return await self.connections.read(work)
 
     async def loaded_generations(self, index: str) -> list[GenerationRecord]:
-        """Those that shards hold: the active one first, then one that is being prepared, then those kept."""
-        query = f"""SELECT {_COLUMNS} FROM generations WHERE index_name = %s AND state = ANY(%s)
+        """Those that shards hold: the active one first, then one that is being prepared, those kept, and a shadow."""
+        query = f"""SELECT {_COLUMNS} FROM generations WHERE index_name = %s
+                AND (state = ANY(%s) OR (state = 'ready' AND EXISTS ({LIVE_SHADOW})))
             ORDER BY array_position(%s, state), activated_at DESC"""  # noqa: S608 (constants)
 
         async def work(connection: Connection) -> list[GenerationRecord]:
@@ -132,6 +151,25 @@ class Generations:
 
         async def work(connection: Connection) -> dict[str, str]:
             return dict(await rows(connection, query, list(indexes)))
+
+        return await self.connections.read(work)
+
+    async def searchable_generations(self, indexes: Collection[str]) -> dict[str, list[Searchable]]:
+        """What each index can be searched with: first what is active, then what was before, the latest first."""
+        query = f"""SELECT i.index_name, coalesce(g.generation, ''), coalesce(g.fingerprint, i.fingerprint),
+                coalesce(e.dimension, i.dimension)
+            FROM indexes i
+            LEFT JOIN generations g ON g.index_name = i.index_name AND {_SERVED}
+            LEFT JOIN index_encoders e ON e.index_name = i.index_name
+                AND e.fingerprint = coalesce(g.fingerprint, i.fingerprint)
+            WHERE i.index_name = ANY(%s)
+            ORDER BY i.index_name, g.state IS DISTINCT FROM 'active', g.activated_at DESC"""  # noqa: S608 (constants)
+
+        async def work(connection: Connection) -> dict[str, list[Searchable]]:
+            found: dict[str, list[Searchable]] = {}
+            for name, *fields in await rows(connection, query, list(indexes)):
+                found.setdefault(name, []).append(Searchable(*fields))
+            return found
 
         return await self.connections.read(work)
 
@@ -157,35 +195,53 @@ class Generations:
 
         await self.connections.write(work)
 
-    async def prepare_generation(self, index: str, generation: str, *, force: bool = False) -> State:
+    async def prepare_generation(
+        self,
+        index: str,
+        generation: str,
+        *,
+        force: bool = False,
+        same_encoder: bool = False,
+        fence: Fence | None = None,
+    ) -> State:
         """The first phase: asks the shards to load it; of several at once the last one asked for wins.
 
-        Returns the state it has now. Raises ProblemError NOT_FOUND, or CONFLICT for one that has ended and, without
-        `force`, for one that the quality gate refused.
+        With `same_encoder` one of another encoder than the index is searched with, or about to be, stays as it is: its
+        builder began before that was decided.
+
+        One that is active takes every other wish back. Returns the state it has now. Raises ProblemError NOT_FOUND, or
+        CONFLICT for one that has ended, whose encoder cannot be searched with and, without `force`, that the quality gate
+        refused. A job shows its `fence`: CONFLICT when it is no longer the caller's.
         """
 
         async def work(transaction: Transaction) -> State:
             connection = transaction.connection
+            await check_fence(connection, fence)
             states = await _locked(connection, index)
             state = _present(index, generation, states)
-            if state in ("active", "kept", "preparing"):
+            if state == "preparing" or (same_encoder and state in ("active", "kept")):
                 return state
-            if not force:
+            if same_encoder and await _is_of_another(connection, index, generation):
+                return state
+            if state in ("ready", "failed") and not force:
                 await _refuse_worse(connection, index, generation)
-            other = "UPDATE generations SET state = 'ready' WHERE index_name = %s AND state = 'preparing'"
-            await run(connection, other, index)
-            # What kept shards from loading it the last time must not end this time before it began.
-            stale = "UPDATE replicas SET problem = NULL WHERE index_name = %s AND strpos(problem, %s) > 0"
-            await run(connection, stale, index, f"{generation}: ")
+            if state != "active":
+                await _refuse_unsearchable(connection, index, generation)
+            await _take_wishes_back(connection, index)
+            if state == "active":
+                return state
+            if state != "kept":
+                await _forget_problems(connection, index, generation)
             await _set(connection, index, generation, "preparing")
             return "preparing"
 
         return await self.connections.write(work)
 
     async def activate_generation(self, index: str, generation: str) -> bool:
-        """The second phase, in one transaction; False if it is the active one already.
+        """The second phase, in one transaction; False if it is the active one already, or its encoder is not everywhere yet.
 
-        Raises ProblemError NOT_FOUND, or CONFLICT for one that shards were not asked to load, or that has ended.
+        With the generation, the encoder changes that the index is searched with. Raises ProblemError NOT_FOUND, or
+        CONFLICT for one that is not asked for (any more), that has ended, or whose encoder cannot be searched with.
         """
 
         async def work(transaction: Transaction) -> bool:
@@ -194,8 +250,10 @@ class Generations:
             state = _present(index, generation, states)
             if state == "active":
                 return False
-            if state not in ("preparing", "kept"):
+            if state != "preparing":
                 raise _conflict(f"generation {generation} of index {index} is {state}: prepare it first")
+            if not await _switch_encoder(connection, index, generation):
+                return False
             await run(
                 connection,
                 "UPDATE generations SET state = 'kept' WHERE index_name = %s AND state = 'active'",
@@ -212,9 +270,12 @@ class Generations:
         return await self.connections.write(work)
 
     async def fail_generation(self, index: str, generation: str, problem: str) -> bool:
-        """Gives up preparing it, for a reason that people are told; the active one goes on."""
-        query = """UPDATE generations SET state = 'failed', problem = %s
-            WHERE index_name = %s AND generation = %s AND state = 'preparing'"""
+        """Gives up preparing it, for a reason that people are told; the active one goes on.
+
+        One that was active before is kept as it was: what keeps a shard from loading it may pass.
+        """
+        query = f"""UPDATE generations SET state = {_GIVEN_UP.format("failed")}, problem = %s
+            WHERE index_name = %s AND generation = %s AND state = 'preparing'"""  # noqa: S608 (constants)
 
         async def work(transaction: Transaction) -> bool:
             return bool(await run(transaction.connection, query, problem, index, generation))
@@ -236,7 +297,8 @@ class Generations:
     async def retire_generations(self, index: str, keep: int) -> list[str]:
         """Retires what is beyond the `keep` generations activated last, and candidates older than the active one.
 
-        The active one and one that is being prepared always stay. Returns those that were retired.
+        Candidates of another encoder that the index is to be searched with wait, however old; the active one and one that is
+        being prepared always stay. Returns those that were retired.
         """
         query = """WITH served AS (
                 SELECT generation, state, row_number() OVER (ORDER BY state <> 'active', activated_at DESC) AS place
@@ -244,8 +306,13 @@ class Generations:
             )
             SELECT generation FROM served WHERE place > %s AND state <> 'active'
             UNION ALL
-            SELECT generation FROM generations WHERE index_name = %s AND state IN ('ready', 'failed') AND created_at <
-                (SELECT max(created_at) FROM generations WHERE index_name = %s AND state = 'active')"""
+            SELECT generation FROM generations g WHERE index_name = %s AND state IN ('ready', 'failed') AND (created_at <
+                (SELECT max(created_at) FROM generations WHERE index_name = %s AND state = 'active')
+                OR EXISTS (SELECT FROM index_encoders e WHERE e.index_name = g.index_name
+                    AND e.fingerprint = g.fingerprint AND e.state = 'leaving'))
+                AND NOT EXISTS (SELECT FROM index_encoders e JOIN indexes i USING (index_name)
+                    WHERE e.index_name = g.index_name AND e.fingerprint = g.fingerprint
+                    AND e.fingerprint <> i.fingerprint AND e.state <> 'leaving')"""
 
         async def work(transaction: Transaction) -> list[str]:
             connection = transaction.connection
@@ -308,6 +375,60 @@ async def _refuse_worse(connection: Connection, index: str, generation: str) -> 
         )
 
 
+async def _is_of_another(connection: Connection, index: str, generation: str) -> bool:
+    """Whether a generation is of another encoder than the one that is searched with, or that shards load a generation of."""
+    query = """SELECT EXISTS (SELECT FROM generations o WHERE o.index_name = g.index_name AND o.state = 'preparing'
+                AND o.fingerprint <> g.fingerprint) OR i.fingerprint <> coalesce(g.fingerprint, i.fingerprint)
+        FROM generations g JOIN indexes i USING (index_name) WHERE g.index_name = %s AND g.generation = %s"""
+    return bool((await one(connection, query, index, generation))[0])
+
+
+async def _take_wishes_back(connection: Connection, index: str) -> None:
+    query = f"""UPDATE generations SET state = {_GIVEN_UP.format("ready")}
+        WHERE index_name = %s AND state = 'preparing'"""  # noqa: S608 (constants)
+    await run(connection, query, index)
+
+
+async def _forget_problems(connection: Connection, index: str, generation: str) -> None:
+    """What kept shards from loading it the last time must not end this time before it began."""
+    query = "UPDATE replicas SET problem = NULL WHERE index_name = %s AND strpos(problem, %s) > 0"
+    await run(connection, query, index, f"{generation}: ")
+
+
+async def _refuse_unsearchable(connection: Connection, index: str, generation: str) -> None:
+    """Raise ProblemError CONFLICT for one of an encoder that the index cannot be searched with."""
+    wanted, present = await _encoders(connection, index, generation)
+    problem = None if wanted == present else await why_not_switched(connection, index, wanted)
+    if problem is not None:
+        raise _conflict(f"generation {generation} of index {index} cannot be activated: {problem}")
+
+
+async def _encoders(connection: Connection, index: str, generation: str) -> tuple[str, str]:
+    """Fingerprints: of the generation's vectors, and of the encoder that the index is searched with."""
+    query = """SELECT coalesce(g.fingerprint, i.fingerprint), i.fingerprint
+        FROM generations g JOIN indexes i USING (index_name) WHERE g.index_name = %s AND g.generation = %s"""
+    wanted, present = await one(connection, query, index, generation)
+    return wanted, present
+
+
+async def _switch_encoder(connection: Connection, index: str, generation: str) -> bool:
+    """Have the index searched with the encoder of a generation that becomes active; False while a gateway lacks it.
+
+    Raises ProblemError CONFLICT where that cannot be.
+    """
+    wanted, present = await _encoders(connection, index, generation)
+    if wanted == present:
+        return True
+    await _refuse_unsearchable(connection, index, generation)
+    if not await is_held(connection, index, wanted):
+        return False
+    change = """UPDATE indexes i SET first_fingerprint = coalesce(first_fingerprint, i.fingerprint),
+            fingerprint = e.fingerprint, dimension = e.dimension
+        FROM index_encoders e WHERE i.index_name = %s AND e.index_name = i.index_name AND e.fingerprint = %s"""
+    await run(connection, change, index, wanted)
+    return True
+
+
 async def _set(connection: Connection, index: str, generation: str, state: State) -> None:
     query = "UPDATE generations SET state = %s, problem = NULL WHERE index_name = %s AND generation = %s"
     await run(connection, query, state, index, generation)
@@ -320,7 +441,19 @@ async def _end(connection: Connection, index: str, generations: list[str]) -> No
 
 
 def _record(index: str, row: TupleRow) -> GenerationRecord:
-    generation, state, fingerprint, manifest, watermark, created_at, activated_at, problem, gate, epoch = row
+    (
+        generation,
+        state,
+        fingerprint,
+        manifest,
+        watermark,
+        created_at,
+        activated_at,
+        problem,
+        gate,
+        shadow,
+        epoch,
+    ) = row
     return GenerationRecord(
         index,
         generation,
@@ -332,6 +465,7 @@ def _record(index: str, row: TupleRow) -> GenerationRecord:
         activated_at,
         problem,
         gate,
+        shadow,
     )
 
 

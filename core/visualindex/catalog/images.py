@@ -17,8 +17,10 @@ from psycopg.types.json import Jsonb
 
 from visualindex.catalog import erasures, idempotency, patches
 from visualindex.catalog.connections import Connection, Connections, Transaction, rows, run
+from visualindex.catalog.directions import check_direction, has_direction, stored
 from visualindex.catalog.erasures import EnsureObjects
 from visualindex.catalog.idempotency import Idempotency
+from visualindex.catalog.index_encoders import check_written
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.catalog.origin_rows import Origin, note
 from visualindex.catalog.positions import Token
@@ -149,7 +151,8 @@ class Images:
         `origins` are noted and `fence` is checked in that transaction: CONFLICT when the job is no longer the caller's.
 
         `ensure_objects(digest)` is awaited where an original may just have been erased and must store it again; a caller
-        that gives none stores its originals after this. Raises
+        that gives none stores its originals after this. Raises LacksVectorError for a write without the vectors of an
+        encoder that is served as well, and
         AlreadyAnswered when `idempotency` names a request that was answered; ProblemError INDEX_NOT_FOUND,
         FINGERPRINT_MISMATCH (wrong dimension), INVALID_REQUEST (an id twice), IDEMPOTENCY_CONFLICT.
         """
@@ -205,13 +208,17 @@ class Images:
     async def get_vectors(
         self, index: str, image_ids: Sequence[UUID], fingerprint: str, *, region: int = 0
     ) -> dict[UUID, npt.NDArray[np.float32]]:
-        """The stored vectors, float32[d] each, of those images that have one of this fingerprint."""
+        """The stored vectors, float32[d] each, of those images that have one of this fingerprint that points anywhere."""
         query = """SELECT image_id, vector FROM image_embeddings
             WHERE index_name = %s AND image_id = ANY(%s) AND region = %s AND fingerprint = %s"""
 
         async def work(connection: Connection) -> dict[UUID, npt.NDArray[np.float32]]:
             found = await rows(connection, query, index, list(image_ids), region, fingerprint)
-            return {image_id: np.frombuffer(vector, "<f2").astype(np.float32) for image_id, vector in found}
+            return {
+                image_id: np.frombuffer(vector, "<f2").astype(np.float32)
+                for image_id, vector in found
+                if has_direction(vector)
+            }
 
         return await self.connections.read(work)
 
@@ -255,6 +262,7 @@ async def _put(
         return []
     connection = transaction.connection
     await _check_vectors(connection, index, images)
+    await check_written(connection, index, [image.embeddings.keys() for image in images])
     await erasures.hold_originals(connection, index, {image.content_digest for image in images}, ensure)
     before = await _lock_rows(connection, index, images)
     done = await connection.execute(_UPDATE.encode(), _columns(index, images))
@@ -335,7 +343,7 @@ async def _put_embeddings(
         stale = "DELETE FROM image_embeddings WHERE index_name = %s AND image_id = ANY(%s)"
         await run(connection, stale, index, replaced)
     parts = [
-        (image.image_id, region, fingerprint, bucket_of(image.image_id), np.asarray(vector, "<f2").tobytes())
+        (image.image_id, region, fingerprint, bucket_of(image.image_id), stored(vector).tobytes())
         for image in images
         for (region, fingerprint), vector in image.embeddings.items()
     ]
@@ -412,6 +420,7 @@ async def _check_vectors(connection: Connection, index: str, images: Sequence[Im
                     f"takes [{dimension}]: encode the image with the index's encoder"
                 )
                 raise ProblemError(ProblemType.FINGERPRINT_MISMATCH, detail)
+            check_direction(vector, f"image {image.image_id} of index {index}, region {region}: ")
 
 
 def _refuse_doubles(images: Sequence[ImageWrite]) -> None:

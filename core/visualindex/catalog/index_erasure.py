@@ -25,6 +25,8 @@ class _Part:
 _PARTS = (
     _Part("replicas", "replicas"),
     _Part("generations", "generations"),
+    _Part("encoders", "index_encoders"),
+    _Part("gateways", "gateways"),
     _Part("jobs", "jobs"),
     _Part("changes", "changes", batch=10_000),
     _Part("images", "images"),

@@ -8,11 +8,15 @@ from visualindex.errors import ProblemError, ProblemType
 
 @dataclass(frozen=True)
 class IndexRecord:
-    """An index: its encoder's fingerprint and the dimension of its vectors."""
+    """An index: the fingerprint of the encoder that it is searched with, and the dimension of those vectors.
+
+    `first_fingerprint` is that of the first encoder it had, by which gateways and shards know each other.
+    """
 
     name: str
     fingerprint: str
     dimension: int
+    first_fingerprint: str = ""
 
 
 class Indexes:
@@ -35,7 +39,8 @@ class Indexes:
         """All indexes, by name."""
 
         async def work(connection: Connection) -> list[IndexRecord]:
-            query = "SELECT index_name, fingerprint, dimension FROM indexes ORDER BY index_name"
+            query = """SELECT index_name, fingerprint, dimension, coalesce(first_fingerprint, fingerprint) FROM indexes
+                ORDER BY index_name"""
             return [IndexRecord(*row) for row in await rows(connection, query)]
 
         return await self.connections.read(work)

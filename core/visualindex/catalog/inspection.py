@@ -11,6 +11,8 @@ from psycopg.conninfo import make_conninfo
 
 from visualindex.catalog.connections import Connection, one, problem_of, rows
 from visualindex.catalog.generations import State
+from visualindex.catalog.index_encoders import EncoderRecord, read_encoders
+from visualindex.catalog.reindex_inspection import ReindexInspected, reindexes
 
 # While an index changes its number of shards, replicas of two layouts are there: each alone is the whole index.
 _INDEX = """SELECT fingerprint, dimension,
@@ -27,6 +29,9 @@ _GENERATIONS = """SELECT generation, state, coalesce((manifest -> 'recall') - 's
     FROM generations WHERE index_name = %s AND state NOT IN ('retired', 'gone') ORDER BY created_at DESC, generation"""
 # A database that was not brought to this release yet has no checks.
 _CHECKS = "SELECT to_regclass('checks') IS NOT NULL"
+_ENCODERS = "SELECT to_regclass('index_encoders') IS NOT NULL"
+_REINDEXING = """SELECT EXISTS (SELECT FROM jobs WHERE index_name = %s AND kind = 'reindex'
+    AND state IN ('queued', 'running', 'paused'))"""
 _CHECK = "SELECT report, checked_at FROM checks WHERE index_name = %s"
 
 
@@ -61,6 +66,13 @@ class Inspection:
     images: int | None = 0
     generations: tuple[GenerationInspected, ...] = field(default=())
     check: CheckInspected | None = None
+    encoders: tuple[EncoderRecord, ...] = ()
+    reindexing: bool = False
+    """Whether a job rebuilds the index."""
+    reindex: ReindexInspected | None = None
+    """The rebuild that is under way."""
+    reindexed: ReindexInspected | None = None
+    """The one that ended last."""
 
 
 async def inspect(dsn: str, index: str, *, timeout_s: float = 5.0) -> Inspection:
@@ -92,7 +104,16 @@ async def _inspect(connection: Connection, index: str) -> Inspection:
         (None if counted is None else int(counted)) if any_images else 0,
         tuple(GenerationInspected(*row) for row in await rows(connection, _GENERATIONS, index)),
         await _last_check(connection, index),
+        *(await _encoders(connection, index)),
+        *await reindexes(connection, index),
     )
+
+
+async def _encoders(connection: Connection, index: str) -> tuple[tuple[EncoderRecord, ...], bool]:
+    if not (await one(connection, _ENCODERS))[0]:
+        return (), False
+    found = tuple(await read_encoders(connection, index))
+    return found, bool((await one(connection, _REINDEXING, index))[0])
 
 
 async def _last_check(connection: Connection, index: str) -> CheckInspected | None:

@@ -26,8 +26,12 @@ CHECK = "check"
 """Compare database, object store, generations and replicas (parameter `repair`: whether to mend what differs)."""
 COMPARE = "compare"
 """Measure one generation (parameter `candidate`) against another (`against`)."""
+SHADOW = "shadow"
+"""Have one generation (parameter `generation`) answer a share of the searches beside the active one."""
 REINDEX = "reindex"
 """Make what images lack of vectors, patches and colours from their originals, then build."""
+PLACE, APART = "place", "job"
+"""A parameter of jobs, and its value for one that is not the gateways' to carry out: only who names it claims it."""
 LEASE_S = 30.0
 """Seconds for which a job whose process ended keeps others from taking it up."""
 MAX_ATTEMPTS = 3
@@ -91,14 +95,20 @@ class Jobs:
 
         return await self.connections.write(work)
 
-    async def claim_job(self, index: str, lease_s: float, *, job_id: UUID | None = None) -> JobRecord | None:
+    async def claim_job(
+        self, index: str, lease_s: float, *, job_id: UUID | None = None, leaves: str = ""
+    ) -> JobRecord | None:
         """The oldest job that nobody holds (or the one that is named), for `lease_s` seconds; None when there is none.
 
+        Jobs of the kind `leaves` are left to others, and jobs with a place apart (parameter PLACE: APART) to who names them.
         One whose holder ended without a word is given up after three attempts, or as many as its parameter `attempts` says.
         Every gateway asks each second, and seldom for something, so that a read tells first whether to write.
         """
         free = "(state = 'queued' OR (state = 'running' AND lease_until < clock_timestamp()))"
-        look = f"SELECT 1 FROM jobs WHERE index_name = %s AND {free} LIMIT 1"  # noqa: S608 (constants)
+        mine = f"""(job_id = %s::uuid OR (%s::uuid IS NULL AND parameters ->> '{PLACE}' IS DISTINCT FROM '{APART}'))
+            AND {free} AND kind <> %s"""
+        look = f"SELECT 1 FROM jobs WHERE index_name = %s AND {mine} LIMIT 1"  # noqa: S608 (constants)
+        which = index, job_id, job_id, leaves
         give_up = """UPDATE jobs SET state = 'failed', ended_at = now(), lease_until = NULL,
                 problem = format('its process ended without a word, %%s times; the last phase was %%s', attempts, phase)
             WHERE index_name = %s AND state = 'running' AND lease_until < clock_timestamp()
@@ -106,21 +116,20 @@ class Jobs:
         claim = f"""UPDATE jobs SET state = 'running', fence = fence + 1, attempts = attempts + 1, phase = 'starting',
                 done = 0, total = 0, started_at = coalesce(started_at, now()),
                 lease_until = clock_timestamp() + make_interval(secs => %s)
-            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND (%s::uuid IS NULL OR job_id = %s::uuid)
-                AND {free}
+            WHERE job_id = (SELECT job_id FROM jobs WHERE index_name = %s AND {mine}
                 ORDER BY requested_at LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
 
         async def work(transaction: Transaction) -> JobRecord | None:
             await run(transaction.connection, give_up, index, MAX_ATTEMPTS)
-            claimed = await rows(transaction.connection, claim, lease_s, index, job_id, job_id)
+            claimed = await rows(transaction.connection, claim, lease_s, *which)
             if not claimed:
                 return None
             record = _record(claimed[0])
             await _tell(transaction.connection, record.job_id, f"begun, the {record.fence.number}. time")
             return record
 
-        if not await self.connections.read(lambda connection: rows(connection, look, index)):
+        if not await self.connections.read(lambda connection: rows(connection, look, *which)):
             return None
         return await self.connections.write(work)
 
@@ -158,6 +167,22 @@ class Jobs:
                 line = "done" if problem is None else f"failed: {problem}"
                 await _tell(transaction.connection, fence.job_id, line)
             return ended
+
+        return await self.connections.write(work)
+
+    async def release_job(self, fence: Fence, why: str) -> bool:
+        """Gives a job back to those that wait, for another process to go on with at once; False when it is not the caller's.
+
+        That it was begun does not count as an attempt: nothing went wrong with it.
+        """
+        query = """UPDATE jobs SET state = 'queued', lease_until = clock_timestamp(), attempts = greatest(0, attempts - 1)
+            WHERE job_id = %s AND fence = %s AND state = 'running'"""
+
+        async def work(transaction: Transaction) -> bool:
+            released = bool(await run(transaction.connection, query, fence.job_id, fence.number))
+            if released:
+                await _tell(transaction.connection, fence.job_id, f"given back: {why}")
+            return released
 
         return await self.connections.write(work)
 
@@ -252,14 +277,24 @@ class Jobs:
 
         return await self.connections.read(work)
 
-    async def prune_jobs(self, index: str, keep_days: int = 90) -> int:
-        """Forgets jobs that ended more than `keep_days` days ago."""
-        query = "DELETE FROM jobs WHERE index_name = %s AND ended_at < now() - make_interval(days => %s)"
+    async def old_jobs(self, index: str, keep_days: int = 90, limit: int = 100) -> list[UUID]:
+        """Jobs that ended more than `keep_days` days ago, the oldest first, and may be forgotten with what they stored."""
+        query = """SELECT job_id FROM jobs WHERE index_name = %s AND ended_at < now() - make_interval(days => %s)
+            ORDER BY ended_at LIMIT %s"""
 
-        async def work(transaction: Transaction) -> int:
-            return await run(transaction.connection, query, index, keep_days)
+        async def work(connection: Connection) -> list[UUID]:
+            return [job_id for (job_id,) in await rows(connection, query, index, keep_days, limit)]
 
-        return await self.connections.write(work)
+        return await self.connections.read(work)
+
+    async def forget_job(self, index: str, job_id: UUID) -> None:
+        """Forgets a job that has ended."""
+        query = "DELETE FROM jobs WHERE index_name = %s AND job_id = %s AND ended_at IS NOT NULL"
+
+        async def work(transaction: Transaction) -> None:
+            await run(transaction.connection, query, index, job_id)
+
+        await self.connections.write(work)
 
 
 async def ask(

@@ -5,7 +5,7 @@ kept only for images whose content is still the one that was encoded.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
+from visualindex.catalog.directions import NO_DIRECTION, has_direction
 from visualindex.catalog.images import WRITTEN
 from visualindex.catalog.jobs import Fence, check_fence
 from visualindex.errors import ProblemError, ProblemType
@@ -32,6 +33,10 @@ _LACKING = """SELECT i.image_id, i.content_digest, e.vector, i.colours IS NULL
 _HELD = """SELECT image_id, bucket, version FROM images i
     JOIN unnest(%s::uuid[], %s::bytea[]) AS f (image_id, content_digest) USING (image_id, content_digest)
     WHERE i.index_name = %s ORDER BY image_id FOR UPDATE OF i"""
+# Whether anybody follows the vectors of an encoder: the index itself does, and what was built of them will.
+_FOLLOWED = """SELECT i.fingerprint = f.fingerprint OR EXISTS (SELECT FROM generations g WHERE g.index_name = i.index_name
+        AND g.fingerprint = f.fingerprint AND g.state NOT IN ('failed', 'retired', 'gone'))
+    FROM indexes i, (VALUES (%s::text, %s::text)) AS f (index_name, fingerprint) WHERE i.index_name = f.index_name"""
 _ACCOUNT = """SELECT count(*), coalesce(jsonb_agg(account), '[]') FROM
     (SELECT account FROM job_chunks WHERE job_id = %s ORDER BY plan, chunk) AS each"""
 
@@ -134,8 +139,10 @@ class Reindexing:
     async def commit_chunk(self, index: str, fence: Fence, chunk: ChunkCommit) -> bool:
         """Takes a chunk in, once; False when it was in already. Raises ProblemError CONFLICT as `check_fence`.
 
-        A job that gets on has its attempts counted anew: what ends it is a fault that repeats itself.
+        Images whose vectors point nowhere are refused. A job that gets on has its attempts counted anew: what ends it is a
+        fault that repeats itself.
         """
+        chunk = _sorted_out(chunk)
         mark = """INSERT INTO job_chunks (job_id, plan, chunk, account) VALUES (%s, %s, %s, %s)
             ON CONFLICT DO NOTHING"""
 
@@ -180,8 +187,19 @@ class Reindexing:
         return await self.connections.read(work)
 
 
+def _sorted_out(chunk: ChunkCommit) -> ChunkCommit:
+    """The chunk in which images are refused whose vectors point nowhere."""
+    nowhere = [one for one in chunk.encoded if one.vector is not None and not has_direction(one.vector)]
+    if not nowhere:
+        return chunk
+    slug = ProblemType.INVALID_IMAGE.value.slug
+    refused = [Refused(one.image_id, one.content_digest, slug, NO_DIRECTION) for one in nowhere]
+    kept = [one for one in chunk.encoded if one.vector is None or has_direction(one.vector)]
+    return replace(chunk, encoded=kept, refused=[*chunk.refused, *refused])
+
+
 async def _take(connection: Connection, index: str, job_id: UUID, chunk: ChunkCommit) -> None:
-    known = await rows(connection, "SELECT fingerprint FROM indexes WHERE index_name = %s", index)
+    known = await rows(connection, _FOLLOWED, index, chunk.fingerprint)
     if not known:
         raise ProblemError(
             ProblemType.INDEX_NOT_FOUND, f"there is no index {index}: it was deleted meanwhile"
@@ -189,7 +207,7 @@ async def _take(connection: Connection, index: str, job_id: UUID, chunk: ChunkCo
     held = await _held(connection, index, [*chunk.encoded, *chunk.refused])
     kept = [one for one in chunk.encoded if one.image_id in held]
     made = await _vectors(connection, index, chunk.fingerprint, kept)
-    if known[0][0] == chunk.fingerprint:  # searches use these: shards are to hear of them
+    if known[0][0]:  # searches use these, or will: shards are to hear of them
         await _log(connection, index, made)
     await _colours(connection, index, kept)
     await _patches(connection, index, chunk.features, kept, held)

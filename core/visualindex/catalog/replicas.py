@@ -257,6 +257,17 @@ class Replicas:
 
         return await self.connections.read(work)
 
+    async def log_exceeds(self, index: str, rows_: int) -> bool:
+        """Whether more than `rows_` rows of the log came since the active generation was built; False if none is active."""
+        query = """SELECT FROM changes WHERE index_name = %s AND xid >= (
+                SELECT pg_snapshot_xmin(watermark) FROM generations WHERE index_name = %s AND state = 'active')
+            ORDER BY xid OFFSET %s LIMIT 1"""
+
+        async def work(connection: Connection) -> bool:
+            return bool(await rows(connection, query, index, index, rows_))
+
+        return await self.connections.read(work)
+
     async def prune_replicas(self, index: str, keep_s: float = 86_400.0) -> int:
         """Forgets replicas whose lease ended more than `keep_s` seconds ago."""
         query = (

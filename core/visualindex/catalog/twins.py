@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.catalog.connections import Connection, Connections, rows
+from visualindex.catalog.directions import has_direction
 from visualindex.colours import Colour, unpack
 
 
@@ -46,7 +47,7 @@ class Twins:
 
         async def work(connection: Connection) -> dict[bytes, Twin]:
             found = await rows(connection, query, fingerprint, index, list(digests))
-            return {bytes(digest): _twin(*row) for digest, *row in found}
+            return {bytes(digest): _twin(*row) for digest, *row in found if has_direction(row[6])}
 
         return await self.connections.read(work)
 

@@ -18,6 +18,7 @@ class FindingKind(StrEnum):
     DAMAGED_VECTOR = "damaged-vector"
     MISSING_VECTOR = "missing-vector"
     MISSING_ORIGINAL = "missing-original"
+    DAMAGED_ORIGINAL = "damaged-original"
     ORPHANED_ORIGINAL = "orphaned-original"
     MISSING_MANIFEST = "missing-manifest"
     MISSING_PART = "missing-part"
@@ -48,6 +49,8 @@ class Report:
     repair: bool
     images: int = 0
     originals: int = 0
+    originals_read: int = 0
+    """Of these, the ones whose bytes were compared with their digests."""
     replicas: int = 0
     """Views of replicas that were compared: each replica has one of every generation it holds."""
     buckets_compared: int = 0
@@ -71,6 +74,7 @@ class Report:
             "repair": self.repair,
             "images": self.images,
             "originals": self.originals,
+            "originals_read": self.originals_read,
             "replicas": self.replicas,
             "buckets_compared": self.buckets_compared,
             "found": self.found,

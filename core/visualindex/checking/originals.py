@@ -1,7 +1,9 @@
 """Originals that are wanted and those that are there, part by part, so that memory holds one part of them."""
 
+import zlib
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from uuid import UUID
 
 PARTS = 256
 """Parts of the originals of an index: by the first byte of the digest, as their keys are."""
@@ -18,6 +20,12 @@ class Originals:
 def split(wanted: AbstractSet[bytes], there: AbstractSet[bytes]) -> Originals:
     """What the two do not share."""
     return Originals(frozenset(wanted - there), frozenset(there - wanted))
+
+
+def drawn(digests: AbstractSet[bytes], share: float, draw: UUID) -> list[bytes]:
+    """A share of the digests, in order: the same ones for the same `draw`, others for another."""
+    most = int(share * 2**32)
+    return [one for one in sorted(digests) if zlib.crc32(one, zlib.crc32(draw.bytes)) < most]
 
 
 def digest_of(key: str) -> bytes | None:

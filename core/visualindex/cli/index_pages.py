@@ -5,7 +5,7 @@ from typing import Any
 
 from visualindex.api.checks import CheckView
 from visualindex.api.generations import GenerationView, JobView
-from visualindex.api.images import IndexView, ReplicaView
+from visualindex.api.images import EncoderView, IndexView, ReplicaView
 from visualindex.api.schedules import ScheduleRunView, ScheduleView
 from visualindex.cli.recall_plot import Curve, in_characters, read_curve
 
@@ -44,6 +44,8 @@ def page(view: IndexView) -> str:
         ("live recall", _live(view)),
     ]
     lines = [f"{name:<12} {text}" for name, text in facts]
+    if len(view.encoders) > 1 or view.migration is not None:
+        lines += ["", *_encoder_table(view).splitlines()]
     lines += ["", *_replica_table(view.replicas).splitlines()]
     curves = [] if view.recall is None else view.recall.curves
     for number, document in enumerate(curves):
@@ -62,6 +64,35 @@ def _live(view: IndexView) -> str:
     if view.live_recall is None:
         return "no search was sampled yet"
     return f"{view.live_recall.recall:.3f} in {view.live_recall.samples} sampled searches"
+
+
+def _encoder_table(view: IndexView) -> str:
+    """Every encoder, and how far the move to the one that the spec names is."""
+    head = ("encoder", "fingerprint", "dimensions", "used for", "gateways", "complete", "generations")
+    listed = table(
+        head,
+        [
+            (
+                one.encoder,
+                one.fingerprint,
+                str(one.dimension),
+                _used_for(one),
+                f"{one.held_by} of {one.gateways}",
+                "yes" if one.complete else "no",
+                ", ".join(one.generations),
+            )
+            for one in view.encoders
+        ],
+    )
+    problems = [f"{one.fingerprint}: {one.problem}" for one in view.encoders if one.problem]
+    move = [] if view.migration is None else [f"{view.migration.phase}: {view.migration.message}"]
+    return "\n".join([listed, *problems, *move])
+
+
+def _used_for(one: EncoderView) -> str:
+    if one.searched:
+        return "searches, writes"
+    return {"joining": "is loaded", "required": "writes", "leaving": "nothing more"}[one.state]
 
 
 def _replica_table(replicas: Sequence[ReplicaView]) -> str:

@@ -1,6 +1,5 @@
 """`visualindex index`: how an index is doing, and its generations: build, compare, activate, roll back, discard."""
 
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +24,6 @@ NOT_YET = 4
 Generation = Annotated[
     str, typer.Argument(help="The generation, from `index generations`.", show_default=False)
 ]
-JobId = Annotated[uuid.UUID, typer.Argument(help="The job, from `index jobs`.", show_default=False)]
 Within = Annotated[
     float, typer.Option("--within", min=0, max=600, help="Longest wait in seconds for the shards to load it.")
 ]
@@ -124,6 +122,43 @@ def compare(
 
 
 @indexes.command()
+def shadow(
+    name: Name,
+    generation: Generation,
+    share: Annotated[
+        float | None, typer.Option(min=0.001, max=1, help="Share of the searches that is asked of both.")
+    ] = None,
+    queries: Annotated[int | None, typer.Option(min=10, max=10_000, help="Searches that are enough.")] = None,
+    minutes: Annotated[
+        int | None, typer.Option(min=1, max=10_080, help="Longest wait for them in minutes.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end, and show how the candidate answered.")
+    ] = False,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a candidate answer a share of the live searches beside the active generation. Users see nothing of it."""
+    from visualindex.api.gate import ShadowReport
+    from visualindex.api.generations import ShadowRequest
+    from visualindex.cli.gate_page import shadow_page
+    from visualindex.cli.watching import watch
+
+    given = {"share": share, "min_queries": queries, "for_minutes": minutes}
+    asked = ShadowRequest.model_validate({name: one for name, one in given.items() if one is not None})
+    with connected(service, api_key) as client:
+        job = client.shadow_generation(name, generation, asked)
+        if wait:
+            job = watch(client, name, job, quiet=as_json)
+    if as_json or job.result is None:
+        _print_job(job, as_json)
+    else:
+        typer.echo(shadow_page(ShadowReport.model_validate(job.result)))
+    raise_failed(job)
+
+
+@indexes.command()
 def activate(
     name: Name,
     generation: Generation,
@@ -173,6 +208,10 @@ def check(
         bool,
         typer.Option(help="Compare vectors too, which reads all of them; without, ids and versions alone."),
     ] = True,
+    originals: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the originals to read and compare with their digests."),
+    ] = 0.01,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end of the check, and show what it found.")
     ] = False,
@@ -186,7 +225,7 @@ def check(
 
     with connected(service, api_key) as client:
         if not last:
-            job = client.check_index(name, repair=repair, vectors=vectors)
+            job = client.check_index(name, repair=repair, vectors=vectors, originals_share=originals)
             if not wait:
                 return _print_job(job, as_json)
             raise_failed(watch(client, name, job, quiet=as_json))
@@ -204,60 +243,6 @@ def schedules(
     with connected(service, api_key) as client:
         views = client.list_schedules(name)
     print_all(views, schedule_table, as_json)
-
-
-@indexes.command()
-def jobs(
-    name: Name, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False
-) -> None:
-    """List the latest background jobs of an index, the newest first."""
-    from visualindex.cli.index_pages import job_table
-
-    with connected(service, api_key) as client:
-        views = client.list_jobs(name)
-    print_all(views, job_table, as_json)
-
-
-@indexes.command()
-def cancel(
-    name: Name,
-    job_id: JobId,
-    service: ServiceUrl = DEFAULT_SERVICE,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Cancel a job that has not ended. It leaves nothing behind."""
-    with connected(service, api_key) as client:
-        job = client.cancel_job(name, job_id)
-    _print_job(job, as_json)
-
-
-@indexes.command()
-def pause(
-    name: Name,
-    job_id: JobId,
-    service: ServiceUrl = DEFAULT_SERVICE,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Pause a job that waits or runs; an ingest goes on where it was."""
-    with connected(service, api_key) as client:
-        job = client.pause_job(name, job_id)
-    _print_job(job, as_json)
-
-
-@indexes.command()
-def resume(
-    name: Name,
-    job_id: JobId,
-    service: ServiceUrl = DEFAULT_SERVICE,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Have a job go on that was paused, or that failed."""
-    with connected(service, api_key) as client:
-        job = client.resume_job(name, job_id)
-    _print_job(job, as_json)
 
 
 def _print_job(job: "JobView", as_json: bool) -> None:

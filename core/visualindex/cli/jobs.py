@@ -108,6 +108,32 @@ def cancel(
 
 
 @jobs.command()
+def pause(
+    name: Name,
+    job_id: JobId,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pause a job that waits or runs; it goes on where it was."""
+    with connected(service, api_key) as client:
+        _print(client.pause_job(name, job_id), as_json)
+
+
+@jobs.command()
+def resume(
+    name: Name,
+    job_id: JobId,
+    service: ServiceUrl = DEFAULT_SERVICE,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a job go on that was paused, or that failed."""
+    with connected(service, api_key) as client:
+        _print(client.resume_job(name, job_id), as_json)
+
+
+@jobs.command()
 def quarantine(
     name: Name, service: ServiceUrl = DEFAULT_SERVICE, api_key: ApiKey = None, as_json: AsJson = False
 ) -> None:

@@ -1,6 +1,7 @@
 """`visualindex plan`: what the indexes of a spec take for so many images, and whether that fits."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from visualindex.capacity.coefficients import Coefficients
     from visualindex.capacity.estimate import Capacity
     from visualindex.capacity.formulas import Load
+    from visualindex.capacity.moving import Move
     from visualindex.spec import VisualIndex
 
 
@@ -31,6 +33,14 @@ def plan(
             help="JSON of benchmarks/coefficients.py in place of the shipped figures.", show_default=False
         ),
     ] = None,
+    served: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="YAML files with what is served now: tells what a change of the encoder takes meanwhile.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Print what each index takes: shards, memory, disk, objects, build, encoder, Postgres, and what that rests on.
@@ -45,10 +55,13 @@ def plan(
     measured = DEFAULTS if coefficients is None else Coefficients.read(coefficients)
     resources = _specs(files)
     found = {one.name: capacity(one.spec, load, measured) for one in resources}
+    moves = _moves(_specs(served or []), resources, load, measured)
     if as_json:
-        typer.echo(json.dumps(_document(resources, found, load, measured), indent=2))
+        document = _document(resources, found, load, measured)
+        typer.echo(json.dumps({**document, "moves": [asdict(one) for one in moves]}, indent=2))
     else:
         _tell(resources, found, load, measured, own=coefficients is not None)
+        _tell_moves(moves)
     if any(one.problems for one in found.values()):
         raise typer.Exit(1)
 
@@ -73,11 +86,30 @@ def _specs(files: list[Path]) -> "list[VisualIndex]":
         raise typer.Exit(1) from None
 
 
+def _moves(
+    served: "list[VisualIndex]", resources: "list[VisualIndex]", load: "Load", measured: "Coefficients"
+) -> "list[Move]":
+    from visualindex.capacity.moving import move
+
+    before = {one.name: one.spec for one in served}
+    found = [
+        move(one.name, before[one.name], one.spec, load, measured) for one in resources if one.name in before
+    ]
+    return [one for one in found if one is not None]
+
+
+def _tell_moves(moves: "list[Move]") -> None:
+    from visualindex.capacity.telling import of_move
+
+    for one in moves:
+        typer.secho(f"While {one.index} moves from {one.before} to {one.after}", bold=True)
+        for label, text in of_move(one):
+            typer.echo(f"  {label:<16}{text}")
+
+
 def _document(
     resources: "list[VisualIndex]", found: "dict[str, Capacity]", load: "Load", measured: "Coefficients"
 ) -> dict[str, Any]:
-    from dataclasses import asdict
-
     indexes = [{"name": name, **one.to_json()} for name, one in found.items()]
     document = {"indexes": indexes, "load": asdict(load), "coefficients": measured.to_json()}
     return document | {"pods": _pods(resources)}

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.ingesting.manifest_rows import MANIFESTS, nested, plain, reader_of, text
+from visualindex.ingesting.manifest_rows import COLUMNS, MANIFESTS, nested, picture_of, plain, reader_of, text
 from visualindex.ingesting.naming import PICTURES
 
 MANIFEST = "manifest.jsonl"
-_OWN_COLUMNS = frozenset({"path", "image_url", "key", "category", "url", "metadata"})
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _manifest(path: Path) -> Iterator[Entry]:
-    reader = _address_rows if path.suffix.lower() == ".txt" else reader_of(path, _OWN_COLUMNS)
+    reader = _address_rows if path.suffix.lower() == ".txt" else reader_of(path, COLUMNS)
     if reader is None:
         known = ", ".join((*MANIFESTS, ".txt"))
         raise _refused(f"{path} is neither a picture nor a manifest: manifests end with {known}")
@@ -111,15 +110,16 @@ def _entry(place: str, row: dict[str, Any], base: Path) -> Entry:
     inner = nested(row)
     if inner is None:
         return Unusable(place, "`metadata` is not a JSON object")
-    path, address = row.get("path"), row.get("image_url") or (None if "path" in row else row.get("url"))
-    if (path is None) == (address is None):
-        return Unusable(place, "names no picture: give `path`, or `image_url`, and not both")
-    metadata = {**{name: value for name, value in row.items() if name not in _OWN_COLUMNS}, **inner}
+    try:
+        path, address = picture_of(row)
+    except ValueError as error:
+        return Unusable(place, str(error))
+    metadata = {**{name: value for name, value in row.items() if name not in COLUMNS}, **inner}
     return Item(
         place,
         key=str(row.get("key") or path or address),
-        path=base / str(path) if path is not None else None,
-        image_url=None if address is None else str(address),
+        path=base / path if path is not None else None,
+        image_url=address,
         category=text(row.get("category")),
         url=text(row.get("url")),
         metadata=plain(metadata),

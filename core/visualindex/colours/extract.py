@@ -60,7 +60,7 @@ def _pixel_weights(cells: npt.NDArray[np.uint16]) -> Weights:
 def _coarse(cells: npt.NDArray[np.uint16], weights: Weights) -> tuple[Float32, Weights]:
     """Occupied cells of a grid of `_GRID`: their means float32 [k, 3] and weights float64 [k]."""
     by_cell = _sums(cells.ravel(), weights.ravel())
-    used = np.flatnonzero(by_cell)
+    used = np.flatnonzero(by_cell != 0)
     lab, counts = lab_of_cells()[used], by_cell[used]
     steps = np.floor(lab / _GRID).astype(np.int64) + 64
     _, group = np.unique(steps[:, 0] << 16 | steps[:, 1] << 8 | steps[:, 2], return_inverse=True)

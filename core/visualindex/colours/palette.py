@@ -14,14 +14,14 @@ import numpy.typing as npt
 from visualindex.colours.distance import Float32, UInt8, to_lab
 
 CELLS: Final = 1 << 15
-_SHIFTS = np.array([10, 5, 0], np.uint16)
+_DROPPED, _RED, _GREEN = np.uint16(3), np.uint16(10), np.uint16(5)
 _HEX = re.compile(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 
 
 def cells_of(rgb: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
     """The palette's cells of sRGB uint8 [..., 3], uint16 [...]."""
-    wide = rgb.astype(np.uint16)
-    cells: npt.NDArray[np.uint16] = ((wide >> 3) << _SHIFTS).sum(-1, dtype=np.uint16)
+    wide = rgb.astype(np.uint16) >> _DROPPED
+    cells: npt.NDArray[np.uint16] = wide[..., 0] << _RED | wide[..., 1] << _GREEN | wide[..., 2]
     return cells
 
 

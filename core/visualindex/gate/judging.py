@@ -61,12 +61,18 @@ async def judge(
     found = await compare(
         catalog, store, cache, resource, record, active, encode=encode, say=say, wanted=wanted
     )
-    problem = None
-    if found.verdict == "refused":
-        problem = f"the quality gate refused it: {'; '.join(one.detail for one in found.failures)}"
+    problem = refusal(found)
+    if problem is not None:
         logger.warning("generation %s of index %s: %s", generation, resource.name, problem)
     await catalog.note_gate(resource.name, generation, found.model_dump(mode="json"), problem, fence=fence)
     return found
+
+
+def refusal(found: GateReport) -> str | None:
+    """Why a generation is refused, for people; None where it is not."""
+    if found.verdict != "refused":
+        return None
+    return f"the quality gate refused it: {'; '.join(one.detail for one in found.failures)}"
 
 
 async def compare(
@@ -100,7 +106,8 @@ async def compare(
         )
         _check(wanted)
         labels = await _labels(catalog, resource.name, asked, feedback)
-        found = await asyncio.to_thread(report, asked, labels, limits, encoded=encoded)
+        expected = not opened.images and await catalog.had_images(resource.name, candidate.created_at)
+        found = await asyncio.to_thread(report, asked, labels, limits, encoded=encoded, expected=expected)
     return found.model_copy(update={"seconds": round(time.monotonic() - begun, 2)})
 
 

@@ -29,6 +29,17 @@ class Limits:
         """The limits that what was measured misses."""
         return [*self._own(report), *self._against(report)]
 
+    def emptied(self, report: GateReport, *, expected: bool) -> list[GateFailure]:
+        """A generation without an image has nothing that could be asked for; it is wrong where some were `expected`.
+
+        Then it would take every hit away, where the active one has any.
+        """
+        before = 0 if report.active is None else report.active.images
+        if report.candidate.images or not before or not expected:
+            return []
+        detail = f"it holds no image, and the active generation {before}: were vectors lost, or not made of this encoder?"
+        return [GateFailure(measure="images", value=0, limit=1, detail=detail)]
+
     def verdict(self, failures: list[GateFailure]) -> Verdict:
         """What the spec makes of them."""
         if not failures:

@@ -12,8 +12,10 @@ from visualindex.gate.worse import TOLD, Bars, worse
 Precisions = list[float | None]
 
 
-def report(asked: Asked, labels: Labels | None, limits: Limits, *, encoded: bool) -> GateReport:
-    """Sum up. `encoded`: the copies were pictures that the encoder saw."""
+def report(
+    asked: Asked, labels: Labels | None, limits: Limits, *, encoded: bool, expected: bool = False
+) -> GateReport:
+    """Sum up. `encoded`: the copies were pictures that the encoder saw. `expected`: the index had images to be held."""
     after = _precisions(labels, asked, asked.candidate)
     before = None if asked.active is None else _precisions(labels, asked, asked.active)
     overlaps = _overlaps(asked)
@@ -26,9 +28,10 @@ def report(asked: Asked, labels: Labels | None, limits: Limits, *, encoded: bool
         copies="encoded" if encoded else "perturbed",
         labels=None if labels is None else labels.source,
         agreement=_rounded(mean(overlaps)),
+        remark=None if len(asked.probes.ids) else _remark(asked.candidate.generation.images),
     )
     measured = measured.model_copy(update=_changes(measured, before, after))
-    failures = limits.failures(measured)
+    failures = [*limits.emptied(measured, expected=expected), *limits.failures(measured)]
     bars = Bars(limits.recall, limits.spec.agreement if _same(measured) else limits.spec.encoder_agreement)
     queries = _queries(asked, overlaps, before, after)
     lost = worse(queries, bars, compared=asked.active is not None and len(asked.active.own.ranks) > 0)
@@ -40,6 +43,12 @@ def report(asked: Asked, labels: Labels | None, limits: Limits, *, encoded: bool
             "worse_count": len(lost),
         }
     )
+
+
+def _remark(images: int) -> str:
+    if not images:
+        return "nothing was judged: the generation holds no image"
+    return "nothing was judged: every image that could be asked for was changed or deleted since it was built"
 
 
 def _figures(found: Found, precisions: Precisions, recall: float | None) -> GateFigures:

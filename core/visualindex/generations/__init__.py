@@ -3,7 +3,15 @@
 from visualindex.generations.cache import NodeCache
 from visualindex.generations.leases import Lease
 from visualindex.generations.manifest import FORMAT, PART_BYTES, FileEntry, Manifest, ShardFiles
-from visualindex.generations.publishing import list_generations, publish, read_manifest
+from visualindex.generations.publishing import (
+    complete,
+    hold,
+    let_go,
+    list_generations,
+    publish,
+    publish_shard,
+    read_manifest,
+)
 from visualindex.generations.retiring import retire
 
 __all__ = [
@@ -14,8 +22,12 @@ __all__ = [
     "Manifest",
     "NodeCache",
     "ShardFiles",
+    "complete",
+    "hold",
+    "let_go",
     "list_generations",
     "publish",
+    "publish_shard",
     "read_manifest",
     "retire",
 ]

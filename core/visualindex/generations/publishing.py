@@ -1,9 +1,14 @@
-"""A generation's way into the object store: whatever happens on it, readers see all of the generation or none."""
+"""A generation's way into the object store: whatever happens on it, readers see all of the generation or none.
+
+Its shards come one by one, from wherever they were built, and each is held by a *pending* manifest of itself alone, so that
+whoever retires others leaves its parts. The manifest of all comes last and takes the place of those.
+"""
 
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from visualindex.errors import ProblemError, ProblemType
@@ -17,6 +22,11 @@ JSON = "application/json"
 _PART = "application/octet-stream"
 _AT_ONCE = 3
 """Parts in memory and on their way."""
+_ASKED_AT_ONCE = 16
+"""Parts that the store is asked for at a time."""
+
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+"""What excludes retirements while a publication begins: see `retire`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,27 +45,64 @@ async def publish(
     manifest: Manifest,
     shard_dirs: Sequence[tuple[range, int, Path]],
 ) -> Manifest:
-    """Publish directories of files as a generation and return its manifest.
+    """Publish directories of files as a generation and return its manifest: `publish_shard` of each, then `complete`.
 
-    `manifest` has no shards yet; `shard_dirs` gives each shard's buckets, images and directory, in order. A generation that
-    is published already keeps the manifest it has, which is returned; objects it lacks are put back. A repeat after a crash
-    uploads only what is missing. At most 96 MiB of the files are in memory at a time.
+    `manifest` has no shards yet; `shard_dirs` gives each shard's buckets, images and directory, in order.
+    """
+    of_index = dataclasses.replace(manifest, index=index)
+    shards = [await publish_shard(store, of_index, *given) for given in shard_dirs]
+    return await complete(store, dataclasses.replace(of_index, shards=tuple(shards)))
+
+
+async def publish_shard(
+    store: ObjectStore,
+    manifest: Manifest,
+    buckets: range,
+    images: int,
+    directory: Path,
+    *,
+    turn: Turn = nullcontext,
+) -> ShardFiles:
+    """Upload the files of one shard of a generation that is still built, and hold them until `complete`.
+
+    `manifest` needs no shards yet. A repeat after a crash uploads only what is missing. At most 96 MiB of the files are in
+    memory at a time.
 
     Raises ProblemError: of the object store; INVALID_REQUEST for files no manifest can list; INTERNAL when a file changed
     meanwhile; UNAVAILABLE when one cannot be read.
     """
-    shards = [await _described(manifest, *given) for given in shard_dirs]
-    complete = dataclasses.replace(manifest, index=index, shards=tuple(shards))
-    data = complete.to_json()
-    pending = pending_key(index, complete.generation)
-    await store.put(pending, data, content_type=JSON)  # from here on, retiring others leaves our parts alone
-    wanted = _parts(complete, [directory for _, _, directory in shard_dirs])
-    await _upload(store, index, wanted)
-    published = await _published(store, index, complete.generation)
+    shard = await _described(manifest, buckets, images, directory)
+    async with turn():
+        await hold(store, manifest, shard)
+    await _upload(store, manifest.index, _parts(manifest, shard, directory))
+    return shard
+
+
+async def hold(store: ObjectStore, manifest: Manifest, shard: ShardFiles) -> None:
+    """Keep the parts of an uploaded shard from retirements for a day; asked again it holds them for another."""
+    held = _held(manifest, shard)
+    await store.put(pending_key(held.index, held.generation), held.to_json(), content_type=JSON)
+
+
+async def let_go(store: ObjectStore, manifest: Manifest, shards: Iterable[ShardFiles]) -> None:
+    """End what `hold` began: these shards are part of a published generation, or never will be."""
+    await store.delete([pending_key(manifest.index, _held(manifest, one).generation) for one in shards])
+
+
+async def complete(store: ObjectStore, manifest: Manifest) -> Manifest:
+    """Publish a generation whose shards are all uploaded, and return its manifest.
+
+    One that is published already keeps the manifest it has, which is returned. Raises ProblemError: of the object store;
+    UNAVAILABLE when a part is not there any more.
+    """
+    await _check_parts(store, manifest)
+    published = await _published(store, manifest.index, manifest.generation)
     if published is None:
-        await store.put(manifest_key(index, complete.generation), data, content_type=JSON)
-    await store.delete([pending])
-    return published or complete
+        await store.put(
+            manifest_key(manifest.index, manifest.generation), manifest.to_json(), content_type=JSON
+        )
+    await let_go(store, manifest, manifest.shards)
+    return published or manifest
 
 
 async def read_manifest(store: ObjectStore, index: str, generation: str) -> Manifest:
@@ -122,17 +169,38 @@ def _files(directory: Path, part_bytes: int) -> tuple[FileEntry, ...]:
     return tuple(describe(path, part_bytes) for path in paths)
 
 
-def _parts(manifest: Manifest, directories: Sequence[Path]) -> Iterator[_Part]:
-    """Every different part of the generation once, with a place where its bytes are."""
+def _held(manifest: Manifest, shard: ShardFiles) -> Manifest:
+    """A manifest of one shard alone, whose id nothing changes that becomes known with other shards."""
+    return dataclasses.replace(manifest, shards=(shard,), parameters={}, recall={})
+
+
+def _parts(manifest: Manifest, shard: ShardFiles, directory: Path) -> Iterator[_Part]:
+    """Every different part of a shard once, with a place where its bytes are."""
     seen = set[str]()
-    for shard, directory in zip(manifest.shards, directories, strict=True):
-        for entry in shard.files:
-            for number, digest in enumerate(entry.parts):
-                if digest not in seen:
-                    seen.add(digest)
-                    offset = number * manifest.part_bytes
-                    length = min(manifest.part_bytes, entry.bytes - offset)
-                    yield _Part(directory / entry.name, offset, length, digest)
+    for entry in shard.files:
+        for number, digest in enumerate(entry.parts):
+            if digest not in seen:
+                seen.add(digest)
+                offset = number * manifest.part_bytes
+                length = min(manifest.part_bytes, entry.bytes - offset)
+                yield _Part(directory / entry.name, offset, length, digest)
+
+
+async def _check_parts(store: ObjectStore, manifest: Manifest) -> None:
+    """Raise unless every part is there: a shard may have been uploaded days ago, by another machine."""
+    every = (part for shard in manifest.shards for part in _parts(manifest, shard, Path()))
+    parts = iter({part.digest: part for part in every}.values())
+
+    async def ask() -> None:
+        for part in parts:
+            key = part_key(manifest.index, bytes.fromhex(part.digest))
+            if not await _has(store, key, part.length):
+                raise ProblemError(
+                    ProblemType.UNAVAILABLE,
+                    f"object {key} of {part.path} went lost while the generation was built: build it again",
+                )
+
+    await all_of(ask() for _ in range(_ASKED_AT_ONCE))
 
 
 async def _upload(store: ObjectStore, index: str, parts: Iterator[_Part]) -> None:

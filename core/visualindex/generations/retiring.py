@@ -25,7 +25,7 @@ async def retire(store: ObjectStore, index: str, generation: str, kept: Iterable
 
     Parts stay that any other published generation names, or one that is being published. What an earlier retirement or a
     crashed publication left goes as well. `kept` are the generations that must be complete afterwards. The caller sees to
-    it that no publication of this index begins meanwhile.
+    it that no shard of this index begins to be published meanwhile (`Catalog.publishing_turn`).
 
     Raises ProblemError: INVALID_REQUEST for a generation that is kept; and, before any part is deleted, whatever keeps a
     manifest from being read, since nobody knows then which parts it names.
@@ -42,13 +42,16 @@ async def retire(store: ObjectStore, index: str, generation: str, kept: Iterable
 
 
 async def _held(store: ObjectStore, index: str, generation: str, needed: Iterable[str]) -> set[str]:
-    """Keys of the parts that must stay."""
+    """Keys of the parts that must stay.
+
+    Pending manifests are read first: one that is gone a moment later was published, and is listed then.
+    """
+    manifests = await _pending(store, index, generation)
     published = set(await list_generations(store, index)) | set(needed)
-    manifests = [
+    manifests += [
         await manifest_at(store, manifest_key(index, other), index, other)
         for other in sorted(published - {generation})
     ]
-    manifests += await _pending(store, index, generation)
     return {
         part_key(index, bytes.fromhex(part))
         for manifest in manifests
@@ -68,9 +71,19 @@ async def _pending(store: ObjectStore, index: str, generation: str) -> list[Mani
             continue
         if datetime.now(UTC) - found.modified > _ABANDONED:
             await store.delete([key])
-        else:
-            manifests.append(await manifest_at(store, key, index, other))
+        elif (manifest := await _still_pending(store, index, other)) is not None:
+            manifests.append(manifest)
     return manifests
+
+
+async def _still_pending(store: ObjectStore, index: str, name: str) -> Manifest | None:
+    """None where the publication has just ended."""
+    try:
+        return await manifest_at(store, pending_key(index, name), index, name)
+    except ProblemError as problem:
+        if problem.type is not ProblemType.NOT_FOUND:
+            raise
+        return None
 
 
 async def _delete_parts(store: ObjectStore, index: str, held: set[str]) -> int:

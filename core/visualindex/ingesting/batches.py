@@ -13,10 +13,10 @@ from typing import Any, Protocol, TypeVar, cast
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from visualindex.api.ingesting import IngestRequest, IngestSource, SourceResult
-from visualindex.catalog import Catalog, Fence, ImageWrite
+from visualindex.catalog import Catalog, Fence, ImageWrite, LacksVectorError
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.fetching import SafeFetcher
-from visualindex.ingesting.encoding import Encoding
+from visualindex.ingesting.encoding import Encoding, writes_of
 from visualindex.ingesting.entries import Entry, Refusal, Source, Step
 from visualindex.ingesting.fields import image_id_of
 from visualindex.ingesting.ledger import Ledger, Noted
@@ -79,7 +79,7 @@ class Batches:
     places: Places
     fetcher: SafeFetcher
     preparing: Preparing
-    encoding: Encoding
+    encodings: Sequence[Encoding]
     ledger: Ledger
     scratch: Path
     say: Say
@@ -88,7 +88,8 @@ class Batches:
     async def run(self, request: IngestRequest) -> dict[str, Any]:
         """Take every source in, from where the ledger says it is; returns the job's result.
 
-        Raises ProblemError UNAVAILABLE or STORAGE_FULL when database or store stay unusable for five minutes.
+        Raises ProblemError UNAVAILABLE or STORAGE_FULL when database or store stay unusable for five minutes, and
+        LacksVectorError when the index is served with an encoder that is not at hand.
         """
         results = [await self._source(number, request) for number in range(len(request.sources))]
         await self.ledger.forget()
@@ -162,17 +163,26 @@ class Batches:
     async def _commit(self, number: int, prepared: _Prepared, noted: Noted) -> Noted:
         self.wanted()
         chunk, outcomes = prepared.chunk, prepared.outcomes
-        created = await self._patiently(partial(self._write, outcomes))
+        created = await self._patiently(partial(self._write, chunk, outcomes))
         refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
         result = _counted(noted.result, outcomes, refusals, created)
         done = Noted(noted.chunk + 1, chunk.steps[-1].cursor, False, result)
         await self._patiently(partial(self.ledger.note, number, done, refusals))
         return done
 
-    async def _write(self, outcomes: list[Outcome]) -> int:
+    async def _encoded(self, chunk: _Chunk, outcomes: list[Outcome]) -> list[ImageWrite]:
+        """The rows of the pictures, in their order; those that the encoder makes nothing of become refusals."""
+        pending = {place: outcome for place, outcome in enumerate(outcomes) if isinstance(outcome, Pending)}
+        made = await writes_of(self.encodings, list(pending.values()))
+        for place, write in zip(pending, made, strict=True):
+            entry = chunk.entries[place]
+            if isinstance(write, ProblemError) and isinstance(entry, Entry):
+                outcomes[place] = Refusal(entry.place, entry.fields.key, write)
+        return [write for write in made if isinstance(write, ImageWrite)]
+
+    async def _write(self, chunk: _Chunk, outcomes: list[Outcome]) -> int:
         """Write the rows and where they came from; returns how many images are new."""
-        pending = [outcome for outcome in outcomes if isinstance(outcome, Pending)]
-        encoded = iter(await self.encoding.writes_of(pending))
+        encoded = iter(await self._encoded(chunk, outcomes))
         writes: dict[uuid.UUID, ImageWrite] = {}
         restores: dict[bytes, Restore] = {}
         origins = []
@@ -213,7 +223,7 @@ class Batches:
         """Repeats work, which bears that, while database or store cannot be used."""
 
         def going_on(error: BaseException) -> bool:
-            if not is_passing(error):
+            if not is_passing(error) or isinstance(error, LacksVectorError):
                 return False
             self.wanted()
             logger.warning("the batch waits: %s", error)

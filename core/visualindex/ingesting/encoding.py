@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from visualindex.catalog import ImageWrite
 from visualindex.encoders import Encoder
+from visualindex.errors import ProblemError
+from visualindex.imaging import Decoded
 from visualindex.ingesting.preparing import Made, Pending
 from visualindex.ingesting.writes import write_of
 from visualindex.rerank.patches import PatchProjection
@@ -30,19 +32,9 @@ class Encoding:
         features = None if self.packing is None else self.packing.fingerprint
         return Made(self.encoder.input, self.encoder.fingerprint, features)
 
-    async def writes_of(self, pending: Sequence[Pending]) -> list[ImageWrite]:
-        """The rows of pictures, in their order; equal pictures are encoded once."""
-        by_digest = {one.digest: one for one in pending}
-        distinct = list(by_digest.values())
-        encoded: dict[bytes, _Encoded] = {}
-        for start in range(0, len(distinct), self.batch):
-            some = distinct[start : start + self.batch]
-            made = await asyncio.to_thread(self._encode, some)
-            encoded.update(zip([one.digest for one in some], made, strict=True))
-        return [self._write(one, *encoded[one.digest]) for one in pending]
-
-    def _encode(self, pending: Sequence[Pending]) -> list[_Encoded]:
-        pixels = np.stack([_pixels(one) for one in pending])
+    def encode(self, pictures: Sequence[Decoded]) -> list[_Encoded]:
+        """Vector, float32[d], and packed patches of each. Blocks."""
+        pixels = np.stack([_pixels(one) for one in pictures])
         encoded = self.encoder.encode(pixels, patches=self.packing is not None)
         if self.packing is None or encoded.patches is None:
             return [(vector, {}) for vector in encoded.vectors]
@@ -50,13 +42,37 @@ class Encoding:
         features = self.packing.fingerprint
         return [(vector, {features: packed.row_bytes(row)}) for row, vector in enumerate(encoded.vectors)]
 
-    def _write(self, one: Pending, vector: NDArray[np.float32], patches: Mapping[str, bytes]) -> ImageWrite:
-        fingerprint = self.encoder.fingerprint
+
+async def writes_of(
+    encodings: Sequence[Encoding], pending: Sequence[Pending]
+) -> list[ImageWrite | ProblemError]:
+    """The rows of pictures, or why there is none, in their order, with vectors of every encoder.
+
+    Equal pictures are encoded once.
+    """
+    distinct = list({one.digest: one for one in pending}.values())
+    made: dict[bytes, list[_Encoded]] = {one.digest: [] for one in distinct}
+    for place, encoding in enumerate(encodings):
+        for start in range(0, len(distinct), encoding.batch):
+            some = distinct[start : start + encoding.batch]
+            encoded = await asyncio.to_thread(encoding.encode, [one.decoded[place] for one in some])
+            for one, each in zip(some, encoded, strict=True):
+                made[one.digest].append(each)
+    names = [encoding.encoder.fingerprint for encoding in encodings]
+    return [_write(one, names, made[one.digest]) for one in pending]
+
+
+def _write(one: Pending, names: Sequence[str], made: Sequence[_Encoded]) -> ImageWrite | ProblemError:
+    vectors = {name: vector for name, (vector, _) in zip(names, made, strict=True)}
+    patches = {name: packed for _, packs in made for name, packed in packs.items()}
+    try:
         return write_of(
-            one.image_id, one.fields, one.digest, one.size_bytes, one.decoded, fingerprint, vector, patches
+            one.image_id, one.fields, one.digest, one.size_bytes, one.decoded[0], vectors, patches
         )
+    except ProblemError as problem:
+        return problem
 
 
-def _pixels(one: Pending) -> NDArray[np.uint8]:
-    assert one.decoded.pixels is not None  # noqa: S101 - an input was asked for
-    return one.decoded.pixels
+def _pixels(decoded: Decoded) -> NDArray[np.uint8]:
+    assert decoded.pixels is not None  # noqa: S101 - an input was asked for
+    return decoded.pixels

@@ -25,6 +25,10 @@ def reader_of(path: Path, texts: Collection[str]) -> Callable[[Path], Rows] | No
     return readers.get(path.suffix.lower())
 
 
+PICTURE_COLUMNS = ("path", "object")
+"""Columns that name a file or an object, under one meaning whoever reads the manifest."""
+COLUMNS = frozenset({*PICTURE_COLUMNS, "image_url", "key", "category", "url", "metadata"})
+"""Columns that are not metadata."""
 MANIFESTS = (".csv", ".jsonl", ".ndjson", ".parquet")
 """What the names of manifests end with."""
 
@@ -63,6 +67,19 @@ def parquet_rows(path: Path) -> Rows:
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path} row {number}", row
+
+
+def picture_of(row: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The picture that a row names, as a file or object (`path` or `object`, which mean the same) and as an address.
+
+    `url` is the address where nothing else names a picture. Raises ValueError, saying what is wrong, for a row that names
+    none, or several.
+    """
+    named = [row[column] for column in PICTURE_COLUMNS if column in row]
+    address = row.get("image_url") or (None if named else row.get("url"))
+    if len(named) > 1 or (not named) == (address is None):
+        raise ValueError("names no picture: give one of `path`, `object` and `image_url`")
+    return (str(named[0]) if named else None), (None if address is None else str(address))
 
 
 def nested(row: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -10,10 +10,10 @@ from visualindex.api.ingesting import IngestSource
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.fetching import SafeFetcher
 from visualindex.ingesting.entries import Source
-from visualindex.ingesting.manifest_rows import MANIFESTS, reader_of
+from visualindex.ingesting.manifest_rows import COLUMNS, MANIFESTS, reader_of
 from visualindex.ingesting.naming import NameRule
 from visualindex.ingesting.places import Located, Places, find_bucket
-from visualindex.ingesting.source_manifest import COLUMNS, ManifestSource, unreadable
+from visualindex.ingesting.source_manifest import ManifestSource, unreadable
 from visualindex.ingesting.source_objects import ObjectsSource
 from visualindex.ingesting.source_webdataset import WebDatasetSource
 from visualindex.spec import Spec

@@ -1,12 +1,12 @@
 """Where pictures may be read from: the buckets and folders that the spec names, and nothing else."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from visualindex.credentials import Credentials
+from visualindex.credentials import Credentials, bucket_variables
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.ingesting.naming import is_own
 from visualindex.objectstore.sources import FolderObjects, SourceObjects
@@ -23,6 +23,8 @@ class NamedBucket:
     name: str
     s3: S3Spec
     declared: bool
+    own_keys: bool = False
+    """Whether the spec says that it has keys of its own: those of the index's bucket are not tried then."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,9 @@ class Places:
                 BucketObjects,  # its client is slow to import
             )
 
-            access_key, secret_key = self._keys(bucket)
+            access_key, secret_key = bucket_keys(bucket, self._credentials, self._environment)
             self._open[bucket.name] = BucketObjects(bucket.s3, access_key, secret_key)
         return self._open[bucket.name]
-
-    def _keys(self, bucket: NamedBucket) -> tuple[str, str]:
-        """The bucket's own keys, both of them, else those of the index's store."""
-        keys = self._credentials.access_key, self._credentials.secret_key
-        variable = f"VISUALINDEX_INGEST_{bucket.name.upper().replace('-', '_')}"
-        told = [self._environment.get(f"{variable}_{kind}_KEY") for kind in ("ACCESS", "SECRET")]
-        access_key, secret_key = told if bucket.declared and any(told) else keys
-        if not access_key or not secret_key:
-            detail = f"bucket {bucket.name} has no credentials here: set {variable}_ACCESS_KEY and {variable}_SECRET_KEY"
-            raise ProblemError(ProblemType.UNAVAILABLE, detail)
-        return access_key, secret_key
 
     def _in_folder(self, path: Path, location: str) -> Located:
         resolved = path.resolve()
@@ -117,9 +108,57 @@ def find_bucket(spec: Spec, name: str | None) -> NamedBucket:
     return known[name]
 
 
+def bucket_keys(
+    bucket: NamedBucket, credentials: Credentials, environment: Mapping[str, str]
+) -> tuple[str, str]:
+    """Access key and secret key: the bucket's own from variables, files or a Secret, else those of the index's store.
+
+    Raises ProblemError UNAVAILABLE where there are none.
+    """
+    variables = bucket_variables(bucket.name)
+    for access_key, secret_key in _candidates(bucket, credentials, environment, variables):
+        if access_key and secret_key:
+            return access_key, secret_key
+        if access_key or secret_key:
+            break
+    names = " and ".join(variables)
+    detail = (
+        f"bucket {bucket.name} has no credentials here: set {names}, or with _FILE behind them name files"
+    )
+    raise ProblemError(ProblemType.UNAVAILABLE, detail)
+
+
+def _candidates(
+    bucket: NamedBucket,
+    credentials: Credentials,
+    environment: Mapping[str, str],
+    variables: tuple[str, str],
+) -> Iterator[tuple[str | None, str | None]]:
+    if bucket.declared:
+        access_key, secret_key = (_value(environment, variable) for variable in variables)
+        yield access_key, secret_key
+        yield from (
+            (one.access_key, one.secret_key) for one in credentials.buckets if one.bucket == bucket.name
+        )
+    if not bucket.own_keys:
+        yield credentials.access_key, credentials.secret_key
+
+
 def _declared(bucket: IngestBucketSpec) -> NamedBucket:
     s3 = S3Spec(endpoint=bucket.endpoint, bucket=bucket.bucket, region=bucket.region, secure=bucket.secure)
-    return NamedBucket(bucket.name, s3, declared=True)
+    return NamedBucket(bucket.name, s3, declared=True, own_keys=bucket.credentials_secret_ref is not None)
+
+
+def _value(environment: Mapping[str, str], variable: str) -> str | None:
+    """What a variable holds, or the file that VARIABLE_FILE names. Raises ProblemError UNAVAILABLE naming that file."""
+    file = environment.get(f"{variable}_FILE")
+    if environment.get(variable) or not file:
+        return environment.get(variable)
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        detail = f"{variable}_FILE names {file}, which cannot be read: {error.strerror or error}"
+        raise ProblemError(ProblemType.UNAVAILABLE, detail) from None
 
 
 def _nothing(_: str) -> bool:

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from visualindex.api.images import ImageFields
-from visualindex.catalog import Catalog, ImageRecord, ImageWrite, Origin
+from visualindex.catalog import Catalog, ImageRecord, ImageWrite, Origin, Twin
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.imaging import Decoded, DecodeJob, DecodePool, InputSpec
 from visualindex.ingesting.entries import Entry, Refusal
 from visualindex.ingesting.fields import beside, check_metadata, image_id_of, says_the_same
-from visualindex.ingesting.writes import write_of_fields, write_of_twin
+from visualindex.ingesting.writes import write_of_fields, write_of_twins
 from visualindex.objectstore import ObjectStore, original_key
 from visualindex.spec import VisualIndex
 
@@ -56,13 +56,13 @@ class Ready:
 
 @dataclass(frozen=True)
 class Pending:
-    """A decoded picture whose original is stored."""
+    """A picture whose original is stored, decoded for each of the encoders."""
 
     image_id: uuid.UUID
     fields: ImageFields
     digest: bytes
     size_bytes: int
-    decoded: Decoded
+    decoded: Sequence[Decoded]
     origin: Origin | None
     restore: Restore
 
@@ -72,7 +72,7 @@ Outcome = Unchanged | Ready | Pending | Refusal
 
 @dataclass(frozen=True)
 class Made:
-    """What the index's vectors and patches are made with: pixels of `input`; `features` None where no patches are kept."""
+    """What an encoder's vectors and patches are made with: pixels of `input`; `features` None where no patches are kept."""
 
     input: InputSpec
     fingerprint: str
@@ -83,8 +83,14 @@ class Preparing:
     """Prepares the entries of an index, eight at a time."""
 
     def __init__(
-        self, catalog: Catalog, store: ObjectStore, resource: VisualIndex, pool: DecodePool, made: Made
+        self,
+        catalog: Catalog,
+        store: ObjectStore,
+        resource: VisualIndex,
+        pool: DecodePool,
+        made: Sequence[Made],
     ) -> None:
+        """`made` is what each of the encoders makes that the index is served with."""
         self._catalog = catalog
         self._store = store
         self._resource = resource
@@ -121,13 +127,15 @@ class Preparing:
         name = self._resource.name
         ids = [image_id_of(name, entry.fields) for entry in entries]
         records = await self._catalog.get_images(name, ids)
-        vectors = await self._catalog.get_vectors(name, list(records), self._made.fingerprint)
+        encoded = set(records)
+        for made in self._made:
+            encoded &= (await self._catalog.get_vectors(name, list(records), made.fingerprint)).keys()
         origins: dict[tuple[str, str], Origin] = {}
         for place in {entry.object.place for entry in entries if entry.object}:
             keys = [entry.object.key for entry in entries if entry.object and entry.object.place == place]
             found = await self._catalog.get_origins(name, place, keys)
             origins.update({(place, key): origin for key, origin in found.items()})
-        return _Known({i: record for i, record in records.items() if i in vectors}, records, origins)
+        return _Known({i: record for i, record in records.items() if i in encoded}, records, origins)
 
     async def _one(self, entry: Entry, known: "_Known") -> Outcome:
         image_id = image_id_of(self._resource.name, entry.fields)
@@ -153,16 +161,26 @@ class Preparing:
             if says_the_same(encoded, fields):
                 return Unchanged(image_id, origin, len(content.data))
             return Ready(write_of_fields(encoded, fields), origin, restore)
-        twins = await self._catalog.twins(self._resource.name, [digest], self._made.fingerprint)
-        if digest in twins and (self._made.features is None or self._made.features in twins[digest].patches):
-            twin = twins[digest]
-            return Ready(
-                write_of_twin(image_id, fields, digest, twin, self._made.fingerprint), origin, restore
+        twins = await self._twins(digest)
+        if len(twins) == len(self._made):
+            return Ready(write_of_twins(image_id, fields, digest, twins), origin, restore)
+        decoded = [
+            await self._pool.decode(
+                DecodeJob(content.data, made.input, colours=place == 0), deadline=time.time() + _PATIENCE_S
             )
-        job = DecodeJob(content.data, self._made.input, colours=True)
-        decoded = await self._pool.decode(job, deadline=time.time() + _PATIENCE_S)
-        await self._put(digest, content.data, decoded.info.media_type)
+            for place, made in enumerate(self._made)
+        ]
+        await self._put(digest, content.data, decoded[0].info.media_type)
         return Pending(image_id, fields, digest, len(content.data), decoded, origin, restore)
+
+    async def _twins(self, digest: bytes) -> dict[str, Twin]:
+        """By encoder an image of that content that lacks nothing that it makes."""
+        found = {}
+        for made in self._made:
+            twin = (await self._catalog.twins(self._resource.name, [digest], made.fingerprint)).get(digest)
+            if twin is not None and (made.features is None or made.features in twin.patches):
+                found[made.fingerprint] = twin
+        return found
 
     def _restore(self, entry: Entry) -> Restore:
         async def restore(digest: bytes) -> None:
@@ -181,7 +199,7 @@ class Preparing:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the catalog has of the images that entries mean; `encoded` are those with a vector of the encoder at hand."""
+    """What the catalog has of the images that entries mean; `encoded` are those with a vector of every encoder at hand."""
 
     encoded: Mapping[uuid.UUID, ImageRecord]
     records: Mapping[uuid.UUID, ImageRecord]

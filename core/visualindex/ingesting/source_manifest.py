@@ -14,13 +14,10 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex.fetching import SafeFetcher
 from visualindex.ingesting.entries import Entry, Refusal, Step
 from visualindex.ingesting.in_parts import in_parts
-from visualindex.ingesting.manifest_rows import Rows, nested, plain, text
+from visualindex.ingesting.manifest_rows import COLUMNS, Rows, nested, picture_of, plain, text
 from visualindex.ingesting.places import Located
 from visualindex.ingesting.source_objects import refusal_of
 from visualindex.objectstore.sources import Content
-
-COLUMNS = frozenset({"object", "image_url", "key", "category", "url", "metadata"})
-"""Columns that are not metadata. `object`: a key of the manifest's bucket, or a path from the manifest's folder."""
 
 _AT_ONCE = 500
 
@@ -68,12 +65,10 @@ class ManifestSource:
         inner = nested(row)
         if inner is None:
             return _refused(place, text(row.get("key")), "`metadata` is not a JSON object")
-        key, address = (
-            row.get("object"),
-            row.get("image_url") or (None if "object" in row else row.get("url")),
-        )
-        if (key is None) == (address is None):
-            return _refused(place, None, "names no picture: give `object`, or `image_url`, and not both")
+        try:
+            key, address = picture_of(row)
+        except ValueError as error:
+            return _refused(place, None, str(error))
         metadata = {**{name: value for name, value in row.items() if name not in COLUMNS}, **inner}
         try:
             fields = ImageFields(
@@ -86,9 +81,10 @@ class ManifestSource:
             return refusal_of(place, text(row.get("key")), error)
         if key is None:
             return Entry(place, fields, partial(self._fetch, str(address)))
-        return self._of_object(place, fields, str(key))
+        return self._of_object(place, fields, key)
 
     def _of_object(self, place: str, fields: ImageFields, key: str) -> Entry | Refusal:
+        """A key of the manifest's bucket, or a path from the manifest's folder."""
         if self._located.bucket is None:
             key = (Path(self._located.key).parent / key).as_posix()
         if self._located.own(key):

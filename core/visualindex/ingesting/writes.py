@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualindex.api.images import ImageFields
-from visualindex.catalog import ImageRecord, ImageWrite, Twin
+from visualindex.catalog import ImageRecord, ImageWrite, Twin, check_direction
 from visualindex.imaging import Decoded
 
 WHOLE_IMAGE = 0
@@ -20,11 +20,15 @@ def write_of(
     digest: bytes,
     size_bytes: int,
     decoded: Decoded,
-    fingerprint: str,
-    vector: NDArray[np.float32],
+    vectors: Mapping[str, NDArray[np.float32]],
     patches: Mapping[str, bytes],
 ) -> ImageWrite:
-    """An image with its vector, float32[d], and its packed patches by their fingerprint."""
+    """An image with its vectors, float32[d], by the fingerprint of their encoder, and packed patches by theirs.
+
+    Raises ProblemError INVALID_IMAGE for a vector that points nowhere.
+    """
+    for vector in vectors.values():
+        check_direction(vector)
     return ImageWrite(
         image_id=image_id,
         key=fields.key,
@@ -37,15 +41,20 @@ def write_of(
         height=decoded.info.height,
         size_bytes=size_bytes,
         colours=decoded.colours,
-        embeddings={(WHOLE_IMAGE, fingerprint): vector},
+        embeddings={(WHOLE_IMAGE, fingerprint): vector for fingerprint, vector in vectors.items()},
         patches=patches,
     )
 
 
-def write_of_twin(
-    image_id: uuid.UUID, fields: ImageFields, digest: bytes, twin: Twin, fingerprint: str
+def write_of_twins(
+    image_id: uuid.UUID, fields: ImageFields, digest: bytes, twins: Mapping[str, Twin]
 ) -> ImageWrite:
-    """An image of content that the index has: what was made of it is made of this one, too."""
+    """An image of content that the index has: what was made of it is made of this one, too.
+
+    `twins` has for the fingerprint of each encoder an image of that content with its vector.
+    """
+    twin = next(iter(twins.values()))
+    patches = {name: packed for one in twins.values() for name, packed in one.patches.items()}
     return ImageWrite(
         image_id=image_id,
         key=fields.key,
@@ -58,8 +67,8 @@ def write_of_twin(
         height=twin.height,
         size_bytes=twin.size_bytes,
         colours=twin.colours,
-        embeddings={(WHOLE_IMAGE, fingerprint): twin.vector},
-        patches=twin.patches,
+        embeddings={(WHOLE_IMAGE, fingerprint): one.vector for fingerprint, one in twins.items()},
+        patches=patches,
     )
 
 

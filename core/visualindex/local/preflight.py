@@ -11,6 +11,7 @@ from pathlib import Path
 
 from visualindex.credentials import ACCESS_KEY_VARIABLE as ACCESS_KEY
 from visualindex.credentials import SECRET_KEY_VARIABLE as SECRET_KEY
+from visualindex.credentials import bucket_variables
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.spec import VisualIndex
 from visualindex.spec.models import EncoderSpec
@@ -111,11 +112,18 @@ def _listed_gpus() -> int:
 
 def _ignored(resource: VisualIndex) -> list[str]:
     s3 = resource.spec.storage.s3
-    if s3 is None or s3.credentials_secret_ref is None:
-        return []
-    return [
-        f"index {resource.name}: storage.s3.credentialsSecretRef is ignored here, {ACCESS_KEY} and {SECRET_KEY} are used"
-    ]
+    lines = []
+    if s3 is not None and s3.credentials_secret_ref is not None:
+        variables = f"{ACCESS_KEY} and {SECRET_KEY}"
+        lines.append(
+            f"index {resource.name}: storage.s3.credentialsSecretRef is ignored here, {variables} are used"
+        )
+    for bucket in resource.spec.ingest.buckets:
+        if bucket.credentials_secret_ref is not None:
+            variables = " and ".join(bucket_variables(bucket.name))
+            where = f"ingest.buckets, {bucket.name}: credentialsSecretRef"
+            lines.append(f"index {resource.name}: {where} is ignored here, {variables} are used")
+    return lines
 
 
 def _invalid(resource: VisualIndex, why: str) -> ProblemError:

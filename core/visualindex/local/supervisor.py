@@ -18,6 +18,7 @@ import httpx
 from visualindex.catalog import EmbeddedPostgres, migrate
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.footprint import gateway_replicas, local_cpus
+from visualindex.local.other_encoders import other_encoders, told
 from visualindex.local.planned import next_steps, what_is_missing
 from visualindex.local.ports import pick, require_free
 from visualindex.local.preflight import refuse_unrunnable
@@ -138,10 +139,10 @@ class Supervisor:
         """Ask the planner what may happen, and do that, until the service runs."""
         migrated = False
         while self._ray is None:
-            told = asyncio.run(next_steps(self._resources, dsn, migrated=migrated))
-            if not told.actions:
-                raise ProblemError(ProblemType.UNAVAILABLE, what_is_missing(told))
-            for action in told.actions:
+            planned = asyncio.run(next_steps(self._resources, dsn, migrated=migrated))
+            if not planned.actions:
+                raise ProblemError(ProblemType.UNAVAILABLE, what_is_missing(planned))
+            for action in planned.actions:
                 if isinstance(action, Serve):
                     self._start_ray_patiently(dsn)
                 elif not migrated:  # once for all indexes: they share the database
@@ -178,10 +179,14 @@ class Supervisor:
 
     def _start_ray(self, dsn: str) -> None:
         self._say("starting Ray Serve")
-        cpus = max(os.cpu_count() or 1, math.ceil(local_cpus(self._resources)) + 1)
+        others = asyncio.run(other_encoders(self._resources, dsn))
+        for line in told(others):
+            self._say(line)
+        cpus = max(os.cpu_count() or 1, math.ceil(local_cpus(self._resources, others)) + 1)
         metrics_port = METRICS_PORT if self._ray is None else self._ray.metrics_port
         self._ray = RayHead(self._state, self._environment(dsn), cpus, metrics_port)
-        self._ray.start(serve_config(self._resources, host=self._options.host, port=self._options.port))
+        host, port = self._options.host, self._options.port
+        self._ray.start(serve_config(self._resources, host=host, port=port, others=others))
 
     def _environment(self, dsn: str) -> dict[str, str]:
         own = {

@@ -3,19 +3,25 @@
 import hashlib
 import json
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from visualindex.capacity.estimate import capacity
 from visualindex.capacity.formulas import Load
 from visualindex.capacity.telling import status_lines
-from visualindex.footprint import shard_replicas
+from visualindex.footprint import (
+    encoder_bytes,
+    encoder_memory,
+    encoder_replicas,
+    gateway_replicas,
+    shard_replicas,
+)
 from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape
-from visualindex.spec import Spec
+from visualindex.spec import EncoderSpec, Spec
 from visualindex.spec.quantities import format_bytes, format_cpus, parse_bytes, parse_cpus
+from visualindex.spec.served_encoder import IDENTITY, same_space
 from visualindex.spec.status import ChangeKind, Footprint, Plan
 
-_ENCODER_IDENTITY = ("family", "model", "checkpoint", "dimension", "projection")
 _MOST_LINES = 20
 _IMAGES_TO_COME = 1_000_000
 _START_LATER = "nothing starts while spec.suspend is true"
@@ -23,38 +29,67 @@ _START_LATER = "nothing starts while spec.suspend is true"
 
 def same_encoder(one: Spec, other: Spec) -> bool:
     """Whether both specs name the same space of vectors."""
-    return all(getattr(one.encoder, key) == getattr(other.encoder, key) for key in _ENCODER_IDENTITY)
+    return same_space(one.encoder, other.encoder)
 
 
 def with_encoder_of(wanted: Spec, served: Spec) -> Spec:
     """`wanted`, with the space of vectors that `served` has: what can be carried out before everything is encoded anew."""
-    kept = {key: getattr(served.encoder, key) for key in _ENCODER_IDENTITY}
+    kept = {key: getattr(served.encoder, key) for key in IDENTITY}
     return wanted.model_copy(update={"encoder": wanted.encoder.model_copy(update=kept)})
 
 
-def describe_change(applied: Spec, wanted: Spec, images: int | None, name: str) -> Plan | None:
+Room = Sequence[EncoderSpec]
+"""Encoders that there is room for in the pods besides that of the spec."""
+
+
+def describe_change(
+    applied: Spec,
+    wanted: Spec,
+    images: int | None,
+    name: str,
+    *,
+    room: tuple[Room, Room] = ((), ()),
+    beside: bool = False,
+    moves: bool = False,
+) -> Plan | None:
     """What going from `applied` to `wanted` causes; None when nothing that runs or is stored changes.
 
-    `images` is the number of images in the index, None when it is not known; then there may be some.
+    `images` is the number of images in the index, None when it is not known; then there may be some. `room` is what the
+    pods have room for besides, before and afterwards. `beside`: the encoder that searches use can be served beside that of
+    `wanted`; without that the index keeps that of `applied`. `moves`: it has to move to that of `wanted`.
     """
     lines = list(_differences(_plain(applied), _plain(wanted)))
     if not lines:
         return None
-    before, after = _shape(applied, name), _shape(wanted, name)
-    kind = _kind(applied, wanted, images, before, after)
-    footprints = _footprints(kind, (applied, before), (wanted, after))
+    before, after = _shape(applied, name, room[0]), _shape(wanted, name, room[1])
+    kind = _kind(applied, wanted, images, before, after, beside=beside)
+    footprints = _footprints(kind, (applied, before), (wanted, after), room)
     return Plan(
         id=_identifier(applied, wanted),
         change=kind,
         state="Proceeding",
         summary=_shortened(
-            [*_consequences(kind, wanted, images), *_resharding(kind, applied, wanted), *lines]
+            [
+                *_consequences(kind, wanted, images),
+                *(_moving(applied, wanted, images) if moves else ()),
+                *_resharding(kind, applied, wanted),
+                *lines,
+            ]
         ),
         before=footprints[0],
         during=footprints[1],
         after=footprints[2],
         capacity=_capacity(wanted, images),
     )
+
+
+def propose_change(applied: Spec, wanted: Spec, images: int | None, name: str) -> Plan | None:
+    """`describe_change` as a service of this release carries it out, before it was asked to: with both encoders."""
+    if images == 0 or same_encoder(applied, wanted):
+        return describe_change(applied, wanted, images, name)
+    room = (), (applied.encoder,)
+    found = describe_change(applied, wanted, images, name, room=room, beside=True, moves=True)
+    return None if found is None else found.model_copy(update={"change": "Reindex"})
 
 
 def describe_creation(wanted: Spec, name: str) -> Plan:
@@ -76,11 +111,17 @@ def _capacity(wanted: Spec, images: int | None) -> list[str]:
 
 
 def _kind(
-    applied: Spec, wanted: Spec, images: int | None, before: ClusterShape, after: ClusterShape
+    applied: Spec,
+    wanted: Spec,
+    images: int | None,
+    before: ClusterShape,
+    after: ClusterShape,
+    *,
+    beside: bool,
 ) -> ChangeKind:
     if applied.suspend != wanted.suspend:
         return "Suspend" if wanted.suspend else "Resume"
-    if images != 0 and not same_encoder(applied, wanted):
+    if images != 0 and not beside and not same_encoder(applied, wanted):
         return "Reindex"
     if wanted.suspend or before.identity() == after.identity():
         return "InPlace"
@@ -88,11 +129,11 @@ def _kind(
 
 
 def _footprints(
-    kind: ChangeKind, old: tuple[Spec, ClusterShape], new: tuple[Spec, ClusterShape]
+    kind: ChangeKind, old: tuple[Spec, ClusterShape], new: tuple[Spec, ClusterShape], room: tuple[Room, Room]
 ) -> tuple[Footprint, Footprint, Footprint]:
     nothing = Footprint()
-    before = nothing if old[0].suspend else old[1].footprint([old[0]])
-    after = nothing if new[0].suspend else new[1].footprint([new[0]])
+    before = nothing if old[0].suspend else old[1].footprint([old[0]], room[0])
+    after = nothing if new[0].suspend else new[1].footprint([new[0]], room[1])
     if kind in ("Suspend", "Resume"):
         return before, before if kind == "Suspend" else after, after
     if kind == "NewCluster":
@@ -133,6 +174,40 @@ def _consequences(kind: ChangeKind, wanted: Spec, images: int | None) -> Iterato
         yield _START_LATER if wanted.suspend else "within the running cluster"
 
 
+def _moving(applied: Spec, wanted: Spec, images: int | None) -> Iterator[str]:
+    """What a change of the encoder takes, and for how long."""
+    count = "all images are" if images is None else f"{images:,} images are"
+    yield (
+        f"searches use the old encoder until {count} encoded with the new one and its generation is activated; what is "
+        "written meanwhile is encoded with both"
+    )
+    yield f"both are loaded until the last generation of the old one is retired: {_beside(applied, wanted)}"
+
+
+def _beside(applied: Spec, wanted: Spec) -> str:
+    old = applied.encoder
+    if old.in_gateway:
+        more = format_bytes(encoder_bytes(old))
+        return f"{more} more in each of {gateway_replicas(wanted)} gateways"
+    replicas = encoder_replicas(applied)
+    gpus = f" and {replicas * old.num_gpus:g} GPUs" if old.num_gpus else ""
+    return f"{replicas} replicas of {format_bytes(encoder_memory(applied))}{gpus} more"
+
+
+def room_afterwards(
+    applied: Spec, wanted: Spec, name: str, room: Room, others: Room
+) -> tuple[EncoderSpec, ...]:
+    """The encoders that there is to be room for from now on, of which there was `room` and now `others` are served.
+
+    Pods are not replaced because an encoder is gone: its memory stays theirs until they are replaced for another reason.
+    """
+    if others:
+        return tuple(others)
+    kept = tuple(one for one in room if not one.num_gpus)
+    same = _shape(applied, name, room).identity() == _shape(wanted, name, kept).identity()
+    return kept if same else ()
+
+
 def _resharding(kind: ChangeKind, applied: Spec, wanted: Spec) -> Iterator[str]:
     """What becomes of the shards where there are to be more or fewer of them. The files of generations are kept."""
     old, new = applied.index.shards, wanted.index.shards
@@ -155,8 +230,8 @@ def _shards(count: int) -> str:
     return "1 shard" if count == 1 else f"{count} shards"
 
 
-def _shape(spec: Spec, name: str) -> ClusterShape:
-    return cluster_shape([as_resource(name, spec)])
+def _shape(spec: Spec, name: str, room: Room = ()) -> ClusterShape:
+    return cluster_shape([as_resource(name, spec)], {name: room})
 
 
 def _plain(spec: Spec) -> dict[str, Any]:

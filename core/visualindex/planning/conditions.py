@@ -40,6 +40,7 @@ class Reason(StrEnum):
     PARTS_MISSING = "PartsMissing"
     SETTINGS_DIFFER = "SettingsDiffer"
     NOT_APPLIED = "NotApplied"
+    PINNED_NOT_SERVED = "PinnedNotServed"
     # Paused
     ANNOTATED = "Annotated"
     NOT_PAUSED = "NotPaused"
@@ -49,6 +50,14 @@ class Reason(StrEnum):
     APPROVAL_NEEDED = "ApprovalNeeded"
     # ReindexRequired
     ENCODER_CHANGED = "EncoderChanged"
+    ENCODER_LOADING = "EncoderLoading"
+    ENCODER_UNAVAILABLE = "EncoderUnavailable"
+    BOTH_SERVED = "BothServed"
+    REINDEXING = "Reindexing"
+    CANDIDATE_REFUSED = "CandidateRefused"
+    CANDIDATE_READY = "CandidateReady"
+    SWITCHING = "Switching"
+    SWITCH_FAILED = "SwitchFailed"
     SAME_ENCODER = "SameEncoder"
     # RecallMet
     TARGET_MET = "TargetMet"
@@ -58,6 +67,14 @@ class Reason(StrEnum):
     NOTHING_DIFFERS = "NothingDiffers"
     FAULTS_LEFT = "FaultsLeft"
     NEVER_CHECKED = "NeverChecked"
+    # Reindexing
+    NO_REINDEX = "NoReindex"
+    REINDEX_WAITS = "ReindexWaits"
+    REINDEX_RUNS = "ReindexRuns"
+    REINDEX_PAUSED = "ReindexPaused"
+    REINDEX_DONE = "ReindexDone"
+    REINDEX_FAILED = "ReindexFailed"
+    REINDEX_CANCELLED = "ReindexCancelled"
 
 
 def condition(type_: ConditionType, holds: bool | None, reason: str, message: str = "") -> Condition:
@@ -105,6 +122,21 @@ def ready(observed: MemberObserved, others: Sequence[Condition]) -> Condition:
             "Ready", False, Reason.DEPENDENCY_MISSING, f"{missing[0].type}: {missing[0].message}"
         )
     return condition("Ready", False, Reason.NOT_ANSWERING, observed.serving.answers)
+
+
+def pinned_not_served(pinned: str | None, observed: MemberObserved) -> str:
+    """Why the generation that the spec names is not the one that is served; empty if it is, or is about to be."""
+    if pinned is None or observed.generations is None:
+        return ""
+    found = next((one for one in observed.generations if one.id == pinned), None)
+    if found is None:
+        return (
+            f"spec.generation names {pinned}, which the index does not have (any more): name another one or remove the "
+            "field"
+        )
+    if found.state == "active" or not found.problem:
+        return ""
+    return f"spec.generation names {pinned}, which is not served: {found.problem}; it is tried again"
 
 
 def upgrade_blocked(plan: Plan | None, gpu_budget: int | None) -> Condition:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from visualindex.spec import Spec
+from visualindex.spec import EncoderSpec, Spec
 from visualindex.spec.status import EncoderStatus, Status
 
 MigrationState = Literal["absent", "running", "done", "failed"]
@@ -23,6 +23,8 @@ class Member:
     paused: bool = False
     approved: str = ""
     """The plan id that a person approved."""
+    reindex: str = ""
+    """The value of the annotation that asks for a rebuild, once for each value."""
     deleting: bool = False
     status: Status = field(default_factory=Status)
 
@@ -73,6 +75,8 @@ class Serving:
     """Whether the cluster has applications of the index at all."""
     credentials: str = ""
     """Digest of the secrets that the running applications were given."""
+    url: str = ""
+    """Where the index was asked whether it answers: the base URL of its HTTP API, as the operator reaches it."""
     endpoint: str = ""
     """Base URL of the Serve proxy that answers for this index, where members of a group may name their own."""
 
@@ -101,12 +105,75 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class EncoderSeen:
+    """An encoder that an index is served with (`planning.encoder_phase.ServedEncoder`); `section` is that of the spec."""
+
+    fingerprint: str
+    section: EncoderSpec
+    state: str
+    problem: str | None = None
+    searched: bool = False
+    generations: Sequence[str] = ()
+    held_by: int = 0
+    gateways: int = 0
+
+
+@dataclass(frozen=True)
 class LastCheck:
     """The last check of an index for consistency; `faults` are those that are left, in half a sentence."""
 
     ended: datetime
     consistent: bool
     faults: str = ""
+
+
+@dataclass(frozen=True)
+class ReindexJob:
+    """A rebuild, as the database has it. `apart`: the operator finds it a place; `held` while a process holds it."""
+
+    id: str
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+    apart: bool = False
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    held: bool = False
+    released: datetime | None = None
+    """When the last lease on it ended, or ends; None while nobody had one."""
+    chunks: int = 0
+    """Chunks that are committed."""
+    requested: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    problem: str = ""
+    outcome: str = ""
+    """What came of it, in half a sentence."""
+
+    @property
+    def waits_or_runs(self) -> bool:
+        """Whether somebody is to carry it out now."""
+        return self.state in ("queued", "running")
+
+
+@dataclass(frozen=True)
+class ReindexRun:
+    """A RayJob, or a job submitted to a cluster of others, that was begun for a rebuild.
+
+    It is the `number`th of its job, and the `attempt`th since a chunk was last committed; `chunks` were when it began.
+    """
+
+    name: str
+    job: str
+    number: int
+    attempt: int
+    chunks: int
+    state: Literal["starting", "running", "ended", "leaving"]
+    """`leaving`: it was told to end, and is on its way."""
+    stage: str = ""
+    """How its home calls that."""
+    problem: str = ""
+    created: datetime | None = None
+    ended: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +187,16 @@ class MemberObserved:
     generations: Sequence[Generation] | None = None
     """Those that are there, the newest first; None while the database does not tell."""
     check: LastCheck | None = None
+    encoders: Sequence[EncoderSeen] = ()
+    """What the database knows of the encoders that it is served with: two or more while it moves to another."""
+    reindexing: bool = False
+    """Whether a job makes vectors."""
+    reindex: ReindexJob | None = None
+    """The rebuild that is under way."""
+    reindexed: ReindexJob | None = None
+    """The one that ended last."""
+    runs: Sequence[ReindexRun] | None = ()
+    """What was begun for rebuilds with a place of their own; None while their home does not tell."""
 
     @property
     def generation(self) -> Generation | None:

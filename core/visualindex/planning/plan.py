@@ -4,7 +4,8 @@ A pure function of what was read. It is asked again and again; between two calls
 `status`. Where something is missing, what already serves goes on as it was.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -16,16 +17,21 @@ from visualindex.planning import conditions
 from visualindex.planning.changes import (
     describe_change,
     describe_creation,
+    room_afterwards,
     same_encoder,
     with_encoder_of,
 )
 from visualindex.planning.conditions import Reason, condition
+from visualindex.planning.encoder_phase import Candidate, progress
 from visualindex.planning.generations import generation_status
 from visualindex.planning.observations import Dependencies, GroupObserved, Member, MemberObserved
-from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape
-from visualindex.spec import Spec, VisualIndex
+from visualindex.planning.reindex_status import reindex_status, reindexing
+from visualindex.planning.reindexing import ReindexAction, reindex_actions
+from visualindex.planning.shape import ClusterShape, as_resource, cluster_shape, with_encoder
+from visualindex.spec import EncoderSpec, Spec, VisualIndex
 from visualindex.spec.models import RaySpec
-from visualindex.spec.status import Condition, Endpoints, Plan, Status
+from visualindex.spec.served_encoder import same_space, section_of, shown
+from visualindex.spec.status import Condition, Endpoints, Plan, ReindexStatus, Status
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,18 @@ class Served:
     spec: Spec
     route_prefix: str
     renewed: bool
+    others: tuple[EncoderSpec, ...] = ()
+    """Encoders that it is served with besides that of the spec."""
 
     @property
     def resource(self) -> VisualIndex:
         """As a resource, for what is built from resources."""
         return as_resource(self.name, self.spec)
+
+    @property
+    def beside(self) -> list[VisualIndex]:
+        """The resource with each of the other encoders."""
+        return [as_resource(self.name, with_encoder(self.spec, one)) for one in self.others]
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,17 @@ class EndCluster:
     """End the cluster so that another can be made in its place."""
 
 
-Action = Migrate | Serve | StopServing | EndCluster
+@dataclass(frozen=True)
+class AskReindex:
+    """Ask the service for a rebuild, as the annotation has it."""
+
+    index: str
+    spec: Spec
+    value: str
+
+
+ReindexingAction = AskReindex | ReindexAction
+Action = Migrate | Serve | StopServing | EndCluster | ReindexingAction
 _WAITS = "waits for what the index depends on: see the conditions MetadataReady and StorageReady"
 
 
@@ -98,7 +121,10 @@ class _Decision:
     """The part of it that is carried out here, and whether it may be."""
     migrate: Spec | None = None
     reindex: bool = False
+    """The encoder that the spec names is held back."""
     recreate: bool = False
+    room: tuple[EncoderSpec, ...] = ()
+    """Encoders that the pods have room for besides that of the spec."""
 
 
 def plan(members: Sequence[Member], observed: GroupObserved, *, cluster: str, now: datetime) -> GroupPlan:
@@ -107,7 +133,9 @@ def plan(members: Sequence[Member], observed: GroupObserved, *, cluster: str, no
     decided = [_decide(member, observed.members[member.name]) for member in alive]
     decisions = [_with_neighbours(one, decided) for one in decided]
     served = tuple(
-        Served(d.member.name, d.serve, route_prefix(d.member.name, cluster), d.renewed)
+        Served(
+            d.member.name, d.serve, route_prefix(d.member.name, cluster), d.renewed, others(d.serve, d.seen)
+        )
         for d in decisions
         if d.serve is not None
     )
@@ -119,7 +147,8 @@ def plan(members: Sequence[Member], observed: GroupObserved, *, cluster: str, no
     statuses = {
         d.member.name: _status(d, decisions, observed, cluster, now, postponed=postponed) for d in decisions
     }
-    return GroupPlan((*migrations, *serving), statuses)
+    rebuilding = [action for d in decisions for action in _rebuilding(d, now)]
+    return GroupPlan((*migrations, *serving, *rebuilding), statuses)
 
 
 def route_prefix(name: str, cluster: str) -> str:
@@ -139,7 +168,9 @@ def applied_spec(status: Status) -> Spec | None:
 
 def _decide(member: Member, seen: MemberObserved) -> _Decision:
     applied, wanted = applied_spec(member.status), member.spec
-    kept = _Decision(member, seen, serve=_unless_suspended(applied), applied=applied)
+    kept = _Decision(
+        member, seen, serve=_unless_suspended(applied), applied=applied, room=_room(member.status)
+    )
     if wanted is None or member.paused:
         return kept
     there, migrate = _dependencies(seen.dependencies, wanted)
@@ -148,6 +179,30 @@ def _decide(member: Member, seen: MemberObserved) -> _Decision:
     if applied is None:
         return _first_start(prepared, wanted, may_proceed)
     return _changed(prepared, applied, wanted, there, may_proceed)
+
+
+def _rebuilding(decision: _Decision, now: datetime) -> Iterator[ReindexingAction]:
+    """What is to be done for rebuilds: asked for by annotation, and carried out in places of their own."""
+    member, seen = decision.member, decision.seen
+    spec = _spec_of(member)
+    if spec is None or member.paused:
+        return
+    if _asks(decision):
+        yield AskReindex(member.name, spec, member.reindex)
+    may_begin = _dependencies(seen.dependencies, spec)[0]
+    yield from reindex_actions(member.name, spec, seen, now, may_begin=may_begin)
+
+
+def _asks(decision: _Decision) -> bool:
+    member = decision.member
+    old = member.status.reindex
+    unheard = member.reindex not in ("", old.asked if old is not None else "")
+    able = not member.paused and _spec_of(member) is not None and decision.seen.serving.answers is None
+    return unheard and able
+
+
+def _spec_of(member: Member) -> Spec | None:
+    return member.spec or applied_spec(member.status)
 
 
 def _first_start(kept: _Decision, wanted: Spec, may_proceed: bool) -> _Decision:
@@ -167,18 +222,56 @@ def _first_start(kept: _Decision, wanted: Spec, may_proceed: bool) -> _Decision:
     )
 
 
+def others(spec: Spec, seen: MemberObserved) -> tuple[EncoderSpec, ...]:
+    """The encoders that an index is served with besides that of a spec: one for each space of vectors."""
+    found: list[EncoderSpec] = []
+    for one in seen.encoders:
+        known = [spec.encoder, *found]
+        if one.state != "leaving" and not any(same_space(one.section, each) for each in known):
+            found.append(one.section)
+    return tuple(found)
+
+
+def _moves(applied: Spec, wanted: Spec, seen: MemberObserved) -> bool:
+    """Whether a change of the spec has everything encoded anew: not where it names again what searches use still."""
+    used = [one.section for one in seen.encoders if one.searched]
+    new = not same_encoder(applied, wanted) and seen.images != 0
+    return new and not any(same_space(one, wanted.encoder) for one in used)
+
+
+def _room(status: Status) -> tuple[EncoderSpec, ...]:
+    """What the status remembers of it; a section of a release with other fields is left out."""
+    found = []
+    for one in status.room:
+        with suppress(ValidationError):
+            found.append(EncoderSpec.model_validate(one))
+    return tuple(found)
+
+
 def _changed(kept: _Decision, applied: Spec, wanted: Spec, there: bool, may_proceed: bool) -> _Decision:
     member, images = kept.member, kept.seen.images
-    target, reindex = _reachable(applied, wanted, images)
-    described = describe_change(applied, wanted, images, member.name)
-    change = None if described is None else _of_generation(member, described)
-    carried = describe_change(applied, target, images, member.name) if reindex else change
+    target, reindex = _reachable(applied, wanted, kept.seen)
+    after = room_afterwards(applied, target, member.name, kept.room, others(target, kept.seen))
+    room, moves = (kept.room, after), not reindex and _moves(applied, wanted, kept.seen)
+    described = describe_change(
+        applied, wanted, images, member.name, room=room, beside=not reindex, moves=moves
+    )
+    whole = None if described is None else _of_generation(member, described)
+    change = whole.model_copy(update={"change": "Reindex"}) if whole is not None and moves else whole
+    carried = describe_change(applied, target, images, member.name, room=room) if reindex else whole
     gated, recreate = _gated(member, carried, change, target)
     told = _told(change, gated, reindex, may_proceed)
     decided = replace(kept, change=told, gated=gated, reindex=reindex)
     if not may_proceed or (gated is not None and gated.state != "Proceeding"):
         return replace(decided, renewed=there and _same_sources(applied, wanted))
-    return replace(decided, serve=_unless_suspended(target), applied=target, renewed=True, recreate=recreate)
+    return replace(
+        decided,
+        serve=_unless_suspended(target),
+        applied=target,
+        renewed=True,
+        recreate=recreate,
+        room=after,
+    )
 
 
 def _of_generation(member: Member, change: Plan) -> Plan:
@@ -209,9 +302,14 @@ def _dependencies(dependencies: Dependencies, wanted: Spec) -> tuple[bool, Spec 
     return there and others and dependencies.migration == "done", migrate
 
 
-def _reachable(applied: Spec, wanted: Spec, images: int | None) -> tuple[Spec, bool]:
-    """What can be carried out without encoding everything again, and whether that is less than what is wanted."""
-    if images == 0 or same_encoder(applied, wanted):
+def _reachable(applied: Spec, wanted: Spec, seen: MemberObserved) -> tuple[Spec, bool]:
+    """What can be carried out now, and whether that is less than what is wanted.
+
+    Another encoder can be served beside the present one as soon as the database knows how that is loaded: then gateways
+    find it there.
+    """
+    noted = any(one.searched and same_space(one.section, applied.encoder) for one in seen.encoders)
+    if seen.images == 0 or same_encoder(applied, wanted) or noted or others(wanted, seen):
         return wanted, False
     return with_encoder_of(wanted, applied), True
 
@@ -253,9 +351,10 @@ def _with_neighbours(decision: _Decision, decisions: Sequence[_Decision]) -> _De
     """The decision with what its change does to the other indexes of the cluster: told where its pods are replaced."""
     change = decision.change
     others = [d.member.name for d in decisions if d is not decision and d.serve is not None]
-    if change is None or not others or change.change not in _OF_THE_WHOLE_CLUSTER:
+    kind = None if change is None else change.change if decision.gated is None else decision.gated.change
+    if change is None or not others or kind not in _OF_THE_WHOLE_CLUSTER:
         return decision
-    line = _OF_THE_WHOLE_CLUSTER[change.change].format(others=", ".join(others))
+    line = _OF_THE_WHOLE_CLUSTER[kind].format(others=", ".join(others))
     first, *rest = change.summary
     return replace(decision, change=change.model_copy(update={"summary": [first, line, *rest]}))
 
@@ -280,7 +379,8 @@ def _serving(
         idle = any(d.serve is None and d.applied is None for d in decisions)
         deployed = observed.cluster_shape or any(o.serving.deployed for o in observed.members.values())
         return () if idle and not deployed else (StopServing(),)
-    shape = cluster_shape([one.resource for one in served])
+    room = {d.member.name: d.room for d in decisions}
+    shape = cluster_shape([one.resource for one in served], room)
     if any(d.recreate for d in decisions) and observed.cluster_shape not in ("", shape.identity()):
         return (EndCluster(),)
     return (Serve(served, shape),)
@@ -311,11 +411,22 @@ def _status(
         endpoints=_endpoints(member.name, seen, observed, cluster) if spec is not None else None,
         encoder=seen.encoder or old.encoder,
         generation=generation_status(seen) or old.generation,
+        reindex=_reindex_told(decision),
         cluster=cluster,
         postgres_connections=None if spec is None else postgres_connections(spec),
         plan=_plan_told(decision, old),
+        room=old.room if postponed else [section_of(one) for one in decision.room],
         applied=None if applied is None else dumped(applied),
     )
+
+
+def _reindex_told(decision: _Decision) -> ReindexStatus | None:
+    """Of rebuilds, with the value of the annotation that is heard in this look."""
+    member = decision.member
+    found = reindex_status(decision.seen, member.spec, member.status.reindex)
+    if not _asks(decision):
+        return found
+    return (found or ReindexStatus()).model_copy(update={"asked": member.reindex})
 
 
 def dumped(spec: Spec) -> dict[str, Any]:
@@ -355,6 +466,7 @@ def _conditions(decision: _Decision, decisions: Sequence[_Decision]) -> list[Con
         _reindex_required(decision),
         conditions.recall_met(seen, member.status.conditions),
         conditions.consistent(seen, member.status.conditions),
+        reindexing(seen, member.spec, member.status.conditions),
     ]
 
 
@@ -403,6 +515,9 @@ def _degraded(decision: _Decision, decisions: Sequence[_Decision], needed: Seque
     differing = _differing_settings(decision, decisions)
     if differing:
         return condition("Degraded", True, Reason.SETTINGS_DIFFER, differing)
+    pinned = conditions.pinned_not_served(decision.applied.generation if decision.applied else None, seen)
+    if pinned:
+        return condition("Degraded", True, Reason.PINNED_NOT_SERVED, pinned)
     return condition("Degraded", False, Reason.AS_WANTED)
 
 
@@ -436,10 +551,30 @@ def _paused(member: Member) -> Condition:
 
 
 def _reindex_required(decision: _Decision) -> Condition:
+    wanted, seen = decision.member.spec, decision.seen
     if decision.reindex:
         message = (
-            "the spec names another encoder than the stored vectors come from, and the old one goes on serving: take the "
-            "change back, or fill an index of another name with the new one"
+            "the spec names another encoder than the stored vectors come from, and the old one goes on serving until its "
+            "gateways have noted how it is loaded, which those of this release do when they start"
         )
         return condition("ReindexRequired", True, Reason.ENCODER_CHANGED, message)
-    return condition("ReindexRequired", False, Reason.SAME_ENCODER)
+    searched = next((one for one in seen.encoders if one.searched), None)
+    if wanted is None or searched is None or same_space(searched.section, wanted.encoder):
+        return condition("ReindexRequired", False, Reason.SAME_ENCODER, _still_served(decision))
+    named = next((one for one in seen.encoders if same_space(one.section, wanted.encoder)), None)
+    candidates = [
+        Candidate(one.id, one.state, one.problem)
+        for one in seen.generations or ()
+        if one.state in ("ready", "preparing", "failed", "kept")
+    ]
+    told = progress(decision.member.name, named, candidates, rebuilding=seen.reindexing)
+    return condition("ReindexRequired", True, Reason(told.phase.value), told.message)
+
+
+def _still_served(decision: _Decision) -> str:
+    """That another encoder is served as well, as long as there is a way back to it."""
+    spec = decision.serve
+    beside = () if spec is None else others(spec, decision.seen)
+    if not beside:
+        return ""
+    return f"{', '.join(map(shown, beside))} is loaded as well until its last generation is retired"

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from visualindex.footprint import (
@@ -28,7 +29,7 @@ from visualindex.footprint import (
     shard_replicas,
 )
 from visualindex.serve_config import ROLES, serve_environment
-from visualindex.spec import Spec, VisualIndex
+from visualindex.spec import EncoderSpec, Spec, VisualIndex
 from visualindex.spec.models import ObjectMeta, PodSpec, RaySpec
 from visualindex.spec.quantities import format_bytes, format_cpus, parse_cpus
 from visualindex.spec.status import Footprint
@@ -90,14 +91,15 @@ class ClusterShape:
         """GPUs of all pods together."""
         return sum(group.gpus * group.replicas for group in self.groups)
 
-    def footprint(self, specs: Sequence[Spec]) -> Footprint:
-        """What the pods take together, with the replicas of `specs` on them."""
+    def footprint(self, specs: Sequence[Spec], others: Sequence[EncoderSpec] = ()) -> Footprint:
+        """What the pods take together, with the replicas of `specs`, and of encoders besides theirs, on them."""
         pods = (self.head, *self.groups)
         millis = sum(group.cpu_millis * group.replicas for group in pods)
         memory = sum(group.memory * group.replicas for group in pods)
         return Footprint(
             pods=sum(group.replicas for group in pods),
-            replicas=sum(replica_count(spec) for spec in specs),
+            replicas=sum(replica_count(spec) for spec in specs)
+            + sum(encoder_replicas(with_encoder(specs[0], one)) for one in others),
             cpus=format_cpus(millis),
             memory=format_bytes(memory),
             gpus=self.gpus,
@@ -111,14 +113,26 @@ def as_resource(name: str, spec: Spec) -> VisualIndex:
     )
 
 
-def cluster_shape(members: Sequence[VisualIndex]) -> ClusterShape:
-    """The pods for `members`, oldest first: the first one's `spec.ray` holds for all."""
+def with_encoder(spec: Spec, encoder: EncoderSpec) -> Spec:
+    """The spec with another encoder."""
+    return spec.model_copy(update={"encoder": encoder})
+
+
+def cluster_shape(
+    members: Sequence[VisualIndex], others: Mapping[str, Sequence[EncoderSpec]] = MappingProxyType({})
+) -> ClusterShape:
+    """The pods for `members`, oldest first: the first one's `spec.ray` holds for all.
+
+    `others` are, by index, encoders that it is served with besides that of its spec: there has to be room for them.
+    """
     ray = members[0].spec.ray
     if ray.mode == "External":
         return ClusterShape(ray, Group("head", 0, 0, 0, 0), (), {})
     specs = [member.spec for member in members]
-    groups = _by_role(ray, specs) if ray.workers.layout == "ByRole" else [_together(ray, specs)]
-    gpu = _gpu(ray, specs)
+    beside = [others.get(member.name, ()) for member in members]
+    by_role = ray.workers.layout == "ByRole"
+    groups = _by_role(ray, specs, beside) if by_role else [_together(ray, specs, beside)]
+    gpu = _gpu(ray, [*specs, *_with_others(specs, beside)])
     environment = {**serve_environment(list(members)), **_layout_marker(members)}
     return ClusterShape(ray, _head(ray), (*groups, *([gpu] if gpu else [])), environment)
 
@@ -143,12 +157,26 @@ def _encodes_on_cpu_workers(spec: Spec) -> bool:
     return encoder_replicas(spec) > 0 and not _uses_gpu(spec)
 
 
+def _on_cpu_workers(spec: Spec, others: Sequence[EncoderSpec]) -> list[Spec]:
+    """The spec once for each encoder of its index that is a deployment on the CPU."""
+    return [one for one in (spec, *_with_others([spec], [others])) if _encodes_on_cpu_workers(one)]
+
+
 def _head(ray: RaySpec) -> Group:
-    return _sized(Group("head", 1, _HEAD_CPU_MILLIS, HEAD_MEMORY, 0, ray.head))
+    return sized(Group("head", 1, _HEAD_CPU_MILLIS, HEAD_MEMORY, 0, ray.head))
 
 
-def _together(ray: RaySpec, specs: Sequence[Spec]) -> Group:
-    gateway, shard = _gateway_pod(specs), _shard_pod(specs, lambda spec: spec.index.shards)
+Beside = Sequence[Sequence[EncoderSpec]]
+"""For each of some specs the encoders that its index is served with besides."""
+
+
+def _with_others(specs: Sequence[Spec], beside: Beside) -> list[Spec]:
+    """Each spec once more for each encoder beside its own."""
+    return [with_encoder(spec, one) for spec, others in zip(specs, beside, strict=True) for one in others]
+
+
+def _together(ray: RaySpec, specs: Sequence[Spec], beside: Beside) -> Group:
+    gateway, shard = _gateway_pod(specs, beside), _shard_pod(specs, lambda spec: spec.index.shards)
     pods = ray.workers.replicas or sum(copies(spec) for spec in specs)
     whole = Group(
         name="worker",
@@ -160,26 +188,30 @@ def _together(ray: RaySpec, specs: Sequence[Spec]) -> Group:
         max_replicas=ray.workers.max_replicas,
         roles=tuple(ROLES),
     )
-    return _sized(whole)
+    return sized(whole)
 
 
-def _by_role(ray: RaySpec, specs: Sequence[Spec]) -> list[Group]:
+def _by_role(ray: RaySpec, specs: Sequence[Spec], beside: Beside) -> list[Group]:
     workers = ray.workers
     gateways = workers.replicas or sum(
         math.ceil(gateway_replicas(spec) / _GATEWAYS_PER_POD) for spec in specs
     )
     shards = workers.replicas or sum(shard_replicas(spec) for spec in specs)
     pair = (
-        replace(_gateway_pod(specs), name="gateway", replicas=max(gateways, _least(specs))),
+        replace(_gateway_pod(specs, beside), name="gateway", replicas=max(gateways, _least(specs))),
         replace(_shard_pod(specs, lambda _: 1), name="shard", replicas=shards),
     )
-    return [_sized(replace(group, pod=workers, max_replicas=workers.max_replicas)) for group in pair]
+    return [sized(replace(group, pod=workers, max_replicas=workers.max_replicas)) for group in pair]
 
 
-def _gateway_pod(specs: Sequence[Spec]) -> Group:
+def _gateway_pod(specs: Sequence[Spec], beside: Beside) -> Group:
     """A pod with room for the gateways, and encoders on the CPU, of the largest index."""
-    encoders = 1 if any(_encodes_on_cpu_workers(s) for s in specs) else 0
-    largest = max(gateway_memory(s) + (encoder_memory(s) if _encodes_on_cpu_workers(s) else 0) for s in specs)
+    each = list(zip(specs, beside, strict=True))
+    encoders = max(len(_on_cpu_workers(spec, others)) for spec, others in each)
+    largest = max(
+        gateway_memory(spec, others) + sum(map(encoder_memory, _on_cpu_workers(spec, others)))
+        for spec, others in each
+    )
     memory = NODE_MEMORY + _GATEWAYS_PER_POD * largest
     cpus = _GATEWAYS_PER_POD * (GATEWAY_CPUS + encoders * ENCODER_CPUS)
     return Group("gateway", 1, int(cpus * 1000), memory, _logical(cpus, specs), roles=("gateway", "encoder"))
@@ -208,10 +240,10 @@ def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
     if not encoders:
         return None
     per_pod = max(ray.gpu_workers.gpus_per_pod, math.ceil(max(encoders)))
-    most = max(_fitting(per_pod, gpus) for gpus in encoders)
+    most = max(fitting(per_pod, gpus) for gpus in encoders)
     group = Group(
         name="gpu",
-        replicas=sum(math.ceil(count / _fitting(per_pod, gpus)) for gpus, count in encoders.items()),
+        replicas=sum(math.ceil(count / fitting(per_pod, gpus)) for gpus, count in encoders.items()),
         cpu_millis=most * 1000,
         memory=NODE_MEMORY + most * max(encoder_memory(s) for s in specs if _uses_gpu(s)),
         logical_cpus=most + 1,
@@ -220,7 +252,7 @@ def _gpu(ray: RaySpec, specs: Sequence[Spec]) -> Group | None:
         gpu_resource=ray.gpu_workers.resource,
         roles=("encoder",),
     )
-    return _sized(group)
+    return sized(group)
 
 
 def _encoders_by_gpus(specs: Sequence[Spec]) -> Counter[float]:
@@ -232,7 +264,7 @@ def _encoders_by_gpus(specs: Sequence[Spec]) -> Counter[float]:
     return sizes
 
 
-def _fitting(per_pod: int, gpus: float) -> int:
+def fitting(per_pod: int, gpus: float) -> int:
     """Encoders of that size on one pod. Ray splits a GPU, but gives nobody the rests of two."""
     return per_pod // int(gpus) if gpus >= 1 else per_pod * int(1 / gpus + 1e-9)
 
@@ -250,7 +282,7 @@ def _least(specs: Sequence[Spec]) -> int:
     return 1 if all(spec.profile == "small" for spec in specs) else 2
 
 
-def _sized(group: Group) -> Group:
+def sized(group: Group) -> Group:
     """The group with the sizes that the spec states for its pods in place of the derived ones."""
     pod = group.pod
     millis = parse_cpus(pod.cpu) if pod.cpu is not None else group.cpu_millis

@@ -48,8 +48,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Opened:
-    decoded: Decoded
     size: int
+    colours: bytes | None
+    cpu_s: float
 
 
 class Preparer:
@@ -65,35 +66,42 @@ class Preparer:
     async def prepare(self, images: Sequence[Todo]) -> Prepared:
         """Fetch and decode the images of a chunk. Raises ProblemError when the object store stays away."""
         retries, cpu = self._ledger.retries, time.thread_time()
+        pixels = self._room(sum(image.encode for image in images))
+        rows = iter(pixels)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one(image)) for image in images]
+            tasks = [
+                group.create_task(self._one(image, next(rows) if image.encode else None)) for image in images
+            ]
         outcomes = list(zip(images, (task.result() for task in tasks), strict=True))
         opened = [(image, one) for image, one in outcomes if isinstance(one, _Opened)]
         account = Account(
             images=len(images),
             encoded=sum(image.encode for image, _ in opened),
             bytes=sum(one.size for _, one in opened),
-            cpu_s=time.thread_time() - cpu + sum(one.decoded.cpu_ms for _, one in opened) / 1000,
+            cpu_s=time.thread_time() - cpu + sum(one.cpu_s for _, one in opened),
             retries=self._ledger.retries - retries,
         )
         return Prepared(
             images=[image for image, _ in opened],
-            colours=[pack(one.decoded.colours) if image.colours else None for image, one in opened],
-            pixels=self._stacked([one.decoded for image, one in opened if image.encode]),
+            colours=[one.colours for _, one in opened],
+            pixels=_filled(pixels, outcomes),
             refused=[one for _, one in outcomes if isinstance(one, Refused)],
             account=account,
         )
 
-    def _stacked(self, decoded: Sequence[Decoded]) -> NDArray[np.uint8]:
-        shape = (self._input.height, self._input.width, 3)
-        pixels = [one.pixels for one in decoded if one.pixels is not None]
-        return np.stack(pixels) if pixels else np.zeros((0, *shape), np.uint8)
+    def _room(self, images: int) -> NDArray[np.uint8]:
+        return np.empty((images, self._input.height, self._input.width, 3), np.uint8)
 
-    async def _one(self, image: Todo) -> _Opened | Refused:
+    async def _one(self, image: Todo, row: NDArray[np.uint8] | None) -> _Opened | Refused:
+        """Opens an image; its pixels are put into `row` at once, so that they are in memory once."""
         async with self._at_once:
             try:
                 data = await self._ledger.original(original_key(self._index, image.digest))
-                return _Opened(await self._decode(image, data), len(data))
+                decoded = await self._decode(image, data)
+                if row is not None and decoded.pixels is not None:
+                    row[:] = decoded.pixels
+                colours = pack(decoded.colours) if image.colours else None
+                return _Opened(len(data), colours, decoded.cpu_ms / 1000)
             except ProblemError as problem:
                 if problem.type not in _THE_IMAGES_FAULT:
                     raise
@@ -109,3 +117,11 @@ class Preparer:
                 if problem.type is not ProblemType.DECODE_TIMEOUT or attempt == _TIMEOUTS:
                     raise
         raise AssertionError("unreachable")
+
+
+def _filled(
+    pixels: NDArray[np.uint8], outcomes: Sequence[tuple[Todo, _Opened | Refused]]
+) -> NDArray[np.uint8]:
+    """The rows of those that could be decoded."""
+    there = [isinstance(one, _Opened) for image, one in outcomes if image.encode]
+    return pixels if all(there) else pixels[there]

@@ -196,7 +196,8 @@ class IndexSpec(SpecModel):
     fold: Literal["auto", "never"] = Field(
         default="auto",
         description="`auto`: when a shard holds more fresh rows than `flatBelow`, and a fifth of its rows are fresh, a new "
-        "generation that takes them in is built and activated. `never`: generations are made on demand only.",
+        "generation that takes them in is built and activated; so it is when as many of the rows that were built are dead, "
+        "or when as many changes were logged since. `never`: generations are made on demand only.",
     )
     live_recall_sample: float = Field(
         default=0.01,
@@ -686,15 +687,38 @@ class DomainSpec(SpecModel):
     )
 
 
+class BucketKeysRef(SpecModel):
+    """A Secret in the resource's own namespace with the two keys of a bucket."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
+    access_key: str = Field(
+        default="accessKey",
+        min_length=1,
+        max_length=253,
+        description="Key inside it that holds the access key.",
+    )
+    secret_key: str = Field(
+        default="secretKey",
+        min_length=1,
+        max_length=253,
+        description="Key inside it that holds the secret key.",
+    )
+
+
 class IngestBucketSpec(SpecModel):
-    """A bucket that pictures may be taken from, with the keys of `storage.s3` or, where they are set, those in the
-    environment variables VISUALINDEX_INGEST_NAME_ACCESS_KEY and VISUALINDEX_INGEST_NAME_SECRET_KEY."""
+    """A bucket that pictures may be taken from, with keys of its own or those of `storage.s3`."""
 
     name: Name = Field(description="What sources call it: `s3://NAME/prefix/`.")
     endpoint: str = Field(description="Host and port, e.g. `minio:9000`, without scheme.")
     bucket: str = Field(description="Bucket.")
     region: str = Field(default="us-east-1", description="Region name.")
     secure: bool = Field(default=True, description="Use TLS.")
+    credentials_secret_ref: BucketKeysRef | None = Field(
+        default=None,
+        description="Secret with the bucket's keys. Default: those of `storage.s3`. Locally the environment variables "
+        "VISUALINDEX_INGEST_NAME_ACCESS_KEY and VISUALINDEX_INGEST_NAME_SECRET_KEY are read, or the files that these names "
+        "with `_FILE` behind them name.",
+    )
 
 
 class IngestEventsSpec(SpecModel):
@@ -795,6 +819,34 @@ class ScheduleSpec(SpecModel):
         )
 
 
+class ShadowSpec(SpecModel):
+    """A new generation answers a share of the live searches, unseen, before it is activated."""
+
+    share: float = Field(
+        default=0.05,
+        ge=0.001,
+        le=1,
+        description="Share of the searches that is asked of both generations once more, after it was answered and at the "
+        "lowest priority. A gateway does so one by one and passes over what comes meanwhile.",
+    )
+    min_queries: int = Field(
+        default=200, ge=10, le=10_000, description="Searches that are enough: they end the wait."
+    )
+    for_minutes: int = Field(
+        default=60,
+        ge=1,
+        le=10_080,
+        description="Longest wait for them, in minutes from when every shard has loaded the generation. Then those that "
+        "came decide; fewer than 20 decide nothing.",
+    )
+    min_overlap: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Least mean share of the active generation's first ten hits that the new one has, too.",
+    )
+
+
 class GateSpec(SpecModel):
     """What a new generation must reach before it is activated by itself."""
 
@@ -849,6 +901,11 @@ class GateSpec(SpecModel):
         le=1000,
         description="Most CPU time of a search, as a multiple of the active generation's; what stays below 5 ms passes.",
     )
+    shadow: ShadowSpec | None = Field(
+        default=None,
+        description="Have a generation that passed and is to be activated answer live searches beside the active one "
+        "first. Without it, none does.",
+    )
 
 
 class PricesSpec(SpecModel):
@@ -863,8 +920,49 @@ class PricesSpec(SpecModel):
     )
 
 
+class ReindexWorkersSpec(PodSpec):
+    """The pods of a rebuild that fetch, decode and encode: losing one costs the chunk it was at."""
+
+    spot: dict[str, str] = Field(
+        default={},
+        description='Labels of nodes that may be taken away, such as `cloud.google.com/gke-spot: "true"`: workers run on '
+        "such nodes, and the head on none that has one of them.",
+    )
+
+
+class ReindexClusterSpec(SpecModel):
+    """The Ray cluster that a rebuild has to itself in mode KubeRay; it ends with the rebuild."""
+
+    head: PodSpec = Field(
+        default=PodSpec(),
+        description="The head pod, which plans, builds the generation and judges it. It never runs on a node that may be "
+        "taken away: not on one with a label of `workers.spot`, nor with one by which clouds mark theirs.",
+    )
+    workers: ReindexWorkersSpec = Field(
+        default=ReindexWorkersSpec(),
+        description="The worker pods: `reindex.workers` encoders, one in a pod without GPUs, as many as fit "
+        "`ray.gpuWorkers.gpusPerPod` in one with.",
+    )
+    keep_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How long in seconds the pods stay after the end, for a look at their logs.",
+    )
+
+
 class ReindexSpec(SpecModel):
     """Rebuilding the index from its originals, and when, and what its generations must reach."""
+
+    placement: Literal["Service", "Job"] = Field(
+        default="Service",
+        description="On Kubernetes: where rebuilds run. `Service`: beside the replicas of the service, with what they "
+        "leave. `Job`: in mode KubeRay as a RayJob with a Ray cluster of its own, which `cluster` describes; in mode "
+        "External as a job submitted to that cluster. `visualindex up` runs them itself.",
+    )
+    cluster: ReindexClusterSpec = Field(
+        default=ReindexClusterSpec(), description="The pods of rebuilds with `placement: Job`."
+    )
 
     gate: GateSpec = Field(
         default=GateSpec(), description="What a new generation must reach before it is activated."
@@ -899,6 +997,13 @@ class ReindexSpec(SpecModel):
     )
     decode_workers: int = Field(
         default=2, ge=1, le=256, description="Sandboxed decoders of each process that decodes."
+    )
+    builders: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Shards of a generation that are built at once. 0: as many as there are CPUs for (beside a service half "
+        "of them) and as half of the memory and disk that are left can take.",
     )
     cpus: float | None = Field(
         default=None,

@@ -19,6 +19,7 @@ ConditionType = Literal[
     "ReindexRequired",
     "RecallMet",
     "Consistent",
+    "Reindexing",
 ]
 ChangeKind = Literal["Create", "InPlace", "NewCluster", "Recreate", "Reindex", "Suspend", "Resume"]
 
@@ -66,7 +67,8 @@ class Plan(StatusModel):
     )
     change: ChangeKind = Field(
         description="`InPlace`: within the running cluster. `NewCluster`: a second cluster, then a switch. `Recreate`: the "
-        "cluster ends and starts again, an outage. `Reindex`: all images must be encoded again."
+        "cluster ends and starts again, an outage. `Reindex`: all images must be encoded again, and meanwhile both encoders "
+        "are served."
     )
     state: Literal["Waiting", "Blocked", "Pending", "Proceeding"] = Field(
         description="`Waiting` for approval, `Blocked` by the GPU budget, `Pending` until a dependency is there or all "
@@ -128,6 +130,38 @@ class GenerationStatus(StatusModel):
     )
 
 
+class ReindexOutcome(StatusModel):
+    """A rebuild that has ended."""
+
+    job: str = Field(default="", description="The job.")
+    state: Literal["done", "failed", "cancelled"] = Field(default="done", description="How it ended.")
+    ended_at: str | None = Field(
+        default=None, description="When, RFC 3339.", json_schema_extra={"format": "date-time"}
+    )
+    outcome: str = Field(default="", description="What came of it, or why it failed.")
+
+
+class ReindexStatus(StatusModel):
+    """The rebuild that is under way, and the one before."""
+
+    job: str = Field(default="", description="The job that is under way; empty when none is.")
+    state: str = Field(default="", description="`queued`, `running` or `paused`.")
+    started_at: str | None = Field(
+        default=None,
+        description="When it was first begun, RFC 3339.",
+        json_schema_extra={"format": "date-time"},
+    )
+    progress: str = Field(default="", description="How far it is.")
+    run: str = Field(
+        default="", description="The RayJob, or the job on the external cluster, that carries it out."
+    )
+    last: ReindexOutcome | None = Field(default=None, description="The rebuild that ended last.")
+    asked: str = Field(
+        default="",
+        description="The value of the annotation `visualindex.dev/reindex` for which a rebuild was last asked.",
+    )
+
+
 class Status(StatusModel):
     """The observed state of one visual search index."""
 
@@ -143,6 +177,7 @@ class Status(StatusModel):
     endpoints: Endpoints | None = Field(default=None, description="Where the index is reached.")
     encoder: EncoderStatus | None = Field(default=None, description="The encoder of the served vectors.")
     generation: GenerationStatus | None = Field(default=None, description="The served generation.")
+    reindex: ReindexStatus | None = Field(default=None, description="Rebuilds of the index.")
     cluster: str = Field(
         default="", description="The Ray cluster: RayService name, or address in mode External."
     )
@@ -150,6 +185,12 @@ class Status(StatusModel):
         default=None, description="Most connections to Postgres that the index's processes open together."
     )
     plan: Plan | None = Field(default=None, description="The change that is under way or waits.")
+    room: list[dict[str, Any]] = Field(
+        default=[],
+        description="Encoders, as `spec.encoder` has them, that the pods have room for besides: those that the index is, or "
+        "lately was, served with while it moves to another.",
+        json_schema_extra={"items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+    )
     applied: dict[str, Any] | None = Field(
         default=None,
         description="The spec that is being served.",

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from visualindex.planning.conditions import Reason
 from visualindex.spec.status import Condition
 from visualindex_operator.kubectl.ages import age
 from visualindex_operator.kubectl.cluster import Object
@@ -19,6 +20,7 @@ from visualindex_operator.kubectl.surroundings import Surroundings
 from visualindex_operator.kubectl.waiting import condition, waits_for
 
 _GOOD_WHEN_FALSE = frozenset({"Degraded", "Paused", "UpgradeBlocked", "ReindexRequired"})
+_NEITHER = "Reindexing"
 _MOST_WARNINGS = 10
 
 
@@ -30,6 +32,7 @@ def account(found: Surroundings, now: datetime) -> Iterator[RenderableType]:
     yield from _section("Conditions", _conditions(found, now))
     yield from _section("Serves", _serves(found))
     yield from _section("Change", _change(found))
+    yield from _section("Reindexing", _reindexing(found, now))
     yield from _section(f"RayService {found.cluster}", _ray_service(found))
     yield from _section("Pods", _pods(found, now))
     yield from _section("Jobs", _jobs(found, now))
@@ -68,9 +71,13 @@ def _conditions(found: Surroundings, now: datetime) -> Iterator[RenderableType]:
 
 
 def symbol(state: Condition) -> Text:
-    """`✓` for what is as it should be, `✗` for what is not, `!` for what wants attention, `?` for what is unknown."""
+    """`✓` for what is as it should be, `✗` for what is not, `!` for what wants attention, `…` for what is under way, and `?`
+    for what is unknown."""
     if state.status == "Unknown":
         return Text("?", "yellow")
+    if state.type == _NEITHER:
+        failed = state.reason == Reason.REINDEX_FAILED
+        return Text("!", "yellow") if failed else Text("…" if state.status == "True" else "✓", "green")
     if state.type in _GOOD_WHEN_FALSE:
         return Text("✓", "green") if state.status == "False" else Text("!", "yellow")
     return Text("✓", "green") if state.status == "True" else Text("✗", "red")
@@ -102,6 +109,21 @@ def _change(found: Surroundings) -> Iterator[RenderableType]:
     if plan := found.status.plan:
         yield from plan_lines(plan)
         yield Text(approval(plan, found.name, found.namespace), "yellow")
+
+
+def _reindexing(found: Surroundings, now: datetime) -> Iterator[RenderableType]:
+    reindex = found.status.reindex
+    if reindex is None:
+        return
+    if reindex.job:
+        since = f", begun {age(reindex.started_at, now)} ago" if reindex.started_at else ""
+        where = f" in {reindex.run}" if reindex.run else ""
+        yield Text.assemble((f"job {reindex.job}{where}{since}: ", ""), (reindex.progress, "yellow"))
+    if last := reindex.last:
+        colour = {"done": "green", "failed": "red"}.get(last.state, "yellow")
+        said = f" {age(last.ended_at, now)} ago" if last.ended_at else ""
+        outcome = f": {last.outcome}" if last.outcome else ""
+        yield Text.assemble(f"last: job {last.job} ", (last.state, colour), f"{said}{outcome}")
 
 
 def _ray_service(found: Surroundings) -> Iterator[RenderableType]:

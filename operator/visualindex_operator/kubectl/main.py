@@ -10,6 +10,7 @@ from visualindex_operator.kubectl.ingest import ingest
 from visualindex_operator.kubectl.logs import logs
 from visualindex_operator.kubectl.plan import approve, plan
 from visualindex_operator.kubectl.port_forward import port_forward
+from visualindex_operator.kubectl.reindex import reindex
 from visualindex_operator.kubectl.rollback import rollback
 from visualindex_operator.kubectl.search import search
 from visualindex_operator.kubectl.status import status
@@ -29,6 +30,7 @@ app.command()(search)
 app.command()(ingest)
 app.command()(generations)
 app.command()(rollback)
+app.command()(reindex)
 app.command()(logs)
 app.command("port-forward")(port_forward)
 app.command()(events)

@@ -12,10 +12,10 @@ from visualindex_operator.kubectl.surroundings import status_of
 
 def proposed(index: Object, file: Path) -> Plan | None:
     """The change from what is being served to what the file says of this index; None when it changes nothing."""
-    from visualindex.planning.changes import describe_change
+    from visualindex.planning.changes import propose_change
 
     name, status = str(index["metadata"]["name"]), status_of(index)
-    return describe_change(_served(index, status.applied), _wanted(file, name), status.images, name)
+    return propose_change(_served(index, status.applied), _wanted(file, name), status.images, name)
 
 
 def _served(index: Object, applied: Object | None) -> Spec:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from visualindex.serve_config import GATEWAY, index_application
+from visualindex.serve_config import GATEWAY, index_application, is_encoder_application
 
 _FOLDER = "/tmp/ray/session_latest/logs/serve"  # noqa: S108 - where Ray writes inside its own container
 _DIVIDER = "--"
@@ -74,7 +74,8 @@ def _parse(name: str) -> ReplicaLog | None:
 
 
 def _belongs(log: ReplicaLog, index: str) -> bool:
-    return log.application in (index_application(index), f"{GATEWAY}-{index}")
+    own = (index_application(index), f"{GATEWAY}-{index}")
+    return log.application in own or is_encoder_application(log.application, index)
 
 
 def _is_of(log: ReplicaLog, part: Part) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -114,6 +114,7 @@ async def surroundings(cluster: Cluster, name: str) -> Surroundings:
         listed(paths.group(namespace, "policy/v1", "poddisruptionbudgets"), "PodDisruptionBudgets", children),
         listed(paths.core(namespace, "events"), "Events", {}),
     )
+    clusters += await _rebuilding(index, listed, namespace)
     ray_clusters = [ray_cluster["metadata"]["name"] for ray_cluster in clusters]
     pods = await _readable(pods_of(cluster, ray_clusters), unreadable)
     found = Surroundings(
@@ -129,6 +130,17 @@ async def surroundings(cluster: Cluster, name: str) -> Surroundings:
     )
     found.events.extend(sorted((e for e in events if concerns(found, e)), key=event_time))
     return found
+
+
+async def _rebuilding(
+    index: Object, listed: Callable[[str, str, dict[str, str]], Awaitable[list[Object]]], namespace: str
+) -> list[Object]:
+    """The RayClusters of the RayJob that rebuilds the index, if one does."""
+    status = status_of(index)
+    if status.reindex is None or not status.reindex.run:
+        return []
+    of_run = {"ray.io/originated-from-cr-name": status.reindex.run}
+    return await listed(paths.ray(namespace, "rayclusters"), "RayClusters", of_run)
 
 
 async def pods_of(cluster: Cluster, ray_clusters: list[str]) -> list[Object]:
@@ -147,6 +159,9 @@ def concerns(found: Surroundings, event: Object) -> bool:
         return bool(name == found.name)
     if kind == "RayService":
         return bool(name == found.cluster)
+    run = found.status.reindex.run if found.status.reindex is not None else ""
+    if run and (name == run or name.startswith(f"{run}-")):
+        return True
     if re.match(rf"{re.escape(found.cluster)}-{_KUBERAY_SUFFIX}(-|$)", name):
         return True
     children = [*found.jobs, *found.network_policies, *found.disruption_budgets, *found.pods]

@@ -6,13 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 
-from visualindex.api.gate import GateReport
+from visualindex.api.gate import GateReport, ShadowReport
 from visualindex.api.generations import (
     ActivateGenerationRequest,
     ActivateRequest,
     BuildRequest,
     GenerationView,
     JobView,
+    ShadowRequest,
 )
 from visualindex.api.search import IndexName
 from visualindex.catalog import BUILD, GenerationRecord, JobRecord
@@ -21,7 +22,7 @@ from visualindex.ingesting.ledger import refused_lines
 from visualindex_serving import openapi
 from visualindex_serving.activation import activate, roll_back
 from visualindex_serving.bodies import NDJSON, read_body
-from visualindex_serving.comparing import compared, request_comparison
+from visualindex_serving.comparing import compared, request_comparison, request_shadow
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.service import service_of
 
@@ -56,6 +57,14 @@ _BUILD_BODY = openapi.body(
         "application/json": {
             "schema": openapi.ref(BuildRequest),
             "examples": {"serve it": {"value": {"activate": True}}},
+        }
+    },
+)
+_SHADOW_BODY = openapi.body(
+    {
+        "application/json": {
+            "schema": openapi.ref(ShadowRequest),
+            "examples": {"a tenth of the searches": {"value": {"share": 0.1, "min_queries": 500}}},
         }
     },
 )
@@ -210,6 +219,22 @@ async def post_comparison(request: Request, name: Name, generation: Generation, 
     return job_view(await request_comparison(index.catalog, index.name, generation, other))
 
 
+@router.post(
+    "/generations/{generation}/shadow",
+    status_code=202,
+    openapi_extra=_SHADOW_BODY,
+    responses=openapi.problem_responses(*_PROBLEMS),
+)
+async def post_shadow(request: Request, name: Name, generation: Generation) -> JobView:
+    """Have a candidate answer a share of the live searches beside the active one, unseen, in the background.
+
+    The job's result is the report, which `shadow` of the generation has, too. Nothing else changes.
+    """
+    index = await _admin(request, name)
+    asked = (await read_body(request, form=False)).read(ShadowRequest)
+    return job_view(await request_shadow(index.catalog, index.resource, generation, asked))
+
+
 @router.delete("/generations/{generation}", status_code=204, responses=openapi.problem_responses(*_PROBLEMS))
 async def delete_generation(request: Request, name: Name, generation: Generation) -> Response:
     """Discard a generation that is not active: shards let go of it, and its files are deleted soon after."""
@@ -254,6 +279,7 @@ def view(record: GenerationRecord, *, curves: bool = False) -> GenerationView:
         activated_at=record.activated_at,
         problem=record.problem,
         gate=None if record.gate is None else GateReport.model_validate(record.gate),
+        shadow=None if record.shadow is None else ShadowReport.model_validate(record.shadow),
     )
 
 

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Path, Request, Response
 from visualindex.api.health import Health, Readiness
 from visualindex.api.images import IndexView
 from visualindex.api.search import IndexName
-from visualindex.errors import ProblemError
+from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving import openapi
 from visualindex_serving.deadlines import deadline_in
+from visualindex_serving.fanout import Merged
 from visualindex_serving.index_service import IndexService
 from visualindex_serving.index_state import index_view
 from visualindex_serving.messages import ShardQuery
@@ -55,16 +56,29 @@ async def _database(service: Service) -> str | None:
 
 
 async def _probe(index: IndexService) -> str | None:
-    vector = np.zeros((1, index.dimension), dtype=np.float32)
-    vector[0, 0] = 1.0
-    query = ShardQuery(vector, 1, None, (), deadline_in(_PROBE_MS))
     try:
-        merged = await index.shards.search(query)
+        merged = await _probed(index)
     except ProblemError as exc:
         logger.warning("index %s cannot be searched: %s", index.name, exc.detail)
         return "no shard answers"
     missing = [r.shard for r in merged.reports if r.answer is None]
     return f"shards {missing} do not answer" if missing else None
+
+
+async def _probed(index: IndexService) -> Merged:
+    """What the shards answer to a search that means nothing; again where one has let go of the generation."""
+    for last in (False, True):
+        pin = index.pinned().searched
+        vector = np.zeros((1, pin.dimension), dtype=np.float32)
+        vector[0, 0] = 1.0
+        try:
+            query = ShardQuery(vector, 1, None, (), deadline_in(_PROBE_MS), generation=pin.generation)
+            return await index.shards.search(query)
+        except ProblemError as problem:
+            if last or problem.type is not ProblemType.CONFLICT:
+                raise
+            await index.generations.refresh()
+    raise AssertionError("the second round returns or raises")
 
 
 @router.get("/api/indexes", responses=openapi.problem_responses())

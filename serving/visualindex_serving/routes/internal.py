@@ -50,7 +50,7 @@ async def embed(request: Request) -> EmbeddingResponse:
     caller = await service.caller(request, "admin")
     body = await read_body(request)
     asked = body.read(EmbeddingRequest)
-    index, _ = caller.index(asked.index, body.size)
+    index = caller.index(asked.index, body.size)[0].pinned()
     deadline = deadline_in(index.resource.spec.limits.write_timeout_ms)
     data = await within(deadline, "fetching the picture", _picture(index, asked, body, deadline))
     box = None if asked.box is None else asked.box.as_tuple()

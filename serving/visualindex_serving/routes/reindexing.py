@@ -12,6 +12,7 @@ from visualindex.errors import ProblemType
 from visualindex_serving import openapi
 from visualindex_serving.bodies import read_body
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.reindex_asked import reindex_parameters
 from visualindex_serving.routes.generations import job_view
 from visualindex_serving.service import service_of
 
@@ -47,7 +48,7 @@ async def post_reindex(request: Request, name: Name) -> JobView:
     """
     index = await _admin(request, name)
     asked = (await read_body(request, form=False)).read(ReindexRequest)
-    parameters = {"activate": asked.activate, "attempts": index.resource.spec.reindex.attempts}
+    parameters = reindex_parameters(index.resource.spec, activate=asked.activate)
     job, _ = await index.catalog.request_job(index.name, REINDEX, parameters)
     return job_view(job)
 

@@ -12,6 +12,7 @@ from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
+from visualindex.ann.passing_walk import Walk, walk
 from visualindex.capacity.sizes import ann_bytes
 
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
@@ -26,14 +27,19 @@ class _Graph(Approximate):
 
     def _candidates(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
         faiss.omp_set_num_threads(1)
-        ef = min(_ef(wanted), self.rows)
         if keep is None:
-            parameters = _unmasked(ef)
-        else:
-            selector, _bits = half.selector(keep)
-            parameters = _faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
-        found: Found = self.index.search(queries, wanted.depth, params=parameters)
-        return found
+            found: Found = self.index.search(
+                queries, wanted.depth, params=_unmasked(min(_ef(wanted), self.rows))
+            )
+            return found
+        most = self.rows / wanted.widening / (_ROWS_PER_CANDIDATE * self.parameters.hnsw.m)
+        return walk(
+            self.index,
+            queries,
+            wanted.depth,
+            keep,
+            Walk.of(_tuned(wanted), wanted.depth, wanted.widening, most),
+        )
 
     def _scannable(self, wanted: Wanted) -> float:
         return _ROWS_PER_CANDIDATE * self.parameters.hnsw.m * _ef(wanted)
@@ -93,9 +99,13 @@ def _ef(wanted: Wanted) -> int:
     It holds rows that are not kept too, so it grows as fewer are. That has no bound: where the list becomes long, scanning
     the kept rows is cheaper.
     """
+    return max(int(max(_tuned(wanted), 2 * wanted.hits) * wanted.widening), wanted.depth)
+
+
+def _tuned(wanted: Wanted) -> int:
     if wanted.effort.ef_search is None:
         raise ValueError("a graph is searched by ef_search, and this effort has none")
-    return max(int(max(wanted.effort.ef_search, 2 * wanted.hits) * wanted.widening), wanted.depth)
+    return wanted.effort.ef_search
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,8 @@ PAMI 2011; André et al., PAMI 2021); or one bit per number after a random rotat
 scores come from the segment's half-precision codes, of which only candidates are read.
 """
 
-from functools import lru_cache
+import math
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,10 @@ from visualindex.capacity.sizes import ann_bytes, lists_of, row_bytes, subquanti
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
 
 _ITERATIONS = 10
+_SAMPLE = 64
+"""Rows of a list that stand for all of it where a filter's share is estimated."""
+_SCARCE = 8.0
+"""How many times as many rows are read at most where few of those near a query pass."""
 _GATHERED = 2.5
 """How many bytes in a row are read in the time of one of a row that is gathered for a scan."""
 
@@ -38,20 +43,66 @@ class _Lists(Approximate):
 
     def _candidates(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
         faiss.omp_set_num_threads(1)
-        nprobe = min(nprobe_of(wanted), self._nlist)
+        turned = self._turned(queries)
         if keep is None:
-            parameters = _unmasked(nprobe)
+            parameters = _unmasked(min(nprobe_of(wanted), self._nlist))
         else:
+            nprobe, scarcity = self._enough_lists(turned, keep, wanted)
+            wanted = wanted._replace(
+                depth=min(math.ceil(wanted.depth * scarcity**0.5), int(self.rows / wanted.widening))
+            )
+            if self._scannable_of(nprobe) > self.rows / wanted.widening:
+                return (  # nothing is found, and the caller scans
+                    np.full((len(queries), wanted.depth), -np.inf, np.float32),
+                    np.full((len(queries), wanted.depth), -1, np.int64),
+                )
             selector, _bits = half.selector(keep)
             parameters = _faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-        found: Found = self._lists.search(self._turned(queries), wanted.depth, params=parameters)
+        found: Found = self._lists.search(turned, wanted.depth, params=parameters)
         return found
+
+    def _enough_lists(self, turned: NDArray[np.float32], keep: Mask, wanted: Wanted) -> tuple[int, float]:
+        """How many lists hold as many rows that pass as a search of them alone would read, and how many times that is.
+
+        The lists near a query may hold fewer of them than others do, or none: a filter may leave out just its surroundings.
+        What passes then lies further out, in about as many directions as there are lists, and more of it is read.
+        """
+        sample, sizes = self._sampled
+        passing = keep[sample].mean(axis=1) * sizes
+        usual = min(self._nlist, max(1, nprobe_of(wanted)))
+        looked_at = min(self._nlist, 4 * usual)
+        while True:
+            _, lists = self._lists.quantizer.search(turned, looked_at)
+            so_far = np.cumsum(passing[lists], axis=1)
+            near = so_far[:, usual - 1] / np.maximum(1, sizes[lists[:, :usual]].sum(axis=1))
+            scarcity = np.clip(1 / np.maximum(near * wanted.widening, 0.01) ** 2, 1, _SCARCE)
+            enough = _tuned(wanted) * wanted.lengthening * self.rows / self._nlist * scarcity
+            if looked_at == self._nlist or (so_far[:, -1] >= enough).all():
+                break
+            looked_at = min(self._nlist, 4 * looked_at)
+        nprobe = int((so_far < enough[:, None]).sum(axis=1).max()) + 1
+        return min(self._nlist, max(nprobe, usual)), float(scarcity.max())
+
+    @cached_property
+    def _sampled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Some rows of each list, int64 [lists, 64], repeated where it has fewer, and the sizes, int64 [lists]."""
+        inverted = self._lists.invlists
+        sizes = np.array([inverted.list_size(number) for number in range(self._nlist)], np.int64)
+        sample = np.zeros((self._nlist, _SAMPLE), np.int64)
+        for number in np.flatnonzero(sizes).tolist():
+            size = int(sizes[number])
+            ids = faiss.rev_swig_ptr(inverted.get_ids(number), size)
+            sample[number] = ids[np.arange(_SAMPLE) * size // _SAMPLE]
+        return sample, sizes
 
     def _turned(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         return queries
 
     def _scannable(self, wanted: Wanted) -> float:
-        read = min(1.0, nprobe_of(wanted) / self._nlist) * self.rows
+        return self._scannable_of(nprobe_of(wanted))
+
+    def _scannable_of(self, nprobe: int) -> float:
+        read = min(1.0, nprobe / self._nlist) * self.rows
         code = row_bytes(self.family, self.dimension, self.parameters)
         return read * code / (2 * self.dimension * _GATHERED)
 
@@ -126,9 +177,13 @@ def _seeded(clustering: Any, parameters: Parameters) -> None:
 
 def nprobe_of(wanted: Wanted) -> int:
     """Lists to read: more as fewer rows are kept, and as more hits are wanted, for those lie further out."""
+    return int(_tuned(wanted) * wanted.widening * wanted.lengthening)
+
+
+def _tuned(wanted: Wanted) -> int:
     if wanted.effort.nprobe is None:
         raise ValueError("inverted lists are searched by nprobe, and this effort has none")
-    return int(wanted.effort.nprobe * wanted.widening * wanted.lengthening)
+    return wanted.effort.nprobe
 
 
 @lru_cache(maxsize=64)
