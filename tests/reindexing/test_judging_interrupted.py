@@ -19,12 +19,17 @@ IMPATIENT = {"patienceSeconds": 1}
 
 
 class NotJudging(LocalObjectStore):
-    """A store that is away for whoever judges: the first to read manifests."""
+    """A store that is away for whoever judges: the first to read a manifest after one was published."""
 
     away = 0
+    published = False
+
+    async def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        await super().put(key, data, content_type=content_type)
+        self.published |= key.startswith(manifest_prefix(NAME))
 
     async def get(self, key: str) -> bytes:
-        if self.away and key.startswith(manifest_prefix(NAME)):
+        if self.away and self.published and key.startswith(manifest_prefix(NAME)):
             self.away -= 1
             raise ProblemError(ProblemType.UNAVAILABLE, "bucket shop does not answer", retry_after_s=1.0)
         return await super().get(key)

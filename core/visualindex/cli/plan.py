@@ -55,7 +55,7 @@ def plan(
     measured = DEFAULTS if coefficients is None else Coefficients.read(coefficients)
     resources = _specs(files)
     found = {one.name: capacity(one.spec, load, measured) for one in resources}
-    moves = _moves(_specs(served or []), resources, load, measured)
+    moves = _moves(_specs(served) if served else [], resources, load, measured)
     if as_json:
         document = _document(resources, found, load, measured)
         typer.echo(json.dumps({**document, "moves": [asdict(one) for one in moves]}, indent=2))
