@@ -14,6 +14,9 @@ ENCODER_CPUS = 0.5
 """Logical CPUs a replica of an encoder deployment reserves."""
 RERANKER_CPUS = 0.25
 """Logical CPUs a replica of a reranker reserves."""
+FRESH_SHARE = 0.25
+"""Share of `memoryPerShard` that a generation which is loaded beside the active one is given, for the rows written since it
+was built and their graph. Its files stay mapped: the kernel may drop their pages."""
 _MIB = 1024**2
 GATEWAY_BYTES = 256 * _MIB
 """A gateway's process without encoder and pictures: 190 MiB resident under Ray, the rest is for requests."""
@@ -144,8 +147,10 @@ def gateway_memory(spec: Spec, others: Sequence[EncoderSpec] = ()) -> int:
 
 
 def shard_memory(spec: Spec) -> int:
-    """Bytes a shard replica may take: its budget, and the process around it."""
-    return SHARD_BYTES + spec.index.memory_per_shard
+    """Bytes a shard replica may take: the active generation's budget, a share of it for each other that is loaded, the
+    kept ones and the next, and the process around them."""
+    index = spec.index
+    return SHARD_BYTES + int(index.memory_per_shard * (1 + FRESH_SHARE * index.keep_generations))
 
 
 def encoder_memory(spec: Spec) -> int:

@@ -9,6 +9,7 @@ import ray
 from visualindex.ann.graph import Abandoned
 from visualindex.building import ShardBuilt, Task
 from visualindex.building.affording import afford
+from visualindex.capacity.coefficients import Coefficients
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations.threads import all_of
 from visualindex.spec import Spec
@@ -29,14 +30,16 @@ class OnRay:
         self._wanted = wanted
         self._beside = beside
 
-    async def afford(self, spec: Spec, dimension: int, images: int) -> tuple[int, int]:
+    async def afford(
+        self, spec: Spec, dimension: int, images: int, measured: Coefficients
+    ) -> tuple[int, int]:
         """See `Builders`. A look at one machine stands for all, which are taken to be alike."""
         reservable = await asyncio.to_thread(_cpus_alive)
         task: Any = ray.remote(num_cpus=_BESIDE_CPUS, max_retries=3, max_calls=1)(look)
         room, cpus = await self._result(task.remote())
         cpus = max(1, cpus // 2 if self._beside else min(cpus, int(max(reservable, default=1))))
         machines = max(1, len(reservable))
-        at_once = afford(spec, dimension, images, room, cpus=cpus, machines=machines)
+        at_once = afford(spec, dimension, images, room, measured, cpus=cpus, machines=machines)
         return at_once, max(1, cpus // -(-at_once // machines))
 
     async def build(self, task: Task, at_once: int, done: Callable[[ShardBuilt], None]) -> None:

@@ -61,7 +61,7 @@ async def _afford(task: Task, catalog: Catalog, folder: Path) -> None:
     images = await catalog.count_images(task.manifest.index)
     alone = task.resource.spec.reindex.model_copy(update={"builders": 1})
     spec = task.resource.spec.model_copy(update={"reindex": alone})
-    await in_thread(lambda: afford(spec, task.manifest.dimension, images, room(folder)))
+    await in_thread(lambda: afford(spec, task.manifest.dimension, images, room(folder), task.measured))
 
 
 def _scratch_parent() -> Path:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 
-from visualindex.catalog import Catalog, GenerationRecord, everywhere, unloadable
+from visualindex.catalog import Catalog, GenerationRecord, everywhere, short_of_images, unloadable
 from visualindex.errors import ProblemError, ProblemType
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,12 @@ async def activate(
 
     Whatever was asked for before and is not active yet is taken back. Raises ProblemError NOT_FOUND, or CONFLICT for a
     generation that has ended, that the shards cannot load, whose encoder cannot be searched with, that somebody takes back
-    meanwhile, or, without `force`, that the quality gate refused.
+    meanwhile, or, without `force`, that the quality gate refused or with which a full shard that has it loaded would find
+    fewer images than it does now.
     """
     until = time.monotonic() + wait_s
+    if not force:
+        await _refuse_short(catalog, index, generation, shards)
     await catalog.prepare_generation(index, generation, force=force)
     while True:
         await advance(catalog, index, shards)
@@ -37,6 +40,15 @@ async def activate(
         if record.state == "active" or time.monotonic() >= until:
             return record
         await asyncio.sleep(_LOOK_S)
+
+
+async def _refuse_short(catalog: Catalog, index: str, generation: str, shards: int) -> None:
+    """Raise ProblemError CONFLICT if images would be hidden: known of what is loaded, as all that was active before is."""
+    loads = [one for one in await catalog.replica_loads(index) if one.shards in (None, shards)]
+    problem = short_of_images(loads, generation)
+    if problem is not None:
+        detail = f"generation {generation} of index {index} is not activated: {problem}"
+        raise ProblemError(ProblemType.CONFLICT, detail)
 
 
 async def roll_back(catalog: Catalog, index: str, shards: int, wait_s: float) -> GenerationRecord:

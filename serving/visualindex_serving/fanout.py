@@ -39,7 +39,7 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class Merged:
-    """The merged hits of all shards that answered; `complete` is False when one did not."""
+    """The merged hits of all shards that answered; `complete` is False when one did not, or does not hold all its images."""
 
     whole: Whole
     reports: list[ShardReport]
@@ -65,9 +65,14 @@ class Merged:
         return [report.shard for report in self.reports if report.answer is None]
 
     @property
+    def full(self) -> list[int]:
+        """The shards that answered without images that do not fit into their memory."""
+        return [report.shard for report in self.reports if report.answer is not None and report.answer.full]
+
+    @property
     def complete(self) -> bool:
-        """Whether every shard answered."""
-        return all(report.answer is not None for report in self.reports)
+        """Whether every shard answered, of all its images."""
+        return not self.missing and not self.full
 
 
 class Fanout:

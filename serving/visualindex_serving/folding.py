@@ -1,12 +1,16 @@
 """When what was written and deleted since a generation was built is folded into a new one."""
 
 import datetime as dt
+import logging
 from collections.abc import Sequence
 
-from visualindex.catalog import BUILD, Catalog, GenerationRecord, ReplicaLoad
+from visualindex.catalog import BUILD, Catalog, GenerationRecord, JobRecord, ReplicaLoad
 from visualindex.spec import VisualIndex
 
+logger = logging.getLogger(__name__)
+
 _PAUSE_AFTER_FAILURE = dt.timedelta(minutes=10)
+_LONGEST_PAUSE = dt.timedelta(hours=12)
 _SHARE = 0.2
 """Fresh rows, of all, that are worth a new generation; and dead rows, of those built; and rows of the log, of all images."""
 _SETTLED_AFTER = dt.timedelta(seconds=15)
@@ -48,7 +52,14 @@ async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
     shards = resource.spec.index.shards
     loads = [one for one in await catalog.replica_loads(resource.name) if one.shards == shards]
     reason = await _reason(catalog, resource, loads)
-    if reason is not None and not await _waits_for_people(catalog, resource):
+    if reason is None:
+        return
+    generations = await catalog.list_generations(resource.name)
+    if any(left_to_people(resource, record) for record in generations[:1]):
+        return
+    vain = in_vain(await catalog.list_jobs(resource.name), generations)
+    if not vain or _since(vain[-1]) >= pause(len(vain)):
+        await _give_up_failed(catalog, resource.name, generations)
         await catalog.request_job(resource.name, BUILD, {"activate": True, "reason": reason})
 
 
@@ -64,20 +75,48 @@ async def _reason(catalog: Catalog, resource: VisualIndex, loads: Sequence[Repli
 
 
 def left_to_people(resource: VisualIndex, newest: GenerationRecord) -> bool:
-    """Whether somebody has to look at the newest generation first; one that could not be judged tells nobody anything."""
+    """Whether somebody has to look at the newest generation first; one that could not be judged tells nobody anything.
+
+    One that shards could not load is no matter for people: the next one may well find the object store there again.
+    """
     if newest.state == "ready":
         return newest.gate is not None or resource.spec.reindex.gate.mode == "off"
-    return newest.state in ("preparing", "failed")
+    return newest.state == "preparing" or (newest.state == "failed" and newest.refused)
 
 
-async def _waits_for_people(catalog: Catalog, resource: VisualIndex) -> bool:
-    """Whether the last attempt led to nothing: another one would most likely not either, at the same cost."""
-    newest = (await catalog.list_generations(resource.name))[:1]
-    if any(left_to_people(resource, record) for record in newest):
-        return True
-    last = [job for job in await catalog.list_jobs(resource.name, limit=10) if job.kind == BUILD][:1]
-    return any(job.state == "failed" and _since(job.ended_at) < _PAUSE_AFTER_FAILURE for job in last)
+def pause(attempts: int) -> dt.timedelta:
+    """How long to wait after so many attempts in a row that led to nothing: each costs as much as one that does."""
+    doubled: dt.timedelta = _PAUSE_AFTER_FAILURE * 2 ** min(attempts - 1, 10)
+    return min(doubled, _LONGEST_PAUSE)
 
 
-def _since(moment: dt.datetime | None) -> dt.timedelta:
-    return dt.timedelta.max if moment is None else dt.datetime.now(dt.UTC) - moment
+def in_vain(jobs: Sequence[JobRecord], generations: Sequence[GenerationRecord]) -> list[dt.datetime]:
+    """When the attempts ended, the last one last, that led to nothing since the active generation was activated."""
+    activated = max((one.activated_at for one in generations if one.activated_at is not None), default=None)
+    builds = [
+        job for job in jobs if job.kind == BUILD and (activated is None or job.requested_at > activated)
+    ]
+    unloaded = [one.created_at for one in generations[:1] if one.state == "failed"]
+    if not unloaded and not (builds and builds[0].state == "failed"):
+        return []
+    ended = sorted(job.ended_at for job in builds if job.ended_at is not None)
+    return ended or unloaded  # what was built by hand has no job
+
+
+async def _give_up_failed(catalog: Catalog, index: str, generations: Sequence[GenerationRecord]) -> None:
+    """Let go of the files of what could not be loaded: else each attempt would leave a generation in the object store.
+
+    One of another encoder, which the index moves to, is not replaced by what is built here.
+    """
+    served = {one.fingerprint for one in generations if one.state == "active"}
+    for record in generations:
+        if record.state == "failed" and (not served or record.fingerprint in served):
+            logger.info(
+                "index %s: a new generation is built in place of %s, which could not be loaded (%s)",
+                *(index, record.generation, record.problem),
+            )
+            await catalog.discard_generation(index, record.generation)
+
+
+def _since(moment: dt.datetime) -> dt.timedelta:
+    return dt.datetime.now(dt.UTC) - moment

@@ -85,3 +85,5 @@ class ShardAnswer:
     keys: list[Value | None] = field(default_factory=list)
     facets: dict[str, list[tuple[Value, int]]] = field(default_factory=dict)
     plans: list[dict[str, Any]] = field(default_factory=list)
+    full: bool = False
+    """Whether images of the shard are left out because they do not fit into its memory."""

@@ -123,6 +123,7 @@ async def _found(
         "generation": merged.generation,
         "fingerprint": service.fingerprint,
         "missing_shards": merged.missing,
+        "full_shards": merged.full,
         "facets": facets_of(merged, asked.facets) if asked.facets else None,
         "next_cursor": next_cursor(service, asked, page),
         "took_ms": round((time.perf_counter() - start) * 1000, 2),
@@ -275,8 +276,12 @@ async def _metadata(
 
 
 def _incomplete(merged: Merged) -> ProblemError:
-    missing = ", ".join(map(str, merged.missing))
+    missing, full = (", ".join(map(str, shards)) for shards in (merged.missing, merged.full))
     detail = f"Shards {missing} of this index did not answer in time, and the search demands all; try again."
-    return ProblemError(
-        ProblemType.UNAVAILABLE, detail, retry_after_s=1, extra={"missing_shards": merged.missing}
-    )
+    if not missing:
+        detail = (
+            f"Shards {full} of this index are full and leave images out, and the search demands all: raise "
+            "index.memoryPerShard, add shards or delete images."
+        )
+    extra = {"missing_shards": merged.missing, "full_shards": merged.full}
+    return ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1, extra=extra)

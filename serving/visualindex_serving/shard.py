@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from visualindex.ann import Ask, Base, Grouping, Looked, ShardIndex, Sorting
-from visualindex.catalog import Catalog, GenerationRecord, LogTrimmed
+from visualindex.catalog import FEWER, Catalog, GenerationRecord, LogTrimmed
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import buckets_of_shard
 from visualindex.spec import VisualIndex
@@ -69,6 +69,7 @@ class ShardReplica:
         self._active = LIVE
         self._opening: ShardView | None = None
         self._problems: dict[str, str] = {}
+        self._told: str | None = None
         self._failed_at: dict[str, float] = {}
         self._stand_ins: set[str] = set()
         self._unwanted_since: dict[str, float] = {}
@@ -238,6 +239,8 @@ class ShardReplica:
         names = {record.generation for record in wanted}
         await self._forget_problems({self._active, *names})
         await self._let_go(names)
+        if self._told_problems() != self._told:
+            await self._lease()
 
     async def _note_stopped(self) -> None:
         """What no longer follows the catalog is loaded anew; until then only the active one answers, as it was."""
@@ -334,6 +337,7 @@ class ShardReplica:
         view = self._opening if loading else self._views.get(self._active) or self._any()
         assert view is not None  # noqa: S101 - it loads one, or has loaded one
         recall, samples = self._live_recall.figures(view.generation)
+        problem = self._told_problems()
         with contextlib.suppress(RuntimeError):  # the load has not taken its position yet
             try:
                 await self._catalog.heartbeat(
@@ -348,7 +352,7 @@ class ShardReplica:
                     shards=self._shards,
                     generations=self._views.keys(),
                     fresh_rows=view.index.fresh,
-                    problem=self._told_problems(),
+                    problem=problem,
                     recall=recall,
                     recall_samples=samples,
                 )
@@ -356,13 +360,22 @@ class ShardReplica:
                 logger.warning("shard %d cannot renew its lease: %s", self._shard, exc)
                 return False
             self._leased_at = time.monotonic()
+            self._told = problem
             return True
         return False
 
     def _told_problems(self) -> str | None:
-        """A line for each generation that cannot be loaded, or not be loaded again."""
+        """A line for each generation that cannot be loaded, or not be loaded again, or is short of images."""
         again = {name: view.problem for name, view in self._views.items() if view.problem is not None}
-        return "\n".join(f"{name}: {why}" for name, why in {**again, **self._problems}.items()) or None
+        told = {**self._short(), **again, **self._problems}
+        return "\n".join(f"{name}: {why}" for name, why in told.items()) or None
+
+    def _short(self) -> dict[str, str]:
+        """Why generations that are loaded would find fewer images than the active one."""
+        active = self._views.get(self._active)
+        if active is None:
+            return {}
+        return {name: why for name, view in self._views.items() if (why := _fewer(view, active))}
 
     async def search(self, query: ShardQuery) -> ShardAnswer:
         """Answer a batch of searches, after catching up if asked to.
@@ -451,6 +464,7 @@ class ShardReplica:
                 for plan in looked.plans
                 if query.explain
             ],
+            full=view.full,
         )
 
     def _behind(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
@@ -466,6 +480,19 @@ class ShardReplica:
             replica=self._name,
             generation=view.generation,
         )
+
+
+def _fewer(view: ShardView, active: ShardView) -> str | None:
+    """Why a generation would find fewer images than the active one; None where it would not."""
+    missing = len(active.index) - len(view.index)
+    if not view.full or missing <= 0:
+        return None
+    index = view.index
+    needed = index.memory_bytes + math.ceil(missing * index.fresh_bytes / max(1, index.fresh))
+    return (
+        f"{FEWER} than the active one, {missing} of {len(active.index)}, which do not fit beside what was written since it "
+        f"was built: about {needed} bytes are needed; raise spec.index.memoryPerShard, add shards, or activate it by force"
+    )
 
 
 def _active(records: Sequence[GenerationRecord]) -> GenerationRecord | None:

@@ -123,7 +123,7 @@ def answer_frame(number: int, answer: ShardAnswer) -> bytes:
         "generation": answer.generation,
         "matches": answer.matches,
     }
-    for name in ("keys", "facets", "plans"):
+    for name in ("keys", "facets", "plans", "full"):
         if told := getattr(answer, name):
             head[name] = told
     return frame(
@@ -172,6 +172,7 @@ def read_answer(head: Head, body: bytes) -> ShardAnswer | ProblemError:
             for name, counts in head.get("facets", {}).items()
         },
         plans=head.get("plans", []),
+        full=head.get("full", False),
     )
 
 

@@ -1,5 +1,8 @@
 """What is built for a spec: the fastest family that fits the memory, or an error that says what would fit."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 from benchmarks.vectors import clustered
@@ -15,6 +18,8 @@ from visualindex.ann.families import (
     shard_bytes,
 )
 from visualindex.ann.families.gpu import masked
+from visualindex.capacity.choosing import needed_bytes
+from visualindex.capacity.coefficients import DEFAULTS
 from visualindex.capacity.sizes import FAMILIES
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.spec.models import HnswSpec, IndexSpec
@@ -24,7 +29,7 @@ GIB = 1024**3
 
 @pytest.mark.parametrize(
     ("memory", "family"),
-    [(3, "hnsw-fp16"), (1.5, "hnsw-sq8"), (1.0, "ivf-sq8"), (0.3, "ivf-pq"), (0.2, "rabitq")],
+    [(3, "hnsw-fp16"), (1.5, "hnsw-sq8"), (1.3, "ivf-sq8"), (1.0, "ivf-pq"), (0.8, "rabitq")],
 )
 def test_auto_takes_the_first_family_that_fits(memory: float, family: str) -> None:
     index = IndexSpec(memory_per_shard=int(memory * GIB))
@@ -44,16 +49,28 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     with pytest.raises(ProblemError) as caught:
         choose_family(index, 1_000_000, 512)
     assert caught.value.type is ProblemType.STORAGE_FULL
-    needed = shard_bytes(index, "hnsw-fp16", 1_000_000, 512)
+    needed = needed_bytes(index, "hnsw-fp16", 1_000_000, 512, DEFAULTS)
+    assert needed > shard_bytes(index, "hnsw-fp16", 1_000_000, 512)
     assert f"need {needed} bytes" in caught.value.detail
-    assert f"allows {GIB * 3 // 4}" in caught.value.detail
-    assert "raise index.memoryPerShard to 1700Mi, or use 4 shards, or set index.family to ivf-sq8" in (
+    assert f"index.memoryPerShard is {GIB}" in caught.value.detail
+    assert "raise index.memoryPerShard to 1949Mi, or use 4 shards, or set index.family to ivf-pq" in (
         caught.value.detail
     )
 
 
+def test_families_do_not_help_where_attributes_fill_the_shard() -> None:
+    """Then none is named as a remedy, and the shards that are named suffice."""
+    large = dataclasses.replace(DEFAULTS, attribute_bytes=2_000.0)
+    with pytest.raises(ProblemError) as caught:
+        choose_family(IndexSpec(family="hnsw", memory_per_shard=GIB), 1_000_000, 64, large)
+    assert "index.family" not in caught.value.detail
+    shards = int(re.findall(r"use (\d+) shards", caught.value.detail)[0])
+    divided = IndexSpec(family="hnsw", memory_per_shard=GIB, shards=shards)
+    assert choose_family(divided, -(-1_000_000 // shards), 64, large) == "hnsw-fp16"
+
+
 def test_the_remedies_are_remedies() -> None:
-    raised = IndexSpec(family="hnsw", memory_per_shard=1700 * 1024**2)
+    raised = IndexSpec(family="hnsw", memory_per_shard=1949 * 1024**2)
     assert choose_family(raised, 1_000_000, 512) == "hnsw-fp16"
     assert choose_family(IndexSpec(family="hnsw", memory_per_shard=GIB), 500_000, 512) == "hnsw-fp16"
     with pytest.raises(ProblemError, match="as rabitq"):

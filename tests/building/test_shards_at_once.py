@@ -8,6 +8,7 @@ from tests.generations.stores import Observed
 from tests.reindexing.collection import NAME
 
 from visualindex.building import ShardBuilder, ShardBuilt, Task
+from visualindex.capacity.coefficients import Coefficients
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore import manifest_key, part_prefix
 from visualindex.spec import Spec
@@ -21,7 +22,9 @@ class Backwards:
     def __init__(self, filled: Filled) -> None:
         self._filled = filled
 
-    async def afford(self, spec: Spec, dimension: int, images: int) -> tuple[int, int]:
+    async def afford(
+        self, spec: Spec, dimension: int, images: int, measured: Coefficients
+    ) -> tuple[int, int]:
         return 1, 1
 
     async def build(self, task: Task, at_once: int, done: Callable[[ShardBuilt], None]) -> None:

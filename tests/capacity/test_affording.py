@@ -1,12 +1,15 @@
 """A build that cannot end well does not begin."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from visualindex.building.affording import afford
+from visualindex.building.measuring import measured_by
 from visualindex.capacity.coefficients import DEFAULTS
+from visualindex.capacity.fitting import misfit
 from visualindex.capacity.formulas import build_memory, rows_of_largest, scratch_bytes
 from visualindex.capacity.machine import Room, available_cpus, available_memory
 from visualindex.errors import ProblemError, ProblemType
@@ -34,10 +37,22 @@ def test_what_fits_is_built() -> None:
 
 def test_a_shard_beyond_its_memory_is_refused_with_what_would_fit() -> None:
     told = refusal(200_000_000, PLENTY)
-    assert "200000000 images of 256 dimensions need" in told
-    assert "raise index.memoryPerShard to" in told
-    assert "shards" in told
+    planned = misfit(spec(), 200_000_000, DEFAULTS)
+    assert planned is not None
+    assert told.startswith("a generation of 200,000,000 images of 256 dimensions")
+    assert told.endswith(planned)
     afford(spec(shards=1024), 256, 200_000_000, PLENTY)
+
+
+def test_attributes_are_counted_as_the_rows_have_them() -> None:
+    rows = [{"metadata": {f"field{n}": f"{row}-{n}" for n in range(30)}} for row in range(500)]
+    measured = measured_by(rows)
+    assert measured.attribute_bytes > 2 * DEFAULTS.attribute_bytes
+    afford(spec(), 256, 1_500_000, PLENTY)
+    with pytest.raises(ProblemError, match="of attributes each does not fit") as caught:
+        afford(spec(), 256, 1_500_000, PLENTY, measured)
+    shards = int(re.findall(r"(\d+) shards", caught.value.detail)[0])
+    afford(spec(shards=shards), 256, 1_500_000, PLENTY, measured)
 
 
 def test_a_disk_that_cannot_hold_the_files_is_refused_with_the_bytes() -> None:

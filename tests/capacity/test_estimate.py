@@ -35,6 +35,11 @@ def test_patches_are_counted_where_they_are_kept() -> None:
     assert with_them.postgres - without.postgres > PATCH_ROW_BYTES * 1_000_000
 
 
+def test_every_generation_that_is_kept_takes_memory() -> None:
+    two, many = (capacity(spec(index={"keep_generations": kept}), Load(1_000_000)) for kept in (2, 32))
+    assert many.memory - two.memory == 30 * spec().index.memory_per_shard // 4 * two.shard_replicas
+
+
 def test_a_gpu_takes_the_encoding_off_the_cpus() -> None:
     torch = {"family": "timm", "model": "resnet50", "checkpoint": "hub:a1_in1k", "dimension": 512}
     on_cpu = capacity(spec(encoder=torch), Load(1_000_000))

@@ -51,6 +51,15 @@ def test_a_misfit_names_bytes_shards_and_another_family_and_each_of_these_helps(
     assert misfit(spec(family="hnsw", memory_per_shard=needed), MANY, DEFAULTS) is None
 
 
+@pytest.mark.parametrize("images", [1_000_000, 5_000_000, 20_000_000, 60_000_000])
+def test_auto_never_takes_a_family_that_overfills_the_shard_where_another_fits(images: int) -> None:
+    for shards in range(1, 30):
+        about = spec(shards, dimension=256, memory_per_shard=2 * GIB)
+        others = [spec(shards, 256, family=name, memory_per_shard=2 * GIB) for name in ("ivf-pq", "rabitq")]
+        assert fit(about, images, DEFAULTS).fits or not any(fit(o, images, DEFAULTS).fits for o in others)
+        assert fit(about, images, DEFAULTS).fits is (fit(about, images, DEFAULTS).needed <= 2 * GIB)
+
+
 def test_what_fits_no_number_of_shards_is_told_the_memory() -> None:
     told = misfit(spec(memory_per_shard=1024**2), MANY, DEFAULTS)
     assert told is not None

@@ -78,6 +78,7 @@ async def ask(replica: ShardReplica, vector: np.ndarray) -> ShardAnswer:
     query = ShardQuery(vector[None], 1, None, (), time.time() + 20, strong=True, wait_s=20)
     answer = await replica.search(query)
     assert answer.behind_s is None
+    assert answer.full is replica.full
     return answer
 
 

@@ -84,7 +84,7 @@ async def test_a_shard_that_would_not_fit_is_refused_before_a_row_is_read(
     for seed in range(4):
         await put(served, seed)
     phases: list[str] = []
-    with pytest.raises(ProblemError, match="4 images of 256 dimensions need") as refused:
+    with pytest.raises(ProblemError, match="4 images of 256 dimensions with") as refused:
         await build(served, tmp_path, phases, index={"memoryPerShard": 2000})
     assert refused.value.type is ProblemType.STORAGE_FULL
     assert phases == []

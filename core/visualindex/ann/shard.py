@@ -106,6 +106,11 @@ class ShardIndex:
         """Bytes held: arrays exactly, Python objects estimated. While a graph is built, its copy comes on top."""
         return self._state.memory_bytes + ROW_OBJECT_BYTES * len(self._removed)
 
+    @property
+    def fresh_bytes(self) -> int:
+        """Of `memory_bytes`, what the bases do not hold: fresh rows and their graph."""
+        return self.memory_bytes - sum(base.memory_bytes for base in self._state.bases)
+
     def stats(self) -> dict[str, int | bool]:
         """Figures for metrics and the status page."""
         state, worker = self._state, self._worker

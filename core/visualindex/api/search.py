@@ -166,7 +166,7 @@ class SearchRequest(ApiModel):
         description="Order all images that pass the filter, and `min_score`, by a field. Not with `group_by`.",
     )
     require_complete: bool = Field(
-        default=False, description="Answer 503 instead of `complete: false` when a shard is missing."
+        default=False, description="Answer 503 instead of `complete: false` when a shard is missing or full."
     )
 
     @model_validator(mode="after")
@@ -237,9 +237,15 @@ class SearchResponse(BaseModel):
     hits: list[Hit] = Field(
         description="Best first; ties in the order of their ids. Reranked hits come first, by `rerank_score`."
     )
-    complete: bool = Field(description="False when a shard did not answer in time: hits may be missing.")
+    complete: bool = Field(
+        description="False when a shard did not answer in time, or is too full to hold all its images: hits may be missing."
+    )
     missing_shards: list[int] = Field(
         default_factory=list, description="The shards that did not answer, when it is not complete."
+    )
+    full_shards: list[int] = Field(
+        default_factory=list,
+        description="The shards that answered without images that do not fit into `index.memoryPerShard`.",
     )
     facets: dict[str, list[FacetCount]] | None = Field(
         default=None,

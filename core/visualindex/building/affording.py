@@ -5,8 +5,8 @@ And how many shards can be built at once, by the same figures.
 
 from dataclasses import dataclass
 
-from visualindex.capacity.choosing import choose_family
 from visualindex.capacity.coefficients import DEFAULTS, Coefficients
+from visualindex.capacity.fitting import fit, misfit
 from visualindex.capacity.formulas import build_memory, rows_of_largest, scratch_bytes
 from visualindex.capacity.machine import Room
 from visualindex.capacity.wording import size
@@ -45,7 +45,8 @@ def afford(
     As many as `reindex.builders` says; by default one for each CPU as long as all of them take half of what is left, and
     one where that is more. Every shard fits `memoryPerShard` then, and all that is built at once what is available.
 
-    Raises ProblemError(STORAGE_FULL) that names the bytes and what would make them fit.
+    `measured` has the bytes of these images' attributes. Raises ProblemError(STORAGE_FULL) that names the bytes and what
+    would make them fit, as a plan by the same figures does.
     """
     shards, asked = spec.index.shards, spec.reindex.builders
     need = _need(spec, dimension, images, measured)
@@ -62,8 +63,14 @@ def afford(
 def _need(spec: Spec, dimension: int, images: int, measured: Coefficients) -> _Need:
     encoder = spec.encoder.model_copy(update={"dimension": dimension})
     of_vectors = spec.model_copy(update={"encoder": encoder})
-    rows = rows_of_largest(images, spec.index.shards)
-    family = choose_family(spec.index, rows, dimension)
+    problem = misfit(of_vectors, images, measured)
+    if problem is not None:
+        detail = (
+            f"a generation of {images:,} images of {dimension} dimensions with {measured.attribute_bytes:.0f} bytes of "
+            f"attributes each does not fit: {problem}"
+        )
+        raise ProblemError(ProblemType.STORAGE_FULL, detail)
+    rows, family = rows_of_largest(images, spec.index.shards), fit(of_vectors, images, measured).family
     disk = int(scratch_bytes(of_vectors, family, rows, measured) * (1 + _DISK_LEFT))
     return _Need(build_memory(of_vectors, family, rows, measured), disk)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from visualindex.building.affording import afford
 from visualindex.building.patches import Kept
 from visualindex.building.shard import Say, ShardBuilder, ShardBuilt, Task
+from visualindex.capacity.coefficients import Coefficients
 from visualindex.capacity.machine import room
 from visualindex.catalog import Catalog
 from visualindex.generations.threads import all_of, in_thread
@@ -18,8 +19,10 @@ from visualindex.spec import Spec
 class Builders(Protocol):
     """Where the shards of a generation are built."""
 
-    async def afford(self, spec: Spec, dimension: int, images: int) -> tuple[int, int]:
-        """How many shards can be built at once, and the threads of each.
+    async def afford(
+        self, spec: Spec, dimension: int, images: int, measured: Coefficients
+    ) -> tuple[int, int]:
+        """How many shards can be built at once, and the threads of each; `measured` is of these images' attributes.
 
         Raises ProblemError STORAGE_FULL that names the bytes when not even one can.
         """
@@ -56,10 +59,12 @@ class Here:
         self._say = say
         self._wanted = wanted
 
-    async def afford(self, spec: Spec, dimension: int, images: int) -> tuple[int, int]:
+    async def afford(
+        self, spec: Spec, dimension: int, images: int, measured: Coefficients
+    ) -> tuple[int, int]:
         """See `Builders`."""
         found = await in_thread(room, self._scratch)
-        at_once = afford(spec, dimension, images, found, cpus=self._threads)
+        at_once = afford(spec, dimension, images, found, measured, cpus=self._threads)
         return at_once, max(1, self._threads // at_once)
 
     async def build(self, task: Task, at_once: int, done: Callable[[ShardBuilt], None]) -> None:

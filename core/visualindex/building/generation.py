@@ -18,6 +18,7 @@ import orjson
 from visualindex import __version__
 from visualindex.building.builders import Builders, Here
 from visualindex.building.holding import Holding
+from visualindex.building.measuring import measured_by, sampled
 from visualindex.building.patches import PARAMETER, Kept
 from visualindex.building.shard import Say, ShardBuilt, Task
 from visualindex.catalog import Catalog, Fence, IndexRecord, Position
@@ -126,11 +127,12 @@ class _Build:
         """Build the shards, then publish what is left to be said of them, and propose it."""
         spec, name = self._resource.spec, self._resource.name
         images = await self._catalog.count_images(name)
-        at_once, threads = await self._builders.afford(spec, self._of.dimension, images)
+        measured = await in_thread(measured_by, await sampled(self._catalog, self._of, images))
+        at_once, threads = await self._builders.afford(spec, self._of.dimension, images, measured)
         async with Holding(self._catalog, self._store, name) as holding:
             # Read before any shard is: the log after it brings each of them up to date.
             manifest = self._manifest(holding.position)
-            task = Task(self._resource, manifest, self._fence, threads)
+            task = Task(self._resource, manifest, self._fence, threads, measured)
             self._say("building", 0, task.shards)
             await self._builders.build(task, at_once, partial(self._done, holding, task))
             self._say("publishing", 0, 1)

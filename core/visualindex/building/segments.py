@@ -18,7 +18,9 @@ from visualindex.ann.families import (
     held_out_last,
 )
 from visualindex.ann.segment import VECTORS
+from visualindex.building.measuring import SAMPLE, measured_by
 from visualindex.building.spool import Spool
+from visualindex.capacity.coefficients import DEFAULTS, Coefficients
 from visualindex.identity import buckets_of
 from visualindex.spec.models import IndexSpec
 
@@ -59,7 +61,8 @@ def build_segment(
     ids, versions = spool.ids(), spool.versions()
     order = _order(ids)
     ids, versions = ids[order], versions[order]
-    recipe = chosen(index, len(ids), spool.dimension)
+    measured = measured_by(list(spool.attributes(order[:SAMPLE])))
+    recipe = chosen(index, len(ids), spool.dimension, measured)
     codes = spool.write_vectors(order, directory / VECTORS)
     attributes = AttributeColumns.build(fields(one) for one in spool.attributes(order))
     ann, recall = None, None
@@ -73,9 +76,9 @@ def build_segment(
     return SegmentBuilt(len(ids), recipe, recall)
 
 
-def chosen(index: IndexSpec, rows: int, dimension: int) -> Recipe:
+def chosen(index: IndexSpec, rows: int, dimension: int, measured: Coefficients = DEFAULTS) -> Recipe:
     """The recipe of a segment of so many rows. Raises ProblemError STORAGE_FULL when none fits `memoryPerShard`."""
-    family = choose_family(index, rows, dimension)
+    family = choose_family(index, rows, dimension, measured)
     return Recipe(family, index.target_recall, Parameters(hnsw=index.hnsw))
 
 

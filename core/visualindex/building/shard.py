@@ -17,6 +17,7 @@ from typing import Any, cast
 from visualindex.building.patches import Kept, StoredPatches, write_patches
 from visualindex.building.segments import FLAT, SegmentBuilt, build_segment
 from visualindex.building.spool import Spool
+from visualindex.capacity.coefficients import DEFAULTS, Coefficients
 from visualindex.catalog import Catalog, Fence, Rows
 from visualindex.generations import Manifest, ShardFiles, publish_shard
 from visualindex.generations.threads import in_thread
@@ -42,6 +43,8 @@ class Task:
     """Of the job that builds."""
     threads: int
     """Of one builder."""
+    measured: Coefficients = DEFAULTS
+    """With what attributes of these images take."""
 
     @property
     def shards(self) -> int:

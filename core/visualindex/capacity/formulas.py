@@ -6,7 +6,6 @@ Bytes are bytes, times are seconds of one core unless said otherwise. d is the d
 import math
 from dataclasses import dataclass
 
-from visualindex.capacity.choosing import shard_bytes
 from visualindex.capacity.coefficients import Coefficients
 from visualindex.capacity.sizes import (
     FLAT,
@@ -14,6 +13,7 @@ from visualindex.capacity.sizes import (
     disk_bytes,
     held_while_built,
     lists_of,
+    resident_bytes,
     row_bytes,
     sampled_rows,
 )
@@ -26,6 +26,8 @@ FOLD_SHARE = 0.2
 """Fresh rows, of all in a shard, at which `index.fold: auto` builds a new generation."""
 BUILD_CONNECTIONS = 3
 """Database connections of the job that builds a generation: it reads one shard, publishes another, and holds its lease."""
+SEGMENT_ROW_BYTES = 40
+"""Bytes of a row beside vector and index: id, version, bucket, its place in the order of ids, whether it is alive."""
 _FILE_ROW_BYTES = 38
 """Of a row in `ids.bin`, `versions.bin`, `buckets.bin`, `id_keys.bin` and `by_id.bin`."""
 _PAGE, _PAGE_HEADER, _LARGEST_TUPLE = 8192, 24, 8160
@@ -73,6 +75,11 @@ def fresh_bytes(index: IndexSpec, fresh: int, dimension: int, measured: Coeffici
     """fresh x (2d + fresh_row_bytes + L beyond flatBelow): vectors, attributes and graph, L as in `capacity.sizes`."""
     links = row_bytes("hnsw-fp16", dimension, Parameters(index.hnsw)) if fresh > index.flat_below else 0.0
     return math.ceil(fresh * (2 * dimension + measured.fresh_row_bytes + links))
+
+
+def shard_bytes(index: IndexSpec, family: str, rows: int, dimension: int) -> int:
+    """resident_bytes(family) + rows x 40: what searches keep touching, without attributes and fresh rows."""
+    return resident_bytes(family, rows, dimension, Parameters(index.hnsw)) + SEGMENT_ROW_BYTES * rows
 
 
 def hot_bytes(index: IndexSpec, family: str, rows: int, dimension: int, measured: Coefficients) -> int:

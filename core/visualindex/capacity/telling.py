@@ -9,6 +9,7 @@ from visualindex.capacity.formulas import FOLD_SHARE, Load
 from visualindex.capacity.moving import Move
 from visualindex.capacity.rebuilding import Rebuild
 from visualindex.capacity.wording import duration, hours, size
+from visualindex.footprint import FRESH_SHARE
 
 
 def figures(found: Capacity) -> Iterator[tuple[str, str]]:
@@ -114,7 +115,8 @@ def assumptions(load: Load, measured: Coefficients, *, own: bool) -> list[str]:
         f"{originals}; {thumbnails}",
         f"metadata of {measured.metadata_bytes:.0f} bytes an image, as of a shop's products",
         f"a generation is built when {FOLD_SHARE:.0%} of a shard, and more than flatBelow, is fresh",
-        "kept generations that are not served stay mapped, and the kernel may drop their pages: they are not counted as RAM",
+        f"RAM has memoryPerShard once a shard replica, and {FRESH_SHARE:.0%} more for each other generation that it loads",
+        "files of these other generations stay mapped, and the kernel may drop their pages",
         "one build at a time, of as many shards at once as reindex.builders says, one for 0, each on one thread",
         f"{gpu}, {torch}: neither was measured",
         "patches of 12,546 bytes, as of the bundled encoder, where rerank keeps them: in the database and in generations",

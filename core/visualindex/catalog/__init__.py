@@ -29,7 +29,7 @@ from visualindex.catalog.jobs import (
 )
 from visualindex.catalog.key_files import read_keys
 from visualindex.catalog.keys import KeyRecord
-from visualindex.catalog.loads import everywhere, unloadable
+from visualindex.catalog.loads import FEWER, everywhere, short_of_images, unloadable
 from visualindex.catalog.managed_keys import DeclaredKey, KeyChanges
 from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.origin_rows import Origin
@@ -57,6 +57,7 @@ __all__ = [
     "CHECK",
     "COMPARE",
     "DIGESTS",
+    "FEWER",
     "INGEST",
     "LEASE_S",
     "PLACE",
@@ -122,6 +123,7 @@ __all__ = [
     "migrate",
     "reach",
     "read_keys",
+    "short_of_images",
     "unloadable",
     "within",
 ]

@@ -211,4 +211,8 @@ def _summary(answer: "SearchResponse") -> str:
             if answer.reranked
             else f"{text}; not reranked: {answer.rerank_reason}"
         )
-    return text if answer.complete else f"{text}; INCOMPLETE: a shard did not answer in time"
+    if answer.full_shards:
+        text = f"{text}; INCOMPLETE: a shard is full (raise index.memoryPerShard)"
+    if answer.complete or (answer.full_shards and not answer.missing_shards):
+        return text
+    return f"{text}; INCOMPLETE: a shard did not answer in time"

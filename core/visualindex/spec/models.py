@@ -180,15 +180,18 @@ class IndexSpec(SpecModel):
     hnsw: HnswSpec = Field(default=HnswSpec(), description="HNSW parameters.")
     memory_per_shard: ByteSize = Field(
         default=2 * 1024**3,
-        description="Memory budget of one shard replica in bytes. A full shard keeps answering; what does not fit is "
-        "stored but not found until a tenth of the shard is deleted or the budget raised (metric "
+        description="Memory budget in bytes of each generation that a shard replica has loaded: index, attributes, ids and "
+        "the rows written since. Pods are given it once, and a quarter more for each of the other generations "
+        "(`keepGenerations`), whose files the kernel may drop. A full shard keeps answering, with `complete: false`; what "
+        "does not fit is stored but not found until a tenth of the shard is deleted or the budget raised (metric "
         "`visualindex_shard_full`).",
     )
     keep_generations: int = Field(
         default=2,
         ge=1,
         le=32,
-        description="Generations that stay loaded, the active one among them: the others can be rolled back to at once.",
+        description="Generations that stay loaded, the active one among them: the others can be rolled back to at once, and "
+        "each takes memory (`memoryPerShard`).",
     )
     fold: Literal["auto", "never"] = Field(
         default="auto",

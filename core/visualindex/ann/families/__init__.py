@@ -13,7 +13,8 @@ from visualindex.ann.families.tuning import (
     held_out,
     held_out_last,
 )
-from visualindex.capacity.choosing import choose_family, shard_bytes
+from visualindex.capacity.choosing import choose_family
+from visualindex.capacity.formulas import shard_bytes
 from visualindex.capacity.sizes import disk_bytes, resident_bytes
 
 __all__ = [
