@@ -12,6 +12,8 @@ from visualindex.errors import ProblemError, ProblemType
 from .scene import DIMENSION, FINGERPRINT, INDEX
 
 OTHER, OTHER_DIMENSION = "encoder-b", 4
+LEASE_S = 3600.0
+"""Longer than a slow machine takes for a test."""
 SETTINGS = {"encoder": {"dimension": DIMENSION}}
 
 
@@ -33,13 +35,13 @@ async def entered(catalog: Catalog) -> None:
     await catalog.enter_encoder(INDEX, FINGERPRINT, DIMENSION, SETTINGS)
     await catalog.put_images(INDEX, [write(1, FINGERPRINT)])
     await catalog.enter_encoder(INDEX, OTHER, OTHER_DIMENSION, {"encoder": {}})
-    await catalog.hold_encoders(INDEX, "old", FINGERPRINT, [FINGERPRINT], 60)
-    await catalog.hold_encoders(INDEX, "new", OTHER, [FINGERPRINT, OTHER], 60)
+    await catalog.hold_encoders(INDEX, "old", FINGERPRINT, [FINGERPRINT], LEASE_S)
+    await catalog.hold_encoders(INDEX, "new", OTHER, [FINGERPRINT, OTHER], LEASE_S)
 
 
 async def both_served(catalog: Catalog) -> None:
     await entered(catalog)
-    await catalog.hold_encoders(INDEX, "old", FINGERPRINT, [FINGERPRINT, OTHER], 60)
+    await catalog.hold_encoders(INDEX, "old", FINGERPRINT, [FINGERPRINT, OTHER], LEASE_S)
     await catalog.settle_encoders(INDEX)
 
 
@@ -110,7 +112,7 @@ async def test_writes_must_bring_the_new_vector_once_every_gateway_can(catalog: 
     await entered(catalog)
     assert await catalog.settle_encoders(INDEX) == ([], [])
     await catalog.put_images(INDEX, [write(2, FINGERPRINT)])
-    await catalog.hold_encoders(INDEX, "old", FINGERPRINT, [FINGERPRINT, OTHER], 60)
+    await catalog.hold_encoders(INDEX, "old", FINGERPRINT, [FINGERPRINT, OTHER], LEASE_S)
     assert await catalog.settle_encoders(INDEX) == ([OTHER], [])
     with pytest.raises(LacksVectorError, match=OTHER):
         await catalog.put_images(INDEX, [write(3, FINGERPRINT)])
@@ -181,9 +183,9 @@ async def test_no_change_over_before_every_gateway_has_it(catalog: Catalog) -> N
     candidate = await proposed(catalog, "b", OTHER)
     await catalog.complete_encoder(INDEX, OTHER)
     await catalog.prepare_generation(INDEX, candidate)
-    await catalog.hold_encoders(INDEX, "third", OTHER, [FINGERPRINT], 60)
+    await catalog.hold_encoders(INDEX, "third", OTHER, [FINGERPRINT], LEASE_S)
     assert not await catalog.activate_generation(INDEX, candidate)
-    await catalog.hold_encoders(INDEX, "third", OTHER, [FINGERPRINT, OTHER], 60)
+    await catalog.hold_encoders(INDEX, "third", OTHER, [FINGERPRINT, OTHER], LEASE_S)
     assert await catalog.activate_generation(INDEX, candidate)
 
 
@@ -223,7 +225,7 @@ async def test_a_change_that_is_taken_back_takes_its_candidate_along(catalog: Ca
     await catalog.prepare_generation(INDEX, newer)
     await catalog.activate_generation(INDEX, newer)
     assert await catalog.retire_generations(INDEX, 2) == []  # older than the active one, and still wanted
-    await catalog.hold_encoders(INDEX, "new", FINGERPRINT, [FINGERPRINT, OTHER], 60)
+    await catalog.hold_encoders(INDEX, "new", FINGERPRINT, [FINGERPRINT, OTHER], LEASE_S)
     assert await catalog.settle_encoders(INDEX) == ([], [OTHER])
     assert await catalog.retire_generations(INDEX, 2) == [candidate]
 
