@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from visualindex.ann import Deletes, ShardIndex, Upserts
 from visualindex.catalog import Catalog, EmbeddedPostgres, ImageWrite, migrate
+from visualindex.catalog.connections import Transaction
 from visualindex.errors import ProblemError
 from visualindex.identity import content_digest
 from visualindex.spec import VisualIndex
@@ -111,13 +112,17 @@ async def test_a_full_shard_takes_in_what_is_missing_once_there_is_room(
 async def test_a_load_that_fails_gives_its_index_back(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database is away: the index of the attempt, and that of the replica, are closed."""
+    """The database has no vectors to read: the index of the attempt, and that of the replica, are closed."""
     closed: list[ShardIndex] = []
     close = ShardIndex.close
     monkeypatch.setattr(ShardIndex, "close", lambda index: (closed.append(index), close(index))[1])
-    missing = VisualIndex.model_validate(spec_document("missing", encoder={"dimension": 1280}))
-    with pytest.raises(ProblemError, match="missing is not registered"):
-        await ShardReplica(missing, 0, catalog).open()
+
+    async def lose_vectors(transaction: Transaction) -> None:
+        await transaction.connection.execute("ALTER TABLE image_embeddings RENAME TO elsewhere")
+
+    await catalog.connections.write(lose_vectors)
+    with pytest.raises(ProblemError):
+        await ShardReplica(RESOURCE, 0, catalog).open()
     assert len(set(map(id, closed))) == 2
 
 
