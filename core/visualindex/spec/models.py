@@ -824,7 +824,7 @@ class ShadowSpec(SpecModel):
 
     share: float = Field(
         default=0.05,
-        ge=0.001,
+        ge=0,
         le=1,
         description="Share of the searches that is asked of both generations once more, after it was answered and at the "
         "lowest priority. A gateway does so one by one and passes over what comes meanwhile.",
