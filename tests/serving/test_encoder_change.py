@@ -39,6 +39,7 @@ BASE: dict[str, Any] = {
 }
 BEFORE = {"dimension": 64}
 PATIENCE_S = 240
+_LOOK_S = 0.1
 TOLERANCE = 3e-3
 """Vectors are stored in half precision, and batches of other sizes give other last bits."""
 
@@ -81,8 +82,8 @@ class Home:
 
     async def quiet(self, served: Served) -> None:
         """Until a gateway that requests do not go to any more has answered all that it was asked."""
-        while self._under_way[served]:
-            await self.latest.client.get("/healthz")
+        while self._under_way[served]:  # noqa: ASYNC110 - requests of this process
+            await asyncio.sleep(_LOOK_S)
 
     def gateway(self, doc: dict[str, Any]) -> Any:
         return serving_on(self.dsn, self.state, self.cache, doc)
@@ -257,15 +258,15 @@ async def job_of(served: Served, path: str, **body: Any) -> dict[str, Any]:
 
 async def served_by(served: Served, generation: str) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while (await served.client.get("/api/indexes/things")).json()["generation"] != generation:
-            pass
+        while (await served.client.get("/api/indexes/things")).json()["generation"] != generation:  # noqa: ASYNC110 - another process is asked
+            await asyncio.sleep(_LOOK_S)
 
 
 async def until(home: Home, wanted: dict[str, tuple[str, bool]]) -> None:
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while await home.encoders() != wanted:
-                pass
+            while await home.encoders() != wanted:  # noqa: ASYNC110 - another process is asked
+                await asyncio.sleep(_LOOK_S)
     except TimeoutError:
         pytest.fail(f"encoders are {await home.encoders()}, not {wanted}")
 
