@@ -97,7 +97,7 @@ async def group(cluster: SimulatedServe) -> AsyncIterator[Group]:
 async def _close(group: Group, *names: str) -> None:
     for name in names:
         group.home.forget("shop", name)
-    await group.home._clients._close_unused()
+    await group.home.clients._close_unused()
 
 
 def _generations(cluster: SimulatedServe) -> Sequence[int]:
