@@ -264,12 +264,12 @@ async def test_an_address_that_cannot_be_asked_is_refused(group: Group, address:
 async def test_a_rotated_token_leaves_no_client_behind(group: Group) -> None:
     group.add("tables")
     await group.look()
-    [first] = [one.api for one in group.home._clients._open.values()]
+    [first] = [one.api for one in group.home.clients._open.values()]
     group.cluster.token = "the-next-token"
     group.kube.put("ray", token="the-next-token")
     serving: Serving = (await group.look()).serving["chairs"]
     assert serving.reason == ""
-    assert len(group.home._clients._open) == 1
+    assert len(group.home.clients._open) == 1
     assert first._client.is_closed
 
 
@@ -277,11 +277,11 @@ async def test_the_last_index_takes_its_client_with_it(group: Group) -> None:
     async with simulated_serve() as other:
         group.add("tables", address=other.url, tokenSecretRef=None)
         await group.look()
-        assert len(group.home._clients._open) == 2
+        assert len(group.home.clients._open) == 2
         del group.externals["tables"]
         group.home.forget("shop", "tables")
         await group.look()
-        assert len(group.home._clients._open) == 1
+        assert len(group.home.clients._open) == 1
 
 
 def _encoders(group: Group) -> list[str]:
