@@ -27,7 +27,6 @@ from visualindex_operator.submitted_runs import SubmittedRuns
 from .real_ray import TOKEN, RealRay, real_ray
 from .secrets_in_memory import SecretsInMemory
 
-
 pytestmark = [
     pytest.mark.stack,
     pytest.mark.timeout(600),
