@@ -10,7 +10,7 @@ from visualindex.cli.answers import AsJson, print_all, raise_failed
 from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, Name, ServiceUrl, connected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from visualindex.api.generations import JobLineView, JobView, QuarantineView
     from visualindex.client import Client
@@ -59,17 +59,42 @@ def list_(
     print_all(views, job_table, as_json)
 
 
-@jobs.command()
-def show(
-    name: Name,
-    job_id: JobId,
-    service: ServiceUrl = DEFAULT_SERVICE,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show a job: how far it is, or what came of it and what it took."""
-    with connected(service, api_key) as client:
-        _print(client.get_job(name, job_id), as_json)
+def _about_one(act: "Callable[[Client, str, uuid.UUID], JobView]") -> "Callable[..., None]":
+    """A command about one job, which prints what the service says of it then."""
+
+    def command(
+        name: Name,
+        job_id: JobId,
+        service: ServiceUrl = DEFAULT_SERVICE,
+        api_key: ApiKey = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with connected(service, api_key) as client:
+            _print(act(client, name, job_id), as_json)
+
+    return command
+
+
+_ABOUT_ONE: "dict[str, tuple[str, Callable[[Client, str, uuid.UUID], JobView]]]" = {
+    "show": (
+        "Show a job: how far it is, or what came of it and what it took.",
+        lambda client, name, job_id: client.get_job(name, job_id),
+    ),
+    "cancel": (
+        "Cancel a job that has not ended. What it made of images so far stays and is not made again.",
+        lambda client, name, job_id: client.cancel_job(name, job_id),
+    ),
+    "pause": (
+        "Pause a job that waits or runs; it goes on where it was.",
+        lambda client, name, job_id: client.pause_job(name, job_id),
+    ),
+    "resume": (
+        "Have a job go on that was paused, or that failed.",
+        lambda client, name, job_id: client.resume_job(name, job_id),
+    ),
+}
+for _command, (_help, _act) in _ABOUT_ONE.items():
+    jobs.command(_command, help=_help)(_about_one(_act))
 
 
 @jobs.command()
@@ -92,45 +117,6 @@ def logs(
             if ended or not follow:
                 return
             time.sleep(_LOOK_S)
-
-
-@jobs.command()
-def cancel(
-    name: Name,
-    job_id: JobId,
-    service: ServiceUrl = DEFAULT_SERVICE,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Cancel a job that has not ended. What it made of images so far stays and is not made again."""
-    with connected(service, api_key) as client:
-        _print(client.cancel_job(name, job_id), as_json)
-
-
-@jobs.command()
-def pause(
-    name: Name,
-    job_id: JobId,
-    service: ServiceUrl = DEFAULT_SERVICE,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Pause a job that waits or runs; it goes on where it was."""
-    with connected(service, api_key) as client:
-        _print(client.pause_job(name, job_id), as_json)
-
-
-@jobs.command()
-def resume(
-    name: Name,
-    job_id: JobId,
-    service: ServiceUrl = DEFAULT_SERVICE,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Have a job go on that was paused, or that failed."""
-    with connected(service, api_key) as client:
-        _print(client.resume_job(name, job_id), as_json)
 
 
 @jobs.command()
