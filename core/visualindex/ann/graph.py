@@ -18,9 +18,6 @@ _faiss: Any = faiss  # its stubs do not know what its classes gain at import
 CHUNK = 1024
 """Rows added between two looks at whether the build is still wanted."""
 
-_ROWS_PER_CANDIDATE = 12.8
-"""Rows that a scan scores while the graph handles one candidate."""
-
 
 class Abandoned(Exception):  # noqa: N818 - an order obeyed, not an error
     """The build stopped because nobody wants it any more."""
@@ -52,8 +49,8 @@ class Graph:
         faiss.omp_set_num_threads(1)
         if keep is not None:
             kept = max(1, int(np.count_nonzero(keep)))
-            how = Walk.of(ef_search, k, self.rows / kept, kept / _ROWS_PER_CANDIDATE)
-            return walk(self.index, queries, k, keep, how)
+            links = self.index.hnsw.nb_neighbors(1)
+            return walk(self.index, queries, k, keep, Walk.of(ef_search, k, self.rows, kept, links))
         parameters = _faiss.SearchParametersHNSW(efSearch=max(ef_search, 2 * k))
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = self.index.search(
             queries, k, params=parameters

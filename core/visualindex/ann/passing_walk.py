@@ -18,7 +18,11 @@ _faiss: Any = faiss  # its stubs do not know what its classes gain at import
 _LONGER = 4
 _SPARE = 1.5
 _LEAST_PER_RANK, _MOST_PER_RANK = 2.0, 4.0
-_TUNED_HITS = 10
+TUNED_HITS = 10
+"""Hits for which efforts are tuned."""
+ROWS_PER_CANDIDATE = 0.4
+"""Rows that a scan scores while a graph of m links handles one candidate, divided by m: it scores 0.75 m rows for it, each
+in half the time of a row that is gathered for a scan (512 dimensions)."""
 
 
 class Walk(NamedTuple):
@@ -31,11 +35,15 @@ class Walk(NamedTuple):
     """Beyond this length a scan of the rows that pass is cheaper."""
 
     @classmethod
-    def of(cls, ef_search: int, hits: int, widening: float, most: float) -> "Walk":
-        """The walk to `hits` of the rows of which one in `widening` passes; `ef_search` is for ten hits of all rows."""
-        per_rank = min(max(ef_search / _TUNED_HITS, _LEAST_PER_RANK), _MOST_PER_RANK)
+    def of(cls, ef_search: int, hits: int, rows: int, kept: int, links: int) -> "Walk":
+        """The walk to `hits` of `kept` rows out of `rows`, in a graph of so many `links` (m).
+
+        `ef_search` is the length that suits ten hits of all rows.
+        """
+        widening = rows / kept
+        per_rank = min(max(ef_search / TUNED_HITS, _LEAST_PER_RANK), _MOST_PER_RANK)
         first = max(ef_search * widening, _SPARE * per_rank * hits * widening)
-        return cls(per_rank, int(first), int(most))
+        return cls(per_rank, int(first), int(kept / (ROWS_PER_CANDIDATE * links)))
 
 
 def walk(

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families.rescoring import padded, rescored
+from visualindex.ann.passing_walk import TUNED_HITS as TUNED_HITS
 from visualindex.capacity.sizes import Parameters as Parameters
-
-TUNED_HITS = 10
-"""Hits for which efforts are tuned."""
 
 _DEEPER = 4
 """How many times as many candidates are looked at where the first ones leave a doubt."""

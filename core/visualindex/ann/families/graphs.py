@@ -12,14 +12,10 @@ from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import files
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
-from visualindex.ann.passing_walk import Walk, walk
+from visualindex.ann.passing_walk import ROWS_PER_CANDIDATE, Walk, walk
 from visualindex.capacity.sizes import ann_bytes
 
 _faiss: Any = faiss  # its stubs do not know what its classes gain at import
-
-_ROWS_PER_CANDIDATE = 0.4
-"""Rows that a scan scores while a graph of m links handles one candidate, divided by m: it scores 0.75 m rows for it, each
-in half the time of a row that is gathered for a scan (512 dimensions)."""
 
 
 class _Graph(Approximate):
@@ -32,17 +28,12 @@ class _Graph(Approximate):
                 queries, wanted.depth, params=_unmasked(min(_ef(wanted), self.rows))
             )
             return found
-        most = self.rows / wanted.widening / (_ROWS_PER_CANDIDATE * self.parameters.hnsw.m)
-        return walk(
-            self.index,
-            queries,
-            wanted.depth,
-            keep,
-            Walk.of(_tuned(wanted), wanted.depth, wanted.widening, most),
-        )
+        kept = int(np.count_nonzero(keep))
+        how = Walk.of(_tuned(wanted), wanted.depth, self.rows, kept, self.parameters.hnsw.m)
+        return walk(self.index, queries, wanted.depth, keep, how)
 
     def _scannable(self, wanted: Wanted) -> float:
-        return _ROWS_PER_CANDIDATE * self.parameters.hnsw.m * _ef(wanted)
+        return ROWS_PER_CANDIDATE * self.parameters.hnsw.m * _ef(wanted)
 
     @property
     def memory_bytes(self) -> int:
