@@ -71,7 +71,6 @@ async def observe(
             generations=_generations(checked),
             check=_last_check(checked),
             encoders=_encoders(checked),
-            reindexing=checked.inspection is not None and checked.inspection.reindexing,
             reindex=_reindex(checked.inspection.reindex) if checked.inspection else None,
             reindexed=_reindex(checked.inspection.reindexed) if checked.inspection else None,
             runs=await _runs(namespace, one, spec, checked, live, runs),

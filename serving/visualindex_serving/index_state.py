@@ -91,11 +91,7 @@ async def _migration(index: IndexService, encoders: Sequence[EncoderRecord]) -> 
         return None
     wanted = of_specs[-1]
     records = await index.catalog.list_generations(index.name)
-    candidates = [
-        Candidate(one.generation, one.state, one.problem or "")
-        for one in records
-        if one.state in ("ready", "preparing", "failed", "kept")
-    ]
+    candidates = [Candidate(one.generation, one.state, one.problem or "") for one in records]
     jobs = await index.catalog.list_jobs(index.name, limit=10)
     rebuilding = any(one.kind == REINDEX and one.ended_at is None for one in jobs)
     told = progress(index.name, wanted, candidates, rebuilding=rebuilding)

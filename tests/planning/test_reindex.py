@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.planning.world import BEGINNING, World, served
 
-from visualindex.planning.observations import EncoderSeen, Generation
+from visualindex.planning.observations import EncoderSeen, Generation, ReindexJob
 from visualindex.planning.plan import GroupPlan, Serve
 from visualindex.spec import EncoderSpec
 from visualindex.spec.quantities import parse_bytes
@@ -157,7 +157,7 @@ def test_each_phase_of_the_move_is_told() -> None:
             "EncoderUnavailable",
         ),
         ({"encoders": (seen(OLD, "a", searched=True), seen(NEW, "b"))}, "BothServed"),
-        ({"reindexing": True}, "Reindexing"),
+        ({"reindex": ReindexJob("job", "running")}, "Reindexing"),
     ]
     for observed, reason in phases:
         world.see(**observed)
@@ -170,7 +170,7 @@ def test_each_phase_of_the_move_is_told() -> None:
         ("failed", "a shard is full", "SwitchFailed"),
     ):
         candidate = Generation("g2", state, BEGINNING, problem=problem)  # type: ignore[arg-type]
-        world.see(encoders=both, reindexing=False, generations=(candidate,))
+        world.see(encoders=both, reindex=None, generations=(candidate,))
         assert told(world) == ("True", reason)
     switched = (seen(OLD, "a", generations=("g1",)), seen(NEW, "b", searched=True, generations=("g2",)))
     world.see(encoders=switched)

@@ -211,6 +211,25 @@ def _as_problems() -> Iterator[None]:
         raise problem_of(error) from error
 
 
+@contextlib.asynccontextmanager
+async def from_outside(dsn: str, timeout_s: float) -> AsyncIterator[Connection]:
+    """One short connection of who looks after an index from outside the service. Raises ProblemError for what it meets.
+
+    Not by a pool: it would hide behind a timeout of its own why the server refused.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            connection = await psycopg.AsyncConnection.connect(
+                make_conninfo(dsn, application_name="visualindex-operator", connect_timeout=int(timeout_s)),
+                autocommit=True,
+                prepare_threshold=None,
+            )
+            async with connection:
+                yield connection
+    except (psycopg.Error, TimeoutError) as error:
+        raise problem_of(error) from error
+
+
 def problem_of(error: Exception) -> ProblemError:
     """The problem a caller meets when the driver raised `error`."""
     if isinstance(error, pg.DiskFull):

@@ -1,15 +1,11 @@
 """A look at one index from outside the service: does the database answer, and what does it hold of the index."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import psycopg
-from psycopg.conninfo import make_conninfo
-
-from visualindex.catalog.connections import Connection, one, problem_of, rows
+from visualindex.catalog.connections import Connection, from_outside, one, rows
 from visualindex.catalog.generations import State
 from visualindex.catalog.index_encoders import EncoderRecord, read_encoders
 from visualindex.catalog.reindex_inspection import ReindexInspected, reindexes
@@ -30,8 +26,6 @@ _GENERATIONS = """SELECT generation, state, coalesce((manifest -> 'recall') - 's
 # A database that was not brought to this release yet has no checks.
 _CHECKS = "SELECT to_regclass('checks') IS NOT NULL"
 _ENCODERS = "SELECT to_regclass('index_encoders') IS NOT NULL"
-_REINDEXING = """SELECT EXISTS (SELECT FROM jobs WHERE index_name = %s AND kind = 'reindex'
-    AND state IN ('queued', 'running', 'paused'))"""
 _CHECK = "SELECT report, checked_at FROM checks WHERE index_name = %s"
 
 
@@ -67,8 +61,6 @@ class Inspection:
     generations: tuple[GenerationInspected, ...] = field(default=())
     check: CheckInspected | None = None
     encoders: tuple[EncoderRecord, ...] = ()
-    reindexing: bool = False
-    """Whether a job rebuilds the index."""
     reindex: ReindexInspected | None = None
     """The rebuild that is under way."""
     reindexed: ReindexInspected | None = None
@@ -77,18 +69,8 @@ class Inspection:
 
 async def inspect(dsn: str, index: str, *, timeout_s: float = 5.0) -> Inspection:
     """One short connection. Raises ProblemError when the database does not answer; a database without schema is empty."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            # Not by a pool: it would hide behind a timeout of its own why the server refused.
-            connection = await psycopg.AsyncConnection.connect(
-                make_conninfo(dsn, application_name="visualindex-operator", connect_timeout=int(timeout_s)),
-                autocommit=True,
-                prepare_threshold=None,
-            )
-            async with connection:
-                return await _inspect(connection, index)
-    except (psycopg.Error, TimeoutError) as error:
-        raise problem_of(error) from error
+    async with from_outside(dsn, timeout_s) as connection:
+        return await _inspect(connection, index)
 
 
 async def _inspect(connection: Connection, index: str) -> Inspection:
@@ -104,16 +86,15 @@ async def _inspect(connection: Connection, index: str) -> Inspection:
         (None if counted is None else int(counted)) if any_images else 0,
         tuple(GenerationInspected(*row) for row in await rows(connection, _GENERATIONS, index)),
         await _last_check(connection, index),
-        *(await _encoders(connection, index)),
+        await _encoders(connection, index),
         *await reindexes(connection, index),
     )
 
 
-async def _encoders(connection: Connection, index: str) -> tuple[tuple[EncoderRecord, ...], bool]:
+async def _encoders(connection: Connection, index: str) -> tuple[EncoderRecord, ...]:
     if not (await one(connection, _ENCODERS))[0]:
-        return (), False
-    found = tuple(await read_encoders(connection, index))
-    return found, bool((await one(connection, _REINDEXING, index))[0])
+        return ()
+    return tuple(await read_encoders(connection, index))
 
 
 async def _last_check(connection: Connection, index: str) -> CheckInspected | None:

@@ -5,10 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg.conninfo import make_conninfo
-
-from visualindex.catalog.connections import Connection, one, problem_of, rows, run
+from visualindex.catalog.connections import Connection, from_outside, one, rows, run
 from visualindex.catalog.jobs import APART, PLACE, REINDEX, JobState
 
 _OPEN = "('queued', 'running', 'paused')"
@@ -58,13 +55,5 @@ async def fail_job(dsn: str, job_id: UUID, problem: str, *, timeout_s: float = 5
     query = """UPDATE jobs SET state = 'failed', problem = %s, ended_at = now(), lease_until = NULL
         WHERE job_id = %s AND state IN ('queued', 'running')
             AND (lease_until IS NULL OR lease_until < clock_timestamp())"""
-    try:
-        connection = await psycopg.AsyncConnection.connect(
-            make_conninfo(dsn, application_name="visualindex-operator", connect_timeout=int(timeout_s)),
-            autocommit=True,
-            prepare_threshold=None,
-        )
-        async with connection:
-            return bool(await run(connection, query, problem, job_id))
-    except (psycopg.Error, TimeoutError) as error:
-        raise problem_of(error) from error
+    async with from_outside(dsn, timeout_s) as connection:
+        return bool(await run(connection, query, problem, job_id))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
+from visualindex.planning.encoder_phase import Phase
 from visualindex.planning.observations import Check, MemberObserved
 from visualindex.spec.status import Condition, ConditionType, Plan
 
@@ -50,14 +51,14 @@ class Reason(StrEnum):
     APPROVAL_NEEDED = "ApprovalNeeded"
     # ReindexRequired
     ENCODER_CHANGED = "EncoderChanged"
-    ENCODER_LOADING = "EncoderLoading"
-    ENCODER_UNAVAILABLE = "EncoderUnavailable"
-    BOTH_SERVED = "BothServed"
-    REINDEXING = "Reindexing"
-    CANDIDATE_REFUSED = "CandidateRefused"
-    CANDIDATE_READY = "CandidateReady"
-    SWITCHING = "Switching"
-    SWITCH_FAILED = "SwitchFailed"
+    ENCODER_LOADING = Phase.ENCODER_LOADING.value
+    ENCODER_UNAVAILABLE = Phase.ENCODER_UNAVAILABLE.value
+    BOTH_SERVED = Phase.BOTH_SERVED.value
+    REINDEXING = Phase.REINDEXING.value
+    CANDIDATE_REFUSED = Phase.CANDIDATE_REFUSED.value
+    CANDIDATE_READY = Phase.CANDIDATE_READY.value
+    SWITCHING = Phase.SWITCHING.value
+    SWITCH_FAILED = Phase.SWITCH_FAILED.value
     SAME_ENCODER = "SameEncoder"
     # RecallMet
     TARGET_MET = "TargetMet"

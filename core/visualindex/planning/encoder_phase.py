@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+_POSSIBLE = ("ready", "preparing", "failed", "kept")
+
 
 class Phase(StrEnum):
     """Where the change of an encoder stands; also `reason` of the condition ReindexRequired."""
@@ -71,10 +73,13 @@ def progress(
     *,
     rebuilding: bool,
 ) -> Progress:
-    """How far the change to `encoder` is, None where no gateway has entered it yet. `candidates`: the newest first."""
+    """How far the change to `encoder` is, None where no gateway has entered it yet. `candidates`: the newest first.
+
+    Of these count the ones that may become active.
+    """
     if encoder is None or encoder.state != "required":
         return _joining(encoder)
-    mine = [one for one in candidates if one.generation in encoder.generations]
+    mine = [one for one in candidates if one.state in _POSSIBLE and one.generation in encoder.generations]
     if any(one.state == "preparing" for one in mine):
         return Progress(
             Phase.SWITCHING, "shards load the generation of the new encoder, then searches change over"

@@ -189,8 +189,6 @@ class MemberObserved:
     check: LastCheck | None = None
     encoders: Sequence[EncoderSeen] = ()
     """What the database knows of the encoders that it is served with: two or more while it moves to another."""
-    reindexing: bool = False
-    """Whether a job makes vectors."""
     reindex: ReindexJob | None = None
     """The rebuild that is under way."""
     reindexed: ReindexJob | None = None

@@ -562,12 +562,8 @@ def _reindex_required(decision: _Decision) -> Condition:
     if wanted is None or searched is None or same_space(searched.section, wanted.encoder):
         return condition("ReindexRequired", False, Reason.SAME_ENCODER, _still_served(decision))
     named = next((one for one in seen.encoders if same_space(one.section, wanted.encoder)), None)
-    candidates = [
-        Candidate(one.id, one.state, one.problem)
-        for one in seen.generations or ()
-        if one.state in ("ready", "preparing", "failed", "kept")
-    ]
-    told = progress(decision.member.name, named, candidates, rebuilding=seen.reindexing)
+    candidates = [Candidate(one.id, one.state, one.problem) for one in seen.generations or ()]
+    told = progress(decision.member.name, named, candidates, rebuilding=seen.reindex is not None)
     return condition("ReindexRequired", True, Reason(told.phase.value), told.message)
 
 
