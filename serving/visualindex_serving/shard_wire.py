@@ -77,13 +77,18 @@ def _sort(told: Any) -> Sort | None:
     if told is None:
         return None
     field, direction, after, times = told
-    last = None if after is None else (_value(after[0]), bytes.fromhex(after[1]))
-    return Sort(field, direction, last, times)
+    if after is None:
+        return Sort(field, direction, None, times)
+    value, image_id = after
+    return Sort(field, direction, (_value(value), bytes.fromhex(image_id)), times)
 
 
 def _value(told: Any) -> Value | None:
     """JSON has no tuples."""
-    return (str(told[0]), bool(told[1])) if isinstance(told, list) else told
+    if not isinstance(told, list):
+        return told
+    kind, truth = told
+    return str(kind), bool(truth)
 
 
 def read_query(head: Head, body: bytes) -> ShardQuery:

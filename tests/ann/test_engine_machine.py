@@ -86,7 +86,7 @@ def key_of(value: Any) -> Any:
 def rank_of(key: Any) -> tuple[int, Any]:
     if isinstance(key, tuple):
         return 2, key[1]
-    return (1, key) if isinstance(key, str) else (0, key)
+    return (0, key) if isinstance(key, str) else (1, key)
 
 
 def one_value(attributes: dict[str, Any], field: str, pick: Any) -> Any:
