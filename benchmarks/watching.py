@@ -13,6 +13,8 @@ import psutil
 
 MIB = 1024**2
 _EVERY_S = 0.5
+_PAUSE = 40
+"""A look and the pause after it: one part in so many is looking."""
 _FOLDERS_EVERY = 10
 """Looks at processes for each look at folders."""
 _UNNAMED = "default_worker.py", "ray::IDLE"
@@ -44,7 +46,7 @@ class Folder:
 
 @dataclass
 class Watch:
-    """Looks twice a second from `start` to `stop`."""
+    """Looks twice a second from `start` to `stop`, or less often where a look takes long: what is watched has the cores."""
 
     role_of: RoleOf
     folders: Mapping[str, Path]
@@ -67,8 +69,11 @@ class Watch:
         self._look()
 
     def _watch(self) -> None:
-        while not self._ended.wait(_EVERY_S):
+        pause_s = _EVERY_S
+        while not self._ended.wait(pause_s):
+            began = time.thread_time()
             self._look()
+            pause_s = max(_EVERY_S, _PAUSE * (time.thread_time() - began))
 
     def _look(self) -> None:
         memory: dict[str, list[int]] = defaultdict(list)
