@@ -328,17 +328,18 @@ async def _activated(dsn: str, generation: str) -> bool:
 
 
 def _stages(dsn: str, images: int) -> dict[str, dict[str, float]]:
-    """Seconds and images a second of each stage: to the tenth of a second until all chunks are in, then to two seconds."""
-    query = """SELECT extract(epoch FROM j.started_at), extract(epoch FROM j.ledger_at), extract(epoch FROM j.ended_at),
+    """Seconds and images a second of each stage, to two seconds: so often a job tells how far it is."""
+    query = """SELECT extract(epoch FROM j.started_at), extract(epoch FROM j.ended_at),
             (SELECT extract(epoch FROM max(committed_at)) FROM job_chunks c WHERE c.job_id = j.job_id), j.job_id
         FROM jobs j ORDER BY requested_at DESC LIMIT 1"""
-    started, planned, ended, made, job = asked(dsn, query)[0]
+    started, ended, made, job = asked(dsn, query)[0]
     lines = asked(
         dsn,
         "SELECT extract(epoch FROM told_at), line FROM job_log WHERE job_id = %s ORDER BY seq",
         job,
     )
-    planned = planned or started  # where nothing lacked anything there is no plan
+    # Where nothing lacked anything there is no plan.
+    planned = next((told_at for told_at, line in lines if line.startswith("encoding")), started)
     made = made or planned
     seconds = {"planning": float(planned - started), "encoding": float(made - planned)}
     marks = [(float(made), "catching up")]
