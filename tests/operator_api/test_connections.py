@@ -66,8 +66,8 @@ async def test_refused_credentials_are_known_again() -> None:
     def logged_in(token: str) -> Login:
         return by(kopf.ConnectionInfo(server="http://api.test", token=token))
 
-    first, again, other = logged_in("one"), logged_in("one"), logged_in("two")
+    first, again, other = logged_in("token-a"), logged_in("token-a"), logged_in("token-b")
     async with first.aiohttp_session, again.aiohttp_session, other.aiohttp_session:
         assert first == again
         assert first != other
-        assert "one" not in repr(first)
+        assert "token-a" not in repr(first)
