@@ -7,6 +7,7 @@ import kopf
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from tests.operator_api.waiting import until
 
 from visualindex_operator.connections import AT_ONCE, Login, by
 
@@ -18,6 +19,9 @@ class Counting:
         self.let_go = asyncio.Event()
         self.in_hand: dict[str, int] = {"watch": 0, "other": 0}
         self.most = 0
+
+    async def is_full(self) -> bool:
+        return self.in_hand == {"watch": 2 * AT_ONCE, "other": AT_ONCE}
 
     async def answer(self, request: web.Request) -> web.Response:
         kind = "watch" if "watch" in request.query else "other"
@@ -37,7 +41,8 @@ def counting() -> Counting:
 async def server(counting: Counting) -> AsyncIterator[TestServer]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", counting.answer)
-    async with TestServer(app) as found:
+    found = TestServer(app)
+    async with found:
         yield found
 
 
@@ -50,11 +55,10 @@ async def test_few_requests_are_under_way_at_once_and_watches_hold_none_up(
         async with login.aiohttp_session.get(f"{login.server}{query}") as response:
             return response.status
 
-    async with login.aiohttp_session, asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with login.aiohttp_session, asyncio.TaskGroup() as group:
         watches = [group.create_task(ask("?watch=true")) for _ in range(2 * AT_ONCE)]
         others = [group.create_task(ask("objects")) for _ in range(3 * AT_ONCE)]
-        while counting.in_hand != {"watch": 2 * AT_ONCE, "other": AT_ONCE}:
-            await asyncio.sleep(0.01)
+        await until(counting.is_full, 20, "all watches and no more than a few others are under way")
         counting.let_go.set()
     assert {task.result() for task in (*watches, *others)} == {200}
     assert counting.most == AT_ONCE
