@@ -5,7 +5,7 @@ from typing import Any
 
 import kopf
 
-from visualindex_operator import names, telemetry
+from visualindex_operator import connections, names, telemetry
 from visualindex_operator.erasing import Erasure
 from visualindex_operator.kube import ApiServer, KubeError
 from visualindex_operator.live import Object, lean
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 _OURS = {names.CLUSTER_LABEL: kopf.PRESENT}
 _SLOWEST_S = 60.0
+
+
+kopf.on.login()(connections.login)
 
 
 @kopf.on.startup()

@@ -8,6 +8,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from visualindex_operator import names
+from visualindex_operator.connections import AT_ONCE
 
 Manifest = dict[str, Any]
 _TIMEOUT_S = 10
@@ -78,7 +79,9 @@ class ApiServer:
             config.load_incluster_config()
         except config.ConfigException:
             await config.load_kube_config()
-        return cls(client.ApiClient())
+        configuration = client.Configuration.get_default_copy()
+        configuration.connection_pool_maxsize = AT_ONCE
+        return cls(client.ApiClient(configuration))
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -39,7 +39,7 @@ class OperatorProcess:
         """Returns when kopf handles what there is."""
         own = {
             "KUBECONFIG": str(self.server.kubeconfig),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "VISUALINDEX_OPERATOR_NAMESPACES": self.namespace,
             "VISUALINDEX_OPERATOR_IMAGE": "visualindex:test",
             "VISUALINDEX_OPERATOR_METRICS_PORT": str(self.metrics_port),

@@ -1,7 +1,7 @@
 """Two hundred indexes under one operator.
 
-Measured on two cores that do nothing else: all ready after 22 s with 14 s of the operator's CPU, and 282 MiB. The limit here
-leaves room for machines with other work: at a load of 13 it took 102 s.
+Measured on two cores that do nothing else: all ready after 22 s with 14 s of the operator's CPU. It then has 212 MiB, of
+which 115 are there before the first of them. The limits here leave room for machines with other work: at a load of 13 it took 102 s.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tests.operator_api.versions import are_ready
 from tests.operator_api.waiting import until
 
 _INDEXES, _EXTERNAL = 200, 20
-_WITHIN_S, _MOST_MIB = 400, 300
+_WITHIN_S, _MOST_MIB = 400, 250
 
 
 @pytest.mark.timeout(600)
