@@ -94,7 +94,7 @@ def _command(ports: dict[str, int], folder: Path) -> list[str]:
 
 @retry(
     retry=retry_if_exception_type(httpx.TransportError),
-    stop=stop_after_delay(90),
+    stop=stop_after_delay(600),
     wait=wait_fixed(0.3),
     reraise=True,
 )

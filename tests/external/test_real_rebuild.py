@@ -30,7 +30,6 @@ from .secrets_in_memory import SecretsInMemory
 pytestmark = [
     pytest.mark.stack,
     pytest.mark.timeout(600),
-    pytest.mark.skip(reason="known gap: a submitted rebuild has not been seen to end on a real cluster yet"),
 ]
 NOBODY = cast("Live", None)
 until = retry(
