@@ -1,6 +1,7 @@
 """A simulation of the job API of a Ray dashboard, as Ray 2.60 answers: jobs begin at once, and end when a test says so."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class SimulatedJobs:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     """Jobs whose submission is carried out and never answered."""
+    stopped: list[str] = field(default_factory=list)
     refuses: str = ""
     """What the agent says of a runtime environment that it does not take."""
 
@@ -40,7 +42,7 @@ class SimulatedJobs:
         app.router.add_delete("/api/jobs/{name}", self._delete)
 
     def ends(self, name: str, status: str, message: str = "") -> None:
-        """A job comes to an end."""
+        """A job comes to an end, which is long ago already."""
         self.jobs[name] |= {"status": status, "message": message, "end_time": 2000}
 
     async def _list(self, _: web.Request) -> web.Response:
@@ -54,7 +56,12 @@ class SimulatedJobs:
         if name in self.jobs:
             said = f"Job with submission_id {name} already exists. Please use a different submission_id."
             return relayed(400, f"ValueError: {said}")
-        self.jobs[name] = {**job, "type": "SUBMISSION", "status": "RUNNING", "start_time": 1000}
+        self.jobs[name] = {
+            **job,
+            "type": "SUBMISSION",
+            "status": "RUNNING",
+            "start_time": int(time.time() * 1000),
+        }
         if name in self.lost:
             await asyncio.Event().wait()
         return web.json_response({"job_id": name, "submission_id": name})
@@ -65,6 +72,7 @@ class SimulatedJobs:
             return web.Response(status=404, text=f"Job {name} does not exist")
         if running := self.jobs[name]["status"] == "RUNNING":
             self.ends(name, "STOPPED")
+            self.stopped.append(name)
         return web.json_response({"stopped": running})
 
     async def _delete(self, request: web.Request) -> web.Response:

@@ -4,6 +4,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,7 +70,8 @@ class Rebuilding:
         kube.put("ray", token=TOKEN)
         hours = itertools.count(step=3600)
         checks = DependencyChecks(kube, FakeProbes(), lambda: float(next(hours)))
-        self.runs = SubmittedRuns(checks, ServeClients())
+        self.clients = ServeClients()
+        self.runs = SubmittedRuns(checks, self.clients)
         reference = {"name": "ray", "key": "token"}
         external = {"address": ray.dashboard, "serveUrl": "http://unused:8000", "tokenSecretRef": reference}
         sections = {"storage": {"folder": str(things.root / "objects")}, **spec}
@@ -100,12 +102,14 @@ async def rebuilding(
 ) -> AsyncIterator[Callable[..., Awaitable[Rebuilding]]]:
     with fresh_database(postgres) as dsn:
         await migrate(dsn)
-        async with Collection(dsn, tmp_path, folder / "cache") as things:
+        async with Collection(dsn, tmp_path, folder / "cache") as things, AsyncExitStack() as closing:
 
             async def made(images: int, **spec: Any) -> Rebuilding:
                 await things.put(*range(images))
                 await things.forget()
-                return Rebuilding(things, ray, folder, **spec)
+                one = Rebuilding(things, ray, folder, **spec)
+                closing.push_async_callback(one.clients.close)
+                return one
 
             yield made
 

@@ -62,8 +62,7 @@ class Rebuilds:
 async def rebuilds(cluster: SimulatedServe) -> AsyncIterator[Rebuilds]:
     made = Rebuilds(cluster)
     yield made
-    made.clients.forget(("shop", "chairs"))
-    await made.clients._close_unused()
+    await made.clients.close()
 
 
 async def test_a_run_is_begun_once_however_often_it_is_asked_for(
