@@ -39,6 +39,7 @@ async def start(memo: kopf.Memo, settings: kopf.OperatorSettings, **_: Any) -> N
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
     """Closes the connections."""
+    await memo.reconciler.close()
     await memo.probes.close()
     await memo.kube.close()
 

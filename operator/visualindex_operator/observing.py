@@ -33,7 +33,7 @@ from visualindex_operator import names
 from visualindex_operator.dependencies import Checked, DependencyChecks
 from visualindex_operator.homes import Home, Seen
 from visualindex_operator.live import Live
-from visualindex_operator.reindex_runs import ReindexRuns
+from visualindex_operator.reindex_runs import ReindexRuns, RunRefused
 
 _NOTHING = Check(False, "InvalidSpec", "the spec cannot be understood")
 
@@ -63,6 +63,7 @@ async def observe(
         if checked.credentials is not None:
             fresh[one.name] = checked.credentials
         inputs[one.name] = migration_inputs(spec, checked)
+        begun, untold = await _runs(namespace, one, spec, checked, live, runs)
         seen[one.name] = MemberObserved(
             dependencies=_dependencies(namespace, one.name, checked, inputs[one.name], live),
             serving=serving,
@@ -73,7 +74,8 @@ async def observe(
             encoders=_encoders(checked),
             reindex=_reindex(checked.inspection.reindex) if checked.inspection else None,
             reindexed=_reindex(checked.inspection.reindexed) if checked.inspection else None,
-            runs=await _runs(namespace, one, spec, checked, live, runs),
+            runs=begun,
+            runs_untold=untold,
         )
     observed = GroupObserved(
         members=seen,
@@ -93,13 +95,16 @@ async def _checked(
 
 async def _runs(
     namespace: str, member: Member, spec: Spec, checked: Checked, live: Live, runs: ReindexRuns
-) -> Sequence[ReindexRun] | None:
-    """The runs of an index's rebuilds. A cluster of others is asked only while there may be any."""
+) -> tuple[Sequence[ReindexRun] | None, str]:
+    """The runs of an index's rebuilds, or why they are untold. A cluster of others is asked only while there may be any."""
     told, found = member.status.reindex, checked.inspection
     apart = found is not None and found.reindex is not None and found.reindex.apart
     if spec.ray.mode == "External" and not (apart or (told is not None and told.run)):
-        return ()
-    return await runs.of(namespace, member.name, spec, live)
+        return (), ""
+    try:
+        return await runs.of(namespace, member.name, spec, live), ""
+    except RunRefused as problem:
+        return None, str(problem)
 
 
 def migration_inputs(spec: Spec, checked: Checked) -> dict[str, str]:

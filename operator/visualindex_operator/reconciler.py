@@ -129,6 +129,10 @@ class Reconciler:
         self._reported.pop((namespace, index), None)
         self._external.forget(namespace, index)
 
+    async def close(self) -> None:
+        """Closes the connections to clusters of others."""
+        await self._external.clients.close()
+
     def _member(self, body: Object) -> Member:
         """The member, with the status that was last written of it where the watch has not shown that yet."""
         version, status = self._reported.get(_place(body), ("", {}))

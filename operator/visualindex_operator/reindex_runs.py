@@ -19,8 +19,8 @@ class RunRefused(Exception):  # noqa: N818 (as ClusterRefused)
 class ReindexRuns(Protocol):
     """RayJobs, or jobs submitted to a cluster of others. A repeat of anything is harmless."""
 
-    async def of(self, namespace: str, index: str, spec: Spec, live: Live) -> Sequence[ReindexRun] | None:
-        """The runs of an index's rebuilds; None where that is not told. Raises KubeError."""
+    async def of(self, namespace: str, index: str, spec: Spec, live: Live) -> Sequence[ReindexRun]:
+        """The runs of an index's rebuilds. Raises KubeError, and RunRefused where that is not told."""
 
     async def begin(
         self,

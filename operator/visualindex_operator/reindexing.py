@@ -1,8 +1,10 @@
 """Carrying out what the planner says of rebuilds: asking for them, beginning and ending their runs, giving them up."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from visualindex.errors import ProblemError
+from visualindex.planning.conditions import Reason
 from visualindex.planning.observations import Member
 from visualindex.planning.plan import AskReindex, ReindexingAction
 from visualindex.planning.reindexing import BeginReindex, EndReindexRun, FailReindex
@@ -18,6 +20,8 @@ from visualindex_operator.members import GroupKey
 from visualindex_operator.probes import Probes
 from visualindex_operator.reasons import EventReason
 from visualindex_operator.reindex_runs import ReindexRuns, RunRefused
+
+_SAID = 500
 
 
 class Reindexing:
@@ -44,7 +48,8 @@ class Reindexing:
         return written
 
     def told(self, namespace: str, member: Member, status: Status) -> Status:
-        """The status, in which an annotation that could not be heard in this look counts as unheard."""
+        """The status, with why a rebuild was refused; an annotation that was not heard in this look counts as unheard."""
+        status = _with_refusal(status, self._refused.get((namespace, member.name), ""))
         if (namespace, member.name) not in self._unheard or status.reindex is None:
             return status
         self._unheard.discard((namespace, member.name))
@@ -60,12 +65,19 @@ class Reindexing:
         """End every run of an index that is being deleted. Raises KubeError; a refusal is told."""
         namespace, mode, _ = key
         index = body["metadata"]["name"]
-        for run in await self._runs[mode].of(namespace, index, spec, live) or ():
-            if run.state != "leaving":
-                try:
-                    await self._runs[mode].end(namespace, index, spec, run)
-                except RunRefused as problem:
-                    self._tell(body, "Warning", EventReason.REINDEX_REFUSED, str(problem)[:1000])
+        with self._telling(body):
+            for run in await self._runs[mode].of(namespace, index, spec, live):
+                if run.state != "leaving":
+                    with self._telling(body):
+                        await self._runs[mode].end(namespace, index, spec, run)
+
+    @contextmanager
+    def _telling(self, body: Object) -> Iterator[None]:
+        """Goes on after a refusal, which is told."""
+        try:
+            yield
+        except RunRefused as problem:
+            self._tell(body, "Warning", EventReason.REINDEX_REFUSED, str(problem)[:1000])
 
     async def _carried_out(
         self, key: GroupKey, action: ReindexingAction, body: Object, seen: Seen
@@ -101,3 +113,16 @@ class Reindexing:
         if problem is not None:
             raise RunRefused(f"job {action.job} has failed, which cannot be noted: {problem}")
         return [f"gave job {action.job} up"]
+
+
+def _with_refusal(status: Status, refused: str) -> Status:
+    """Where a rebuild waits, what was refused of it belongs to what is told of it."""
+    told = next((one for one in status.conditions if one.type == "Reindexing"), None)
+    if not refused or status.reindex is None or told is None or told.reason != Reason.REINDEX_WAITS:
+        return status
+    message = f"{told.message}: {refused}"[:_SAID]
+    conditions = [
+        one.model_copy(update={"message": message}) if one is told else one for one in status.conditions
+    ]
+    reindex = status.reindex.model_copy(update={"progress": message})
+    return status.model_copy(update={"conditions": conditions, "reindex": reindex})

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from visualindex_operator.bounded_bodies import body_of
 from visualindex_operator.cluster_locks import normalised
-from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable
-from visualindex_operator.serve_refusals import reason_in
+from visualindex_operator.serve_problems import ClusterFailed, ClusterRefused, ClusterUnreachable
+from visualindex_operator.serve_refusals import reason_in, status_in
 from visualindex_operator.serve_state import ServeState, parse
 from visualindex_operator.submitted_jobs import SubmittedJob, submitted
 
@@ -36,7 +36,8 @@ class ServeAPI:
     """Reads and writes the whole Serve configuration of one cluster.
 
     Every method raises ClusterUnreachable or ClusterRefused, with a message that names the address, the cause and what to
-    do. Nothing is tried twice here: a reconciliation comes back by itself.
+    do; ClusterFailed, a kind of the first, where it answers with a failure of its own. Nothing is tried twice here: a
+    reconciliation comes back by itself.
     """
 
     def __init__(
@@ -85,16 +86,16 @@ class ServeAPI:
             raise self._foreign_answer(error) from error
 
     async def submit(self, job: Mapping[str, Any]) -> None:
-        """Submit a job, which begins when a place for its process is found."""
+        """Submit a job, which begins when a place for its process is found. One of that name that is there is refused."""
         await self._call("POST", _JOBS, job)
 
     async def stop_job(self, submission: str) -> None:
-        """Have a job's process ended, by SIGTERM and soon after by force."""
-        await self._call("POST", f"{_JOBS}{submission}/stop")
+        """Have a job's process ended, by SIGTERM and later by force. One that is not there, or has ended, is left alone."""
+        await self._call("POST", f"{_JOBS}{submission}/stop", may_lack=True)
 
     async def forget_job(self, submission: str) -> None:
-        """Have a job that has ended listed no more."""
-        await self._call("DELETE", f"{_JOBS}{submission}")
+        """Have a job that has ended listed no more. One that is not there is left alone."""
+        await self._call("DELETE", f"{_JOBS}{submission}", may_lack=True)
 
     async def _require_version(self) -> None:
         document = await self._call("GET", _VERSION)
@@ -111,14 +112,17 @@ class ServeAPI:
             )
         self._version_is_known = True
 
-    async def _call(self, method: str, path: str, config: Mapping[str, Any] | None = None) -> bytes:
+    async def _call(
+        self, method: str, path: str, config: Mapping[str, Any] | None = None, *, may_lack: bool = False
+    ) -> bytes:
         limit_s = self._read_s if config is None else self._write_s
         async with self._answered(limit_s), asyncio.timeout(limit_s):
             timeout = httpx.Timeout(limit_s, connect=min(_CONNECT_S, limit_s))
             url = self.address + path
             async with self._client.stream(method, url, json=config, timeout=timeout) as response:
                 body = await body_of(response, _MOST_BYTES)
-        self._require_success(response, body, config or {})
+        if not may_lack or response.status_code != httpx.codes.NOT_FOUND:
+            self._require_success(response, body, config or {})
         return body
 
     @asynccontextmanager
@@ -147,11 +151,18 @@ class ServeAPI:
     def _require_success(self, response: httpx.Response, body: bytes, config: Mapping[str, Any]) -> None:
         if response.is_success:
             return
-        if response.is_server_error and response.status_code != httpx.codes.NOT_IMPLEMENTED:
-            raise self._unreachable(f"it answers with status {response.status_code}")
         text = body.decode(errors="replace")
-        raise ClusterRefused(
-            f"The Ray cluster {self.address} {self._refusal(response.status_code, text, config)}"
+        status = status_in(response.status_code, text)
+        if httpx.codes.is_server_error(status) and status != httpx.codes.NOT_IMPLEMENTED:
+            raise self._failed(status, reason_in(text, config))
+        raise ClusterRefused(f"The Ray cluster {self.address} {self._refusal(status, text, config)}")
+
+    def _failed(self, status: int, words: str) -> ClusterFailed:
+        said = f"status {status}: {words}" if words else f"status {status}"
+        return ClusterFailed(
+            f"The Ray cluster {self.address} cannot do now what it is asked: it answers with {said}. This is tried again; "
+            "if it stays, read dashboard*.log among the logs of its head, and check that spec.ray.external.address is the "
+            "URL of its dashboard."
         )
 
     def _refusal(self, status: int, text: str, config: Mapping[str, Any]) -> str:

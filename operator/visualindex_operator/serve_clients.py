@@ -77,6 +77,11 @@ class ServeClients:
         for one in self._open.values():
             one.users.discard(user)
 
+    async def close(self) -> None:
+        """Closes all of them."""
+        while self._open:
+            await self._open.popitem()[1].api.close()
+
     async def _close_unused(self) -> None:
         for way in [way for way, one in self._open.items() if not one.users and not one.calls]:
             await self._open.pop(way).api.close()

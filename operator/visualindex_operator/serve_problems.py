@@ -5,6 +5,10 @@ class ClusterUnreachable(Exception):  # noqa: N818 (the word of the condition's 
     """The cluster does not answer, or not with an answer: trying again later may help."""
 
 
+class ClusterFailed(ClusterUnreachable):
+    """The cluster answers, and cannot do now what it is asked: a moment later it often can."""
+
+
 class ClusterRefused(Exception):  # noqa: N818 (the word of the condition's reason)
     """The cluster answers and says no: somebody has to change something first."""
 

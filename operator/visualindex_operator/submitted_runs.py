@@ -12,14 +12,18 @@ from visualindex.spec import Spec
 from visualindex_operator import names
 from visualindex_operator.dependencies import DependencyChecks
 from visualindex_operator.live import Live, Object
-from visualindex_operator.rayjob import SPEC_VARIABLE, counted, entrypoint, job_spec
+from visualindex_operator.rayjob import GRACE_S, SPEC_VARIABLE, counted, entrypoint, job_spec
 from visualindex_operator.reindex_runs import RunRefused, count, of_job
 from visualindex_operator.serve_api import ServeAPI
 from visualindex_operator.serve_clients import ServeClients, access
 from visualindex_operator.serve_merge import OWNER
 from visualindex_operator.serve_problems import ClusterRefused, ClusterUnreachable
 from visualindex_operator.submitted_jobs import SubmittedJob
+from visualindex_operator.submitting import submitted_once
 
+_GRACE = {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}
+"""Without it Ray leaves a job that is stopped three seconds to end its chunk."""
+_FIRST_LINE, _LOG_END = 100, 260
 _STATES: dict[str, Literal["starting", "running", "ended"]] = {"PENDING": "starting", "RUNNING": "running"}
 
 
@@ -29,13 +33,10 @@ class SubmittedRuns:
     def __init__(self, checks: DependencyChecks, clients: ServeClients) -> None:
         self._checks, self._clients = checks, clients
 
-    async def of(self, namespace: str, index: str, spec: Spec, live: Live) -> Sequence[ReindexRun] | None:
+    async def of(self, namespace: str, index: str, spec: Spec, live: Live) -> Sequence[ReindexRun]:
         """See `ReindexRuns`."""
-        try:
-            async with self._cluster(namespace, index, spec) as api:
-                jobs = await api.jobs()
-        except (ClusterUnreachable, ClusterRefused):
-            return None  # the condition ServingReady says so
+        async with self._told(namespace, index, spec) as api:
+            jobs = await api.jobs()
         owner = f"{namespace}/{index}"
         return [run_of(job) for job in jobs if (job.metadata or {}).get(OWNER) == owner]
 
@@ -50,7 +51,7 @@ class SubmittedRuns:
         """See `ReindexRuns`. It runs beside the service's replicas, with what they leave."""
         if credentials is None:
             return []
-        variables = {**credentials.environment(), SPEC_VARIABLE: job_spec(action)}
+        variables = {**credentials.environment(), **_GRACE, SPEC_VARIABLE: job_spec(action)}
         job = {
             "submission_id": action.run,
             "entrypoint": entrypoint(action, "beside"),
@@ -58,8 +59,8 @@ class SubmittedRuns:
             "metadata": {**counted(action), OWNER: f"{namespace}/{action.index}"},
         }
         async with self._told(namespace, action.index, action.spec) as api:
-            await api.submit(job)
-        return [f"submitted job {action.run}"]
+            begun = await submitted_once(api, job)
+        return [f"submitted job {action.run}"] if begun else []
 
     async def end(self, namespace: str, index: str, spec: Spec, run: ReindexRun) -> list[str]:
         """See `ReindexRuns`."""
@@ -101,10 +102,16 @@ def run_of(job: SubmittedJob) -> ReindexRun:
         chunks=count(found, names.CHUNKS),
         state=state,
         stage=job.status,
-        problem=" ".join((job.message or "").split())[:500] if job.status == "FAILED" else "",
+        problem=_problem(job.message or "") if job.status == "FAILED" else "",
         created=_moment(job.start_time),
         ended=_moment(job.end_time or job.start_time) if state == "ended" else None,
     )
+
+
+def _problem(message: str) -> str:
+    """What Ray says of a job that failed: its first line, and the end of the log that follows, where the cause stands."""
+    first, _, log = message.strip().partition("\n")
+    return " ".join(f"{first[:_FIRST_LINE]} {log[-_LOG_END:]}".split())
 
 
 def _moment(milliseconds: int | None) -> datetime | None:

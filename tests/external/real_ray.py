@@ -52,17 +52,18 @@ def real_ray(**variables: str) -> Iterator[RealRay]:
             "RAY_USAGE_STATS_ENABLED": "0",
             **variables,
         }
-        with (Path(folder) / "ray.log").open("wb") as log:
+        log = Path(folder) / "ray.log"
+        with log.open("wb") as output:
             head = subprocess.Popen(
                 _command(ports, state.ray_temp),
                 env=environment,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         try:
             dashboard = f"http://127.0.0.1:{ports['dashboard']}"
-            _wait_for(dashboard)
+            _wait_for(dashboard, head, log)
             yield RealRay(dashboard, ports["serve"], environment)
         finally:
             kill_stack(state.mark)
@@ -94,9 +95,10 @@ def _command(ports: dict[str, int], folder: Path) -> list[str]:
 
 @retry(
     retry=retry_if_exception_type(httpx.TransportError),
-    stop=stop_after_delay(90),
+    stop=stop_after_delay(1200),
     wait=wait_fixed(0.3),
     reraise=True,
 )
-def _wait_for(dashboard: str) -> None:
+def _wait_for(dashboard: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    assert head.poll() is None, f"ray start ended: {log.read_text(errors='replace')[-2000:]}"
     httpx.get(f"{dashboard}/api/ray/version", timeout=5, trust_env=False)

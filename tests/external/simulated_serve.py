@@ -19,6 +19,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from visualindex_operator.serve_state import ServeState, parse
 
+from .simulated_jobs import SimulatedJobs
+
 HTTP_OPTIONS = {"host": "127.0.0.1", "port": 8000, "root_path": "", "request_timeout_s": None}
 
 
@@ -28,6 +30,7 @@ class Fault(Enum):
     TIMEOUT = "no answer"
     ERROR = "status 500"
     RESET = "connection reset"
+    NO_AGENT = "status 500, while the agent that begins jobs has not begun itself"
 
 
 @dataclass
@@ -63,6 +66,7 @@ class SimulatedServe:
     after_put: Callable[[], None] | None = None
     """Another writer, who comes in between."""
     user_agents: set[str] = field(default_factory=set)
+    jobs: SimulatedJobs = field(default_factory=SimulatedJobs)
     _hanging: asyncio.Event = field(default_factory=asyncio.Event)
 
     # What other programs and time do to the cluster
@@ -139,6 +143,9 @@ class SimulatedServe:
                 return web.Response(
                     status=500, text="Traceback (most recent call last):\nray.exceptions.X: no"
                 )
+            case Fault.NO_AGENT:
+                text = "No available agent to submit job, please try again later."
+                return web.Response(status=500, text=text)
             case Fault.RESET:
                 assert request.transport is not None
                 request.transport.abort()
@@ -184,6 +191,7 @@ class SimulatedServe:
         app.router.add_get("/api/ray/version", self._version)
         app.router.add_get("/api/serve/applications/", self._get)
         app.router.add_put("/api/serve/applications/", self._put)
+        self.jobs.routes(app)
         return app
 
 

@@ -15,7 +15,7 @@ from visualindex_operator.serve_problems import ClusterRefused, NameTaken
 from .applications import foreign, ours
 from .real_ray import TOKEN, RealRay, real_ray
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(2400)]
 
 OWNER = "shop/chairs"
 
@@ -45,7 +45,7 @@ def _put(ray: RealRay, config: dict[str, Any], headers: dict[str, str]) -> httpx
 
 @retry(
     retry=retry_if_exception_type((AssertionError, httpx.HTTPError)),
-    stop=stop_after_delay(60),
+    stop=stop_after_delay(300),
     wait=wait_fixed(0.2),
     reraise=True,
 )
@@ -57,7 +57,7 @@ def _said(ray: RealRay, route: str, status: int = 200) -> dict[str, Any]:
 
 @retry(
     retry=retry_if_exception_type(AssertionError),
-    stop=stop_after_delay(60),
+    stop=stop_after_delay(300),
     wait=wait_fixed(0.2),
     reraise=True,
 )

@@ -54,7 +54,11 @@ async def test_the_client_does_not_look_like_a_browser(api: ServeAPI, cluster: S
 @pytest.mark.parametrize("call", [lambda api: api.read(), lambda api: api.write({"applications": []})])
 @pytest.mark.parametrize(
     ("fault", "cause"),
-    [(Fault.ERROR, "status 500"), (Fault.RESET, "disconnected"), (Fault.TIMEOUT, "within 0.2 s")],
+    [
+        (Fault.ERROR, r"status 500: ray\.exceptions\.X: no"),
+        (Fault.RESET, "disconnected"),
+        (Fault.TIMEOUT, "within 0.2 s"),
+    ],
 )
 async def test_a_cluster_that_fails_is_unreachable(
     cluster: SimulatedServe, call: Callable[[ServeAPI], Any], fault: Fault, cause: str

@@ -50,6 +50,10 @@ class OperatorInHand:
     def _tell(self, body: Any, kind: str, reason: EventReason, message: str) -> None:
         self.events.append((reason.value, message))
 
+    async def close(self) -> None:
+        """The process ends in peace."""
+        await self._reconciler.close()
+
     async def settle(self, rounds: int = 30) -> None:
         """Look, and let the controllers look, until nobody has anything to write."""
         for _ in range(rounds):

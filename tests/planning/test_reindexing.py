@@ -210,3 +210,30 @@ def test_what_a_job_waits_for_is_named() -> None:
         world.see(generations=(), reindex=WAITS, runs=runs)
         world.look()
         assert world.condition("Reindexing").message == said
+
+
+def test_a_home_that_does_not_tell_is_what_a_job_waits_for() -> None:
+    world = World().serving()
+    world.see(generations=(), reindex=WAITS, runs=None, runs_untold="The Ray cluster answers with status 500")
+    world.look()
+    said = "waits for a place of its own: The Ray cluster answers with status 500"
+    assert world.condition("Reindexing").message == said
+    told = world.status().reindex
+    assert told is not None
+    assert told.progress == said
+    world.see(reindex=RUNS)
+    world.look()
+    assert world.condition("Reindexing").reason == "ReindexRuns"
+
+
+def test_a_run_beyond_its_job_stays_in_the_status_until_it_is_gone() -> None:
+    world = World().serving()
+    world.see(
+        generations=(), reindex=None, reindexed=replace(WAITS, state="cancelled", ended=NOW), runs=(run(),)
+    )
+    for runs, name in (((run(),), run().name), (None, run().name), ((), "")):
+        world.see(runs=runs)
+        world.look()
+        told = world.status().reindex
+        assert told is not None
+        assert (told.job, told.run) == ("", name)

@@ -195,6 +195,8 @@ class MemberObserved:
     """The one that ended last."""
     runs: Sequence[ReindexRun] | None = ()
     """What was begun for rebuilds with a place of their own; None while their home does not tell."""
+    runs_untold: str = ""
+    """Why not, in its own words."""
 
     @property
     def generation(self) -> Generation | None:

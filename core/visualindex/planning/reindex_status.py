@@ -22,13 +22,14 @@ def reindex_status(
     job, asked = seen.reindex, old.asked if old is not None else ""
     last = _outcome(seen.reindexed)
     if job is None:
-        return ReindexStatus(last=last, asked=asked) if last is not None or asked else None
+        left = _left(seen, old)
+        return ReindexStatus(run=left, last=last, asked=asked) if last is not None or asked or left else None
     run = latest_run(seen.runs or (), job)
     return ReindexStatus(
         job=job.id,
         state=job.state,
         started_at=None if job.started is None else _text(job.started),
-        progress=progress(job, run, spec),
+        progress=_silenced(seen, job) or progress(job, run, spec),
         run="" if run is None else run.name,
         last=last,
         asked=asked,
@@ -49,7 +50,7 @@ def reindexing(seen: MemberObserved, spec: Spec | None, old: Sequence[Condition]
         )
     run = latest_run(seen.runs or (), job)
     reason = Reason.REINDEX_RUNS if job.held else Reason.REINDEX_WAITS
-    return condition("Reindexing", True, reason, progress(job, run, spec))
+    return condition("Reindexing", True, reason, _silenced(seen, job) or progress(job, run, spec))
 
 
 def progress(job: ReindexJob, run: ReindexRun | None, spec: Spec | None) -> str:
@@ -69,6 +70,19 @@ def progress(job: ReindexJob, run: ReindexRun | None, spec: Spec | None) -> str:
             ]
         )
     return f"waits for {run.name} ({run.stage or 'not begun yet'})"
+
+
+def _left(seen: MemberObserved, old: ReindexStatus | None) -> str:
+    """A run that is there beyond its job, so that whoever ends and forgets it looks for it again."""
+    if seen.runs is None:
+        return old.run if old is not None else ""
+    return max((run.name for run in seen.runs), default="")
+
+
+def _silenced(seen: MemberObserved, job: ReindexJob) -> str:
+    """What keeps the operator from finding a job its place: where that home does not tell what it runs."""
+    waits = job.apart and job.waits_or_runs and not job.held
+    return f"waits for a place of its own: {seen.runs_untold}"[:_SAID] if waits and seen.runs is None else ""
 
 
 def latest_run(runs: Sequence[ReindexRun], job: ReindexJob) -> ReindexRun | None:

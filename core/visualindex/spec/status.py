@@ -153,7 +153,8 @@ class ReindexStatus(StatusModel):
     )
     progress: str = Field(default="", description="How far it is.")
     run: str = Field(
-        default="", description="The RayJob, or the job on the external cluster, that carries it out."
+        default="",
+        description="The RayJob, or the job on the external cluster, that carries it out, or did and is still listed.",
     )
     last: ReindexOutcome | None = Field(default=None, description="The rebuild that ended last.")
     asked: str = Field(
