@@ -62,7 +62,7 @@ async def test_a_rollback_that_would_hide_images_is_refused_with_the_bytes_unles
     hidden = await found(world, kept)
     assert (hidden.complete, hidden.full, hidden.missing) == (False, [0], [])
     # What was served before the first generation lingers, and is soon full as well.
-    while f"{kept}: it would find fewer images" not in await told(world):
+    while f"{kept}: it would find fewer images" not in await told(world):  # noqa: ASYNC110 - it polls
         await asyncio.sleep(0.02)
     with pytest.raises(ProblemError, match=r"fewer images .* bytes are needed; raise spec") as caught:
         await roll_back(world.catalog, NAME, 1, 30)
