@@ -85,7 +85,7 @@ def _sort(told: Any) -> Sort | None:
 
 def _value(told: Any) -> Value | None:
     """JSON has no tuples."""
-    if not isinstance(told, list):
+    if told is None or isinstance(told, str | int | float):
         return told
     kind, truth = told
     return str(kind), bool(truth)
