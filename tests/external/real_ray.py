@@ -19,6 +19,8 @@ from visualindex.local.state import MARK, StateDir
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 _HERE = Path(__file__).parent
+_BIN = Path(sys.executable).parent
+"""A submitted job begins whatever `python` its node finds: this one's."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def real_ray(**variables: str) -> Iterator[RealRay]:
         environment = {
             **os.environ,
             MARK: state.mark,
-            "PYTHONPATH": str(_HERE),
+            "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(_HERE), os.environ.get("PYTHONPATH")])),
             "RAY_ADDRESS": f"127.0.0.1:{ports['gcs']}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
@@ -81,7 +84,7 @@ def _ports(*names: str) -> dict[str, int]:
 
 def _command(ports: dict[str, int], folder: Path) -> list[str]:
     return [
-        str(Path(sys.executable).with_name("ray")),
+        str(_BIN / "ray"),
         *("start", "--head", "--block", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"),
         *("--num-cpus=4", f"--object-store-memory={128 * 1024**2}", f"--temp-dir={folder}"),
         *("--min-worker-port=0", "--max-worker-port=0"),
