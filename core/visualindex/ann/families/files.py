@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visualindex.ann.codes import Codes
 from visualindex.ann.families.base import Effort, Parameters
-from visualindex.errors import ProblemError, ProblemType
+from visualindex.mapped_files import damaged
 from visualindex.spec.models import HnswSpec
 
 _faiss: Any = faiss  # its stubs do not know all forms of its functions
@@ -120,12 +120,6 @@ def read(directory: Path, codes: Codes, classes: Mapping[str, str], *, verified:
     if type(index).__name__ != classes[header.family]:
         raise damaged(directory / INDEX, f"it holds {type(index).__name__}, which is not {header.family}")
     return Opened(header.family, index, _parameters(header), _effort(header))
-
-
-def damaged(path: Path, why: str) -> ProblemError:
-    """The problem of a file that cannot be used."""
-    detail = f"{path} cannot be used: {why}; remove it, and it is fetched again from the object store"
-    return ProblemError(ProblemType.INTERNAL, detail)
 
 
 def _header(path: Path) -> Header:
