@@ -37,4 +37,3 @@ def test_an_estimate_is_never_beyond_what_can_be() -> None:
     assert living(1000, 1000, 500, 1000) == (500, 500)
     assert living(3, 3, 1, 1000) == (0, 1)
     assert living(990, 995, 990, 1000)[0] >= 980
-    assert living(5, 5, 0, 0) == (0, 0)

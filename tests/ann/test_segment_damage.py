@@ -45,7 +45,8 @@ def segment(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 FUZZ = """
-import shutil, sys
+import resource, shutil, sys
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # a file that claims to be huge takes no machine down
 from pathlib import Path
 import numpy as np
 from visualindex.ann import Ask, Base, Grouping, ShardIndex, Sorting, open_segment

@@ -161,6 +161,8 @@ class Column:
             codes = codes[codes >= 0]
         else:
             codes = arrays.forward_codes[rows[arrays.forward_rows]]
+        if len(codes) and int(codes.max()) >= self.values:
+            raise ValueError(f"its rows have values outside of 0 … {self.values - 1}")
         return np.bincount(codes, minlength=self.values)
 
     def key(self, code: int) -> Key | None:
