@@ -68,7 +68,7 @@ def _fields(index: Any, expected: Any) -> Iterator[Field]:
 
 
 def _centroids(lists: Any, expected: Any) -> Iterator[Field]:
-    quantizer, wanted = (faiss.downcast_index(one.quantizer) for one in (lists, expected))
+    quantizer, wanted = (_faiss.downcast_index(one.quantizer) for one in (lists, expected))
     yield "quantizer", _kind(quantizer), _kind(wanted)
     yield from _alike("quantizer.", quantizer, wanted, ("d", "metric_type", "code_size"))
     yield "quantizer.ntotal", quantizer.ntotal, lists.nlist
