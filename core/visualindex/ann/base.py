@@ -39,7 +39,7 @@ class Base:
     def memory_bytes(self) -> int:
         """Bytes held, and of what is kept mapped the part that belongs here.
 
-        After a change of the number of shards a segment is mapped by each shard that has rows in it. The pages of the others'
+        After a change of the number of shards a segment is mapped by each shard that has rows in it. The pages of others'
         rows are the kernel's to take back, and counted there.
         """
         return int(self.share * self.segment.memory_bytes) + self.alive.nbytes
