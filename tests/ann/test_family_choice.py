@@ -17,7 +17,6 @@ from visualindex.ann.families import (
     held_out_last,
     shard_bytes,
 )
-from visualindex.ann.families.gpu import masked
 from visualindex.capacity.choosing import needed_bytes
 from visualindex.capacity.coefficients import DEFAULTS
 from visualindex.capacity.sizes import FAMILIES
@@ -124,14 +123,3 @@ def test_too_few_rows_to_ask_are_searched_as_hard_as_can_be() -> None:
     index, report = build_and_tune("hnsw-fp16", codes, 0.95, Parameters())
     assert (report.queries, report.met, report.curve) == (0, True, ())
     assert index.effort == report.chosen == Effort(ef_search=16)
-
-
-def test_masking_behind_a_search_keeps_the_order() -> None:
-    """What GPUs need, whose lists do not look at masks."""
-    keep = np.array([True, False, True, False, True])
-    scores = np.array([[0.9, 0.8, 0.7, 0.6], [0.5, 0.4, 0.3, 0.2]], np.float32)
-    rows = np.array([[1, 4, 3, 0], [3, 1, 2, -1]])
-    kept_scores, kept_rows = masked(scores, rows, keep, 2)
-    assert kept_rows.tolist() == [[4, 0], [2, -1]]
-    assert kept_scores[0].tolist() == scores[0, [1, 3]].tolist()
-    assert masked(scores, rows, None, 3)[1].tolist() == rows[:, :3].tolist()

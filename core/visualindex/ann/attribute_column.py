@@ -110,6 +110,8 @@ class Column:
         arrays = self.arrays
         slices = [arrays.rows[arrays.offsets[start] : arrays.offsets[stop]] for start, stop in runs.tolist()]
         found = np.concatenate([np.zeros(0, np.int32), *slices]).astype(np.int64)
+        if len(found) and (int(found.min()) < 0 or int(found.max()) >= self._rows):
+            raise ValueError(f"rows outside of 0 … {self._rows - 1} have its values")
         if len(runs) == 1 and runs[0, 1] - runs[0, 0] == 1:
             return found
         return np.unique(found)
@@ -159,6 +161,8 @@ class Column:
             codes = codes[codes >= 0]
         else:
             codes = arrays.forward_codes[rows[arrays.forward_rows]]
+        if len(codes) and int(codes.max()) >= self.values:
+            raise ValueError(f"its rows have values outside of 0 … {self.values - 1}")
         return np.bincount(codes, minlength=self.values)
 
     def key(self, code: int) -> Key | None:

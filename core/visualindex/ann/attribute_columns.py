@@ -17,8 +17,8 @@ from visualindex.ann.attribute_file import ColumnFile, assemble, naming, open_co
 from visualindex.ann.attribute_trees import TreeEvaluator
 from visualindex.ann.attributes import Fields, Key
 from visualindex.ann.codes import Mask
-from visualindex.errors import ProblemError, ProblemType
 from visualindex.filters import Filter, Leaf
+from visualindex.mapped_files import damaged
 
 
 class Attributes(Protocol):
@@ -103,11 +103,7 @@ class AttributeColumns(TreeEvaluator):
         """Map a file; refused if it is not of `rows` rows."""
         file = open_columns(path)
         if rows is not None and file.rows != rows:
-            raise ProblemError(
-                ProblemType.INTERNAL,
-                f"{path} cannot be used: it has {file.rows} rows instead of {rows}; remove it, and it is fetched again "
-                "from the object store",
-            )
+            raise damaged(path, f"it has {file.rows} rows instead of {rows}")
         return cls(file)
 
     @property

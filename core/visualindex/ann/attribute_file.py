@@ -17,7 +17,7 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from visualindex.ann.attribute_colours import ROW_BYTES
-from visualindex.errors import ProblemError, ProblemType
+from visualindex.mapped_files import damaged
 
 FORMAT = b"1"
 _MOST_ROWS = 2**31 - 1
@@ -170,8 +170,7 @@ def naming(place: str) -> Iterator[None]:
         yield
     except (ValueError, LookupError, OverflowError, TypeError, OSError, pyarrow.ArrowException) as error:
         why = "it is missing" if isinstance(error, FileNotFoundError) else f"it is damaged ({error})"
-        detail = f"{place} cannot be used: {why}; remove it, and it is fetched again from the object store"
-        raise ProblemError(ProblemType.INTERNAL, detail) from error
+        raise damaged(Path(place), why) from error
 
 
 def assemble(

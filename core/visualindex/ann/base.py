@@ -1,6 +1,6 @@
 """A segment as one state sees it: which of its rows are still wanted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -20,12 +20,15 @@ class Base:
     alive: Mask
     """bool [rows]; never changed in place."""
     live: int
+    share: float = 1.0
+    """Of the segment's rows those that belong here, gone or not."""
 
     @classmethod
     def of(cls, segment: Segment, buckets: range) -> Self:
         """The rows of some buckets."""
         alive = segment.within(buckets)
-        return cls(segment, alive, int(np.count_nonzero(alive)))
+        live = int(np.count_nonzero(alive))
+        return cls(segment, alive, live, live / segment.rows if segment.rows else 1.0)
 
     @property
     def whole(self) -> bool:
@@ -34,8 +37,12 @@ class Base:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes held and kept mapped."""
-        return self.segment.memory_bytes + self.alive.nbytes
+        """Bytes held, and of what is kept mapped the part that belongs here.
+
+        After a change of the number of shards a segment is mapped by each shard that has rows in it. The pages of others'
+        rows are the kernel's to take back, and counted there.
+        """
+        return int(self.share * self.segment.memory_bytes) + self.alive.nbytes
 
     def passing(self, tree: Filter | None) -> Passing:
         """The wanted rows that pass the filter."""
@@ -56,4 +63,4 @@ class Base:
             return self
         alive = self.alive.copy()
         alive[rows] = False
-        return type(self)(self.segment, alive, self.live - len(rows))
+        return replace(self, alive=alive, live=self.live - len(rows))

@@ -1,5 +1,6 @@
 """How a filtered search goes through the rows of one part: by the rows that pass, by the index, or by all of them."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -51,7 +52,7 @@ class Passing:
     rows: NDArray[np.int64] | None = None
     """Ascending row numbers, int64 [count], where they were cheaper to tell than a mask."""
     least: int = 0
-    """What was estimated before looking: at least and at most so many rows."""
+    """What was estimated before looking: at least and at most so many rows, of those that are not dead."""
     most: int = 0
 
 
@@ -77,12 +78,30 @@ def everything(alive: Mask, live: int) -> Passing:
 def passing(left: Left, alive: Mask, live: int) -> Passing:
     """The rows that a filter left, of those that are `alive`, bool [rows], `live` of them."""
     whole = live == len(alive)
+    least, most = (left.least, left.most) if whole else living(left.least, left.most, live, len(alive))
     if left.rows is not None:
         few = left.rows if whole else left.rows[alive[left.rows]]
-        return Passing(len(few), None, few, left.least, left.most)
+        return Passing(len(few), None, few, least, most)
     assert left.mask is not None  # noqa: S101 - it is one of the two
     mask = left.mask if whole else left.mask & alive
-    return Passing(int(np.count_nonzero(mask)), mask, None, left.least, left.most)
+    return Passing(int(np.count_nonzero(mask)), mask, None, least, most)
+
+
+def living(least: int, most: int, live: int, rows: int) -> tuple[int, int]:
+    """What at least `least` and at most `most` of `rows` rows come to among the `live` ones of them.
+
+    As many as their share, give or take three standard deviations of a draw without replacement: the values of rows are
+    counted, dead or alive, and whether a row died is not asked of each. Never less or more than there can be.
+    """
+    share = live / rows if rows else 0.0
+    low, high = (
+        (count * share, 3 * math.sqrt(count * share * (1 - share) * (rows - count) / max(1, rows - 1)))
+        for count in (min(least, rows), min(most, rows))
+    )
+    return (
+        max(0, least - (rows - live), math.floor(low[0] - low[1])),
+        min(most, live, math.ceil(high[0] + high[1])),
+    )
 
 
 def way(found: Passing, rows: int, k: int, *, indexed: bool, exact_up_to: int) -> Way:

@@ -1,10 +1,8 @@
 """A segment: rows that never change, in memory-mapped files that every process of a node shares."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +11,7 @@ from visualindex.ann.attribute_columns import AttributeColumns, Attributes
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families import Ann, Effort, open_ann
 from visualindex.ann.remembered import Remembered
-from visualindex.errors import ProblemError, ProblemType
+from visualindex.mapped_files import damaged, mapped
 
 IDS, VERSIONS, BUCKETS, SORTED_KEYS, BY_ID = (
     "ids.bin",
@@ -135,14 +133,14 @@ def open_segment(directory: Path, dimension: int) -> Segment:
 
     Raises `ProblemError(INTERNAL)` naming the file whose size or content does not fit the others.
     """
-    ids = _mapped(directory / IDS, np.dtype(np.uint8), (16,))
+    ids = mapped(directory / IDS, np.dtype(np.uint8), (16,))
     rows = len(ids)
-    codes = _mapped(directory / VECTORS, np.dtype(np.uint8), (2 * dimension,), rows)
+    codes = mapped(directory / VECTORS, np.dtype(np.uint8), (2 * dimension,), rows)
     return Segment(
         ids=ids,
-        versions=_mapped(directory / VERSIONS, np.dtype("<i8"), (), rows),
-        buckets=_mapped(directory / BUCKETS, np.dtype("<u2"), (), rows),
-        sorted_keys=_mapped(directory / SORTED_KEYS, np.dtype("<u8"), (), rows),
+        versions=mapped(directory / VERSIONS, np.dtype("<i8"), (), rows),
+        buckets=mapped(directory / BUCKETS, np.dtype("<u2"), (), rows),
+        sorted_keys=mapped(directory / SORTED_KEYS, np.dtype("<u8"), (), rows),
         by_id=_rows(directory / BY_ID, rows),
         codes=codes,
         attributes=AttributeColumns.open(directory / ATTRIBUTES, rows),
@@ -151,34 +149,12 @@ def open_segment(directory: Path, dimension: int) -> Segment:
 
 
 def _rows(path: Path, rows: int) -> NDArray[np.int32]:
-    by_id: NDArray[np.int32] = _mapped(path, np.dtype("<i4"), (), rows)
+    by_id: NDArray[np.int32] = mapped(path, np.dtype("<i4"), (), rows)
     if rows and (int(by_id.min()) < 0 or int(by_id.max()) >= rows):
         raise damaged(path, f"it names rows outside of 0 … {rows - 1}")
     return by_id
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], shape: Sequence[int], rows: int | None = None) -> Any:
-    """The file as an array [rows, *shape], mapped, read-only. An empty file cannot be mapped and needs not."""
-    item = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise damaged(path, "it is missing") from error
-    if size % item or (rows is not None and size != rows * item):
-        expected = f"a multiple of {item}" if rows is None else str(rows * item)
-        raise damaged(path, f"it has {size} bytes instead of {expected}")
-    if not size:
-        return np.zeros((0, *shape), dtype)
-    # Plain arrays over the map: numpy's own class of mapped arrays takes tens of microseconds to index.
-    return np.asarray(np.memmap(path, dtype, "r", shape=(size // item, *shape)))
-
-
 def _keys(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """The first eight bytes of each id as a number that sorts like them."""
     return np.ascontiguousarray(ids[:, :8]).view(">u8")[:, 0].astype(np.uint64)
-
-
-def damaged(path: Path, why: str) -> ProblemError:
-    """The problem of a file of a generation that cannot be used."""
-    detail = f"{path} cannot be used: {why}; remove it, and it is fetched again from the object store"
-    return ProblemError(ProblemType.INTERNAL, detail)

@@ -89,7 +89,8 @@ class ShardIndex:
             raise ProblemError(
                 ProblemType.STORAGE_FULL,
                 f"The shard's part of the generation takes {self.memory_bytes} bytes, over its limit of {memory_limit} "
-                "bytes (spec.index.memoryPerShard): raise the limit, add shards, or build with a smaller index family",
+                "bytes (spec.index.memoryPerShard): raise the limit, add shards, or build with a smaller index family; "
+                "where the number of shards has changed since it was built, build a generation for the new number",
             )
 
     def __len__(self) -> int:

@@ -22,6 +22,7 @@ from visualindex.ann.segment import IDS, VECTORS
 from visualindex.catalog import Catalog, GenerationRecord
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations import Lease, Manifest, NodeCache, read_manifest
+from visualindex.mapped_files import mapped
 from visualindex.objectstore import ObjectStore
 from visualindex.rerank.packed import FILES as PATCH_FILES
 from visualindex.rerank.packed import PackedWriter
@@ -209,10 +210,8 @@ async def write_patches(
 
 def vectors_in(directory: Path, dimension: int) -> Codes:
     """The vectors of the segment in `directory`, mapped, uint8[n, 2 * dimension]."""
-    path = directory / VECTORS
-    if not path.stat().st_size:
-        return np.zeros((0, 2 * dimension), np.uint8)
-    return np.memmap(path, np.uint8, "r").reshape(-1, 2 * dimension)
+    codes: Codes = mapped(directory / VECTORS, np.dtype(np.uint8), (2 * dimension,))
+    return codes
 
 
 def _add(writer: PackedWriter, rows: Sequence[bytes | None]) -> None:

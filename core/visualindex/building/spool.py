@@ -12,8 +12,10 @@ from visualindex.ann import codes as half
 from visualindex.ann.changes import normalised
 from visualindex.ann.codes import Codes
 from visualindex.catalog import Rows
+from visualindex.mapped_files import mapped
 
 _GATHER_ROWS = 16_384
+_BYTE = np.dtype(np.uint8)
 
 
 class Spool:
@@ -60,11 +62,12 @@ class Spool:
 
     def write_vectors(self, order: NDArray[np.int64], path: Path) -> Codes:
         """The codes in another order, written to `path` and mapped, uint8 [n, 2 * dimension]."""
-        spooled = _mapped(self._vectors, 2 * self.dimension)
+        spooled = mapped(self._vectors, _BYTE, (2 * self.dimension,))
         with path.open("wb") as file:
             for start in range(0, len(order), _GATHER_ROWS):
                 file.write(spooled[order[start : start + _GATHER_ROWS]].tobytes())
-        return _mapped(path, 2 * self.dimension)
+        codes: Codes = mapped(path, _BYTE, (2 * self.dimension,))
+        return codes
 
     def attributes(self, order: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
         """The attributes of each row in another order."""
@@ -78,9 +81,3 @@ class Spool:
         """Delete the files."""
         self._vectors.unlink(missing_ok=True)
         self._attributes.unlink(missing_ok=True)
-
-
-def _mapped(path: Path, width: int) -> Codes:
-    if not path.stat().st_size:
-        return np.zeros((0, width), np.uint8)
-    return np.memmap(path, np.uint8, "r").reshape(-1, width)

@@ -3,12 +3,11 @@
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from visualindex.errors import ProblemError, ProblemType
+from visualindex.mapped_files import mapped
 from visualindex.rerank.packed import FILES as PATCH_FILES
 from visualindex.rerank.packed import PackedPatches
 
@@ -39,14 +38,14 @@ class SegmentPatches:
     def open(cls, directory: Path) -> "SegmentPatches | None":
         """Map the files of a segment's directory; None where it has no patches.
 
-        Raises ProblemError UNAVAILABLE naming a file that is missing or whose size does not fit.
+        Raises ProblemError, UNAVAILABLE or INTERNAL, naming a file that is missing or whose size does not fit.
         """
-        ids = _mapped(directory / IDS, np.dtype(f"V{_ID_BYTES}"))
+        ids = mapped(directory / IDS, np.dtype(f"V{_ID_BYTES}"))
         packed = PackedPatches.open(directory, len(ids))
         if packed is None:
             return None
-        versions = _mapped(directory / VERSIONS, np.dtype("<i8"), len(ids))
-        return cls(ids, versions, _mapped(directory / BY_ID, np.dtype("<i4"), len(ids)), packed)
+        versions = mapped(directory / VERSIONS, np.dtype("<i8"), rows=len(ids))
+        return cls(ids, versions, mapped(directory / BY_ID, np.dtype("<i4"), rows=len(ids)), packed)
 
     def find(self, image_id: uuid.UUID) -> Found | None:
         """The patches of an image; None where the segment has no such row, or none for it."""
@@ -72,12 +71,3 @@ class SegmentPatches:
     def _at(self, row: int) -> Found | None:
         one = self.packed.of(np.array([row]))
         return Found(one.row_bytes(0), int(self.versions[row])) if one.scales[0] > 0 else None
-
-
-def _mapped(path: Path, dtype: "np.dtype[Any]", rows: int | None = None) -> npt.NDArray[Any]:
-    size = path.stat().st_size if path.exists() else -1
-    if size < 0 or size % dtype.itemsize or (rows is not None and size != rows * dtype.itemsize):
-        found = "is missing" if size < 0 else f"has {size} bytes"
-        detail = f"{path} {found}, which does not fit its segment: fetch the generation again"
-        raise ProblemError(ProblemType.UNAVAILABLE, detail)
-    return np.memmap(path, dtype, "r") if size else np.empty(0, dtype)

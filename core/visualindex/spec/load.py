@@ -1,16 +1,13 @@
 """Specs from files: every mistake of every file in one report, each with its place and its remedy."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from visualindex.spec.documents import Document, read_documents
-from visualindex.spec.domains import domain_mistakes
+from visualindex.spec.mistakes import read as mistakes_of
 from visualindex.spec.models import API_VERSION, KIND, VisualIndex
-from visualindex.spec.problems import Location, SpecError, SpecProblem, describe, dotted
+from visualindex.spec.problems import Location, SpecError, SpecProblem, dotted
 
 
 def load_specs(paths: list[Path]) -> list[VisualIndex]:
@@ -24,7 +21,7 @@ def load_specs(paths: list[Path]) -> list[VisualIndex]:
     for path in paths:
         for document in _documents(path):
             problems += document.problems
-            if document.value is not None and not document.problems:
+            if document.value is not None:
                 try:
                     spec = parse_spec(document.value, str(path), number=document.number, lines=document.lines)
                     found.append((spec, str(path), document))
@@ -50,32 +47,15 @@ def parse_spec(
         raise SpecError(
             [SpecProblem(source, number, _line_of(lines, path), dotted(path), text) for path, text in foreign]
         )
-    found = _validated(document, source, number, lines)
-    mistakes = domain_mistakes(found.spec)
-    if mistakes:
+    spec, mistakes = mistakes_of(document)
+    if mistakes or spec is None:
         raise SpecError(
             [
                 SpecProblem(source, number, _line_of(lines, path), dotted(path), text)
                 for path, text in mistakes
             ]
         )
-    return found
-
-
-def _validated(document: Any, source: str, number: int, lines: Mapping[Location, int] | None) -> VisualIndex:
-    try:
-        # JSON mode takes lists for tuples yet no text for numbers: just what the CRD's schema accepts.
-        return VisualIndex.model_validate_json(
-            json.dumps(document), strict=True, by_alias=True, by_name=False
-        )
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        raise SpecError(
-            SpecProblem(
-                source, number, _line_of(lines, item["loc"]), dotted(item["loc"]), describe(VisualIndex, item)
-            )
-            for item in details
-        ) from None
+    return spec
 
 
 def from_live(resource: Mapping[str, Any]) -> VisualIndex:

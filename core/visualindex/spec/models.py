@@ -107,6 +107,10 @@ class EncoderSpec(SpecModel):
                 f"encoder.model is required for family {self.family}: name the model, e.g. "
                 + ("ViT-B-32" if self.family == "open_clip" else "resnet50")
             )
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoint_is_named(self) -> "EncoderSpec":
         if self.family != "efficientnet-lite0" and not self.checkpoint:
             raise ValueError(
                 f"encoder.checkpoint is required for family {self.family}: give a file path, an s3:// URL, "
@@ -293,6 +297,10 @@ class StorageSpec(SpecModel):
     def _consistent(self) -> "StorageSpec":
         if self.folder and self.s3:
             raise ValueError("storage.folder and storage.s3 exclude each other: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_ascend(self) -> "StorageSpec":
         if list(self.thumbnail_sizes) != sorted(set(self.thumbnail_sizes)) or self.thumbnail_sizes[0] < 16:
             raise ValueError("storage.thumbnailSizes must be three ascending sizes of at least 16 pixels")
         return self
@@ -581,8 +589,16 @@ class RaySpec(SpecModel):
     def _consistent(self) -> "RaySpec":
         if (self.mode == "External") != (self.external is not None):
             raise ValueError("ray.external is required in mode External, and only there")
+        return self
+
+    @model_validator(mode="after")
+    def _cluster_is_of_the_mode(self) -> "RaySpec":
         if self.mode == "External" and self.cluster:
             raise ValueError("ray.cluster belongs to mode KubeRay: remove it, ray.external names the cluster")
+        return self
+
+    @model_validator(mode="after")
+    def _workers_have_room(self) -> "RaySpec":
         workers = self.workers
         if workers.max_replicas is not None and workers.max_replicas < (workers.replicas or 1):
             raise ValueError("ray.workers.maxReplicas must not be below ray.workers.replicas")
@@ -642,6 +658,10 @@ class AttributeSpec(SpecModel):
     def _name_is_free(self) -> "AttributeSpec":
         if self.name in _NOT_NAMES:
             raise ValueError(f"attributes: {self.name} is a word of the filter language: choose another name")
+        return self
+
+    @model_validator(mode="after")
+    def _category_is_text(self) -> "AttributeSpec":
         if self.source == "category" and self.type not in ("keyword", "path"):
             raise ValueError(
                 f"attributes: {self.name}: a category is a string, so its type is keyword or path"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from visualindex.ann.codes import Codes
-from visualindex.ann.families import files
+from visualindex.ann.families import files, lists
 from visualindex.ann.families.base import Ann, Effort, Parameters
 from visualindex.ann.families.building import CLASSES, adopted, build_ann
 from visualindex.ann.families.tuning import (
@@ -16,6 +16,7 @@ from visualindex.ann.families.tuning import (
 from visualindex.capacity.choosing import choose_family
 from visualindex.capacity.formulas import shard_bytes
 from visualindex.capacity.sizes import disk_bytes, resident_bytes
+from visualindex.mapped_files import damaged
 
 __all__ = [
     "Ann",
@@ -44,4 +45,6 @@ def open_ann(directory: Path, codes: Codes, *, verified: bool = False) -> Ann | 
     opened = files.read(directory, codes, CLASSES, verified=verified)
     if opened is None:
         return None
+    if (why := lists.fault(opened.family, opened.index, codes, opened.parameters)) is not None:
+        raise damaged(directory / files.INDEX, why)
     return adopted(opened.family, opened.index, codes, opened.parameters, opened.effort)

@@ -4,6 +4,7 @@ Faiss trusts what it reads: a flipped bit in a link makes it read foreign memory
 checksum are not those that were written.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visualindex.ann.codes import Codes
 from visualindex.ann.families.base import Effort, Parameters
-from visualindex.errors import ProblemError, ProblemType
+from visualindex.mapped_files import damaged
 from visualindex.spec.models import HnswSpec
 
 _faiss: Any = faiss  # its stubs do not know all forms of its functions
@@ -24,6 +25,8 @@ _faiss: Any = faiss  # its stubs do not know all forms of its functions
 INDEX, HEADER = "ann.faiss", "ann.json"
 FORMAT = 1
 _PIECE = 1 << 24
+_READING = threading.Lock()
+"""Faiss has one limit for all threads."""
 
 
 class _Strict(BaseModel):
@@ -122,12 +125,6 @@ def read(directory: Path, codes: Codes, classes: Mapping[str, str], *, verified:
     return Opened(header.family, index, _parameters(header), _effort(header))
 
 
-def damaged(path: Path, why: str) -> ProblemError:
-    """The problem of a file that cannot be used."""
-    detail = f"{path} cannot be used: {why}; remove it, and it is fetched again from the object store"
-    return ProblemError(ProblemType.INTERNAL, detail)
-
-
 def _header(path: Path) -> Header:
     try:
         return Header.model_validate(orjson.loads(path.read_bytes()))
@@ -147,7 +144,7 @@ def _index(path: Path, header: Header, verified: bool) -> Any:
     if not verified and _checksum(path) != header.checksum:
         raise damaged(path, "its content does not have the checksum that was written with it")
     try:
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        index = _read_bounded(path, size)
     except (RuntimeError, MemoryError) as error:
         raise damaged(path, f"Faiss cannot read it ({str(error).splitlines()[0]})") from error
     for name, ours, theirs in (
@@ -157,6 +154,17 @@ def _index(path: Path, header: Header, verified: bool) -> Any:
         if ours != theirs:
             raise damaged(path, f"it has {ours} {name} instead of {theirs}")
     return index
+
+
+def _read_bounded(path: Path, size: int) -> Any:
+    """Faiss makes room for as much as a file claims to hold: here for no more than there are bytes in it."""
+    with _READING:
+        usual = _faiss.get_deserialization_vector_byte_limit()
+        _faiss.set_deserialization_vector_byte_limit(max(size, _PIECE))
+        try:
+            return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        finally:
+            _faiss.set_deserialization_vector_byte_limit(usual)
 
 
 def _checksum(path: Path) -> str:

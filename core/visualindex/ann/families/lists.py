@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
-from visualindex.ann.families import files
+from visualindex.ann.families import files, list_rows
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
 from visualindex.capacity.sizes import ann_bytes, lists_of, row_bytes, subquantizers
 
@@ -161,6 +161,14 @@ def untrained(family: str, rows: int, dimension: int, parameters: Parameters) ->
     _seeded(index.cp, parameters)
     index.cp.niter, index.cp.spherical = _ITERATIONS, True
     return index if family != RaBitQ.family else _rotated(index, parameters)
+
+
+def fault(family: str, index: Any, codes: Codes, parameters: Parameters) -> str | None:
+    """What is wrong with a Faiss index that was read for `codes`; None when nothing is, or it has no lists."""
+    if family not in (IvfSq8.family, IvfPq.family, RaBitQ.family):
+        return None
+    expected = untrained(family, len(codes), codes.shape[1] // 2, parameters)
+    return list_rows.fault(index, expected, len(codes))
 
 
 def _rotated(index: Any, parameters: Parameters) -> Any:
