@@ -85,13 +85,18 @@ def holds(stack: Stack, rows: int) -> bool:
 
 
 def folded(stack: Stack, rows: int) -> bool:
-    """Whether no job is under way and, where there are enough rows for one, a generation is active."""
+    """Whether no job is under way or due and, where there are enough rows for one, a generation is active.
+
+    The first one is built of what was there when it began: what came meanwhile makes the next one due.
+    """
     index = f"{stack.url}/api/indexes/{stack.name}"
     jobs, generations = (
         httpx.get(f"{index}/{part}", trust_env=False).json() for part in ("jobs", "generations")
     )
-    active = rows <= IndexSpec().flat_below or any(one["state"] == "active" for one in generations)
-    return active and all(one["state"] not in ("queued", "running") for one in jobs)
+    few = IndexSpec().flat_below
+    active = rows <= few or any(one["state"] == "active" for one in generations)
+    taken_in = all(replica["fresh"] <= few for replica in about(stack)["replicas"])
+    return active and taken_in and all(one["state"] not in ("queued", "running") for one in jobs)
 
 
 def shards_rest(stack: Stack) -> bool:
