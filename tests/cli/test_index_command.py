@@ -403,7 +403,7 @@ def test_a_check_is_waited_for_and_its_findings_are_a_table(
     assert service.received[1].request() == {"repair": True, "vectors": False, "originals_share": 0.01}
     assert result.exit_code == 1
     first, _, _, lost, silent, _, examples = result.output.splitlines()
-    assert first.startswith("1 faults left: 820 images, 819 originals, 2 generations of replicas compared")
+    assert first.startswith("1 fault left: 820 images, 819 originals, 2 generations of replicas compared")
     assert lost.split()[:3] == ["lost-row", "3", "3"]
     assert lost.endswith("read again from the database")
     assert silent.split()[:3] == ["no-answer", "1", "0"]

@@ -98,9 +98,10 @@ def test_a_job_with_a_long_result_stays_a_line(script: Service, service: Scripte
 
 def test_the_log_is_followed_until_the_job_ends(script: Service, service: ScriptedService) -> None:
     log = f"/api/indexes/shop/jobs/{JOB}/log"
-    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(REBUILDING), reply(REBUILT))
+    paused = {**REBUILDING, "state": "paused"}
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(REBUILDING), reply(paused), reply(REBUILT))
     script.says(f"GET {log}?after=0", reply(LINES[:1]))
-    script.says(f"GET {log}?after=4", reply([]), reply(LINES[1:]), reply([]))
+    script.says(f"GET {log}?after=4", reply([]), reply([]), reply(LINES[1:]), reply([]))
     script.says(f"GET {log}?after=9", reply([]))
     assert run(service, "logs", "shop", JOB, "--follow").output.splitlines() == [
         "2026-03-01 09:30:00  begun, the 1. time",

@@ -189,7 +189,8 @@ def _outcome(job: JobView) -> str:
 
 def check_page(view: CheckView) -> str:
     """What a check found: a line for each kind of fault in each place, with examples below."""
-    verdict = "consistent" if view.consistent else f"{view.found - view.mended} faults left"
+    left = view.found - view.mended
+    verdict = "consistent" if view.consistent else f"{left} fault{'' if left == 1 else 's'} left"
     compared = (
         f"{view.images} images, {view.originals} originals, {view.replicas} generations of replicas compared"
     )

@@ -109,7 +109,7 @@ def logs(
     after = 0
     with connected(service, api_key) as client:
         while True:
-            ended = client.get_job(name, job_id).state not in ("queued", "running")
+            ended = client.get_job(name, job_id).state in ("done", "failed", "cancelled")
             while lines := client.job_log(name, job_id, after=after):
                 for line in lines:
                     typer.echo(_line(line))
