@@ -77,6 +77,11 @@ def gpus_of(spec: Spec) -> float:
     return encoder_replicas(spec) * spec.encoder.num_gpus
 
 
+def shard_gpus(spec: Spec) -> float:
+    """The GPUs that an index's shards reserve."""
+    return shard_replicas(spec) * spec.index.num_gpus
+
+
 def gateway_replicas(spec: Spec) -> int:
     """Gateways of an index."""
     return spec.replicas(spec.gateway.replicas)
