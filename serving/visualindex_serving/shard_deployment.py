@@ -71,7 +71,7 @@ class Shard:
             spec.storage, default_folder=runtime.state_dir / "objects", credentials=runtime.credentials
         )
         cache = NodeCache(runtime.cache_dir / "generations", generation_cache(spec))
-        return GenerationFiles(self._store, cache, gpu=_has_gpu(self._resource))
+        return GenerationFiles(self._store, cache, gpu=has_gpu(self._resource))
 
     async def _search(self, query: ShardQuery) -> ShardAnswer:
         if self._replica is None:  # nobody is told the address before the load
@@ -94,13 +94,13 @@ class Shard:
             await self._catalog.close()
 
 
-def _has_gpu(resource: VisualIndex) -> bool:
+def has_gpu(resource: VisualIndex) -> bool:
     """Whether this replica was given a GPU; says so where Faiss has no use for it."""
     given = resource.spec.index.num_gpus > 0
     if given and not gpus():
         log.warning(
-            "index.numGpus gives shards of %s a GPU, but Faiss sees none, so they are searched on the CPU: use an image with "
-            "faiss-gpu in place of faiss-cpu on nodes with a driver for it, or set index.numGpus to 0",
+            "index.numGpus gives shards of %s a GPU, but Faiss sees none, so they are searched on the CPU: use an image "
+            "with faiss-gpu in place of faiss-cpu on nodes with a driver for it, or set index.numGpus to 0",
             resource.name,
         )
     return given

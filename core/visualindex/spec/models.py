@@ -198,8 +198,9 @@ class IndexSpec(SpecModel):
         default=0.0,
         ge=0,
         le=8,
-        description="GPUs per shard replica: whole, or a fraction below 1. Needs `family: ivf-sq8`, the one that is searched "
-        "on a GPU, and an image with faiss-gpu. Pods that hold shards ask for as many of `ray.gpuWorkers.resource`.",
+        description="GPUs per shard replica: whole, or a fraction below 1. Needs `family: ivf-sq8`, the one that is "
+        "searched on a GPU, and an image with faiss-gpu. Pods that hold shards ask for as many of "
+        "`ray.gpuWorkers.resource`.",
     )
     keep_generations: int = Field(
         default=2,
