@@ -42,6 +42,13 @@ class StandIn:
             self._busy.release()
 
 
+class Resources:
+    """What `faiss.StandardGpuResources` would be."""
+
+    def setPinnedMemory(self, size: int) -> None:  # noqa: N802 - Faiss's name
+        """A stand-in holds none."""
+
+
 class GpuBuild:
     """Faiss as it would be with GPUs: what was copied to them, as long as it is there."""
 
@@ -49,7 +56,7 @@ class GpuBuild:
         self.full = False
         """Whether no GPU has memory left for another index."""
         self._copies: list[weakref.ref[StandIn]] = []
-        monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+        monkeypatch.setattr(faiss, "StandardGpuResources", Resources, raising=False)
         monkeypatch.setattr(faiss, "index_cpu_to_gpu", self._copied, raising=False)
         monkeypatch.setattr(faiss, "get_num_gpus", lambda: gpus)
 

@@ -35,6 +35,7 @@ def test_an_encoder_on_gpus_reserves_its_own() -> None:
 def test_every_replica_of_a_shard_reserves_its_gpus() -> None:
     index = IndexSpec(family="ivf-sq8", num_gpus=0.5, shards=3, replicas=2)
     assert (shard_gpus(Spec(index=index)), shard_gpus(Spec()), gpus_of(Spec(index=index))) == (3.0, 0.0, 0.0)
+    assert shard_memory(Spec(index=index)) > shard_memory(Spec(index=IndexSpec(family="ivf-sq8")))
 
 
 def test_the_small_profile_counts_one_of_everything() -> None:

@@ -44,6 +44,7 @@ class GpuIvfSq8(IvfSq8):
         super().__init__(index.index, index.codes, index.parameters, index.effort)
         # Of its own, so that searches of a generation do not wait while the next one is copied.
         self._resources = _faiss.StandardGpuResources()
+        self._resources.setPinnedMemory(0)  # else 256 MiB of the pod's memory, for queries by the million
         self._on_gpu = _faiss.index_cpu_to_gpu(self._resources, gpu, index.index)
         self._searching = threading.Lock()  # GPU indexes of Faiss serve one thread at a time
 
