@@ -22,6 +22,8 @@ GATEWAY_BYTES = 256 * _MIB
 """A gateway's process without encoder and pictures: 190 MiB resident under Ray, the rest is for requests."""
 SHARD_BYTES = 256 * _MIB
 """A shard's process without vectors: 192 MiB resident under Ray."""
+_CUDA_BYTES = 512 * _MIB
+"""CUDA and Faiss's kernels in the process of a shard with a GPU: an estimate; say `ray.workers.memory` for more."""
 ENCODER_BYTES = 192 * _MIB
 """The process of an encoder deployment without its model."""
 RERANKER_BYTES = 256 * _MIB
@@ -75,6 +77,11 @@ def cpus_of(spec: Spec) -> Cpus:
 def gpus_of(spec: Spec) -> float:
     """The GPUs that an index's encoders reserve."""
     return encoder_replicas(spec) * spec.encoder.num_gpus
+
+
+def shard_gpus(spec: Spec) -> float:
+    """The GPUs that an index's shards reserve."""
+    return shard_replicas(spec) * spec.index.num_gpus
 
 
 def gateway_replicas(spec: Spec) -> int:
@@ -148,9 +155,10 @@ def gateway_memory(spec: Spec, others: Sequence[EncoderSpec] = ()) -> int:
 
 def shard_memory(spec: Spec) -> int:
     """Bytes a shard replica may take: the active generation's budget, a share of it for each other that is loaded, the
-    kept ones and the next, and the process around them."""
+    kept ones and the next, and the process around them; GPU memory not counted."""
     index = spec.index
-    return SHARD_BYTES + int(index.memory_per_shard * (1 + FRESH_SHARE * index.keep_generations))
+    process = SHARD_BYTES + (_CUDA_BYTES if index.num_gpus else 0)
+    return process + int(index.memory_per_shard * (1 + FRESH_SHARE * index.keep_generations))
 
 
 def encoder_memory(spec: Spec) -> int:

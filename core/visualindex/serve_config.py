@@ -214,7 +214,8 @@ def _encoder_application(name: str, resource: VisualIndex, nodes: _Nodes) -> dic
 
 def _shards(spec: Spec, nodes: _Nodes) -> list[dict[str, Any]]:
     replicas = spec.replicas(spec.index.replicas)
-    shard = nodes.placed("shard", replicas, num_cpus=SHARD_CPUS, memory=spec.index.memory_per_shard)
+    gpus = {"num_gpus": spec.index.num_gpus} if spec.index.num_gpus else {}
+    shard = nodes.placed("shard", replicas, num_cpus=SHARD_CPUS, memory=spec.index.memory_per_shard, **gpus)
     return [{"name": shard_deployment(number), **shard} for number in range(spec.index.shards)]
 
 
@@ -250,7 +251,8 @@ def _with_environment(application: dict[str, Any], environment: Mapping[str, str
 
 def _index_document(resource: VisualIndex) -> dict[str, Any]:
     """What shards and rerankers read of a resource: nothing of its encoder, which each generation names itself."""
-    fields: dict[str, Any] = {"index": _SHARD, "storage": _STORE, "ray": {"cache": {"size"}}}
+    family = {"family"} if resource.spec.index.num_gpus else set()  # GPUs are refused without it
+    fields: dict[str, Any] = {"index": _SHARD | family, "storage": _STORE, "ray": {"cache": {"size"}}}
     return _with_patches(resource, fields, _RERANKER)
 
 
@@ -296,7 +298,15 @@ _ENCODER = {
     "max_batch_size",
     "batch_deadline_ms",
 }
-_SHARD = {"shards", "flat_below", "hnsw", "memory_per_shard", "poll_interval_ms", "live_recall_sample"}
+_SHARD = {
+    "shards",
+    "flat_below",
+    "hnsw",
+    "memory_per_shard",
+    "num_gpus",
+    "poll_interval_ms",
+    "live_recall_sample",
+}
 _BUILT = {"shards", "family", "target_recall", "flat_below", "hnsw", "memory_per_shard", "metric"}
 """What decides how generations are built, which gateways have done."""
 _RERANKER = {"mode", "cross_scorer", "memory"}

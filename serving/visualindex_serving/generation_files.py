@@ -15,11 +15,12 @@ from visualindex_serving.progress_log import Progress
 
 
 class GenerationFiles:
-    """Opens the segments of generations of one index."""
+    """Opens the segments of generations of one index; with `gpu`, to be searched on the GPU of this process."""
 
-    def __init__(self, store: ObjectStore, cache: NodeCache) -> None:
+    def __init__(self, store: ObjectStore, cache: NodeCache, *, gpu: bool = False) -> None:
         self._store = store
         self._cache = cache
+        self._gpu = gpu
         self._leases: dict[str, list[Lease]] = {}
 
     async def open(self, record: GenerationRecord, buckets: range) -> Sequence[Segment]:
@@ -52,7 +53,9 @@ class GenerationFiles:
                     self._store, manifest.index, manifest, shard, names=names, progress=said
                 )
             )
-            yield await asyncio.to_thread(open_segment, leases[-1].directory, manifest.dimension)
+            yield await asyncio.to_thread(
+                open_segment, leases[-1].directory, manifest.dimension, gpu=self._gpu
+            )
 
     def close(self, generation: str) -> None:
         """Let the cache throw the files of a generation away."""

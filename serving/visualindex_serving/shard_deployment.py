@@ -1,14 +1,17 @@
 """The Serve deployment of a shard. Serve starts, watches and replaces it; gateways ask it on a port of its own."""
 
 import asyncio
+import logging
 import secrets
 from functools import partial
 from typing import Any
 
+from visualindex.ann.families import gpus
 from visualindex.catalog import Catalog
 from visualindex.footprint import CONNECTIONS_PER_SHARD, generation_cache
 from visualindex.generations import NodeCache
 from visualindex.objectstore import ObjectStore, open_store
+from visualindex.spec import VisualIndex
 from visualindex_serving.config import Runtime, read_specs
 from visualindex_serving.generation_files import GenerationFiles
 from visualindex_serving.messages import ShardAnswer, ShardQuery
@@ -17,6 +20,8 @@ from visualindex_serving.settling import settle
 from visualindex_serving.shard import ShardReplica, not_registered
 from visualindex_serving.shard_listener import ShardListener
 from visualindex_serving.shard_wire import Place, link_key
+
+log = logging.getLogger(__name__)
 
 
 class Shard:
@@ -66,7 +71,7 @@ class Shard:
             spec.storage, default_folder=runtime.state_dir / "objects", credentials=runtime.credentials
         )
         cache = NodeCache(runtime.cache_dir / "generations", generation_cache(spec))
-        return GenerationFiles(self._store, cache)
+        return GenerationFiles(self._store, cache, gpu=has_gpu(self._resource))
 
     async def _search(self, query: ShardQuery) -> ShardAnswer:
         if self._replica is None:  # nobody is told the address before the load
@@ -87,6 +92,18 @@ class Shard:
             await self._store.close()
         if self._catalog is not None:
             await self._catalog.close()
+
+
+def has_gpu(resource: VisualIndex) -> bool:
+    """Whether this replica was given a GPU; says so where Faiss has no use for it."""
+    given = resource.spec.index.num_gpus > 0
+    if given and not gpus():
+        log.warning(
+            "index.numGpus gives shards of %s a GPU, but Faiss sees none, so they are searched on the CPU: use an image "
+            "with faiss-gpu in place of faiss-cpu on nodes with a driver for it, or set index.numGpus to 0",
+            resource.name,
+        )
+    return given
 
 
 async def registered(catalog: Catalog, index: str) -> str:

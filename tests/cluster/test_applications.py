@@ -164,6 +164,18 @@ def test_an_encoder_is_an_application_of_its_own_and_reads_its_weights_from_the_
     assert (one["num_replicas"], one["ray_actor_options"]["num_gpus"]) == (2, 1)
 
 
+def test_shards_are_given_gpus_where_the_spec_says_so_and_are_told_of_them() -> None:
+    gpus = {"family": "ivf-sq8", "numGpus": 0.5}
+    made = config(index={**gpus, "shards": 2})
+    assert {settings(made, f"shard-{n}")["ray_actor_options"]["num_gpus"] for n in range(2)} == {0.5}
+    (shards,) = [a for a in made["applications"] if a["name"] == "index-shop"]
+    assert shards["args"]["index"]["spec"]["index"] == {"shards": 2, **gpus}
+    without = config(index={"family": "ivf-sq8"})
+    assert "num_gpus" not in settings(without, "shard-0")["ray_actor_options"]
+    assert replaced(config(), without) == {"gateway-shop"}
+    assert replaced(without, config(index=gpus)) == {"index-shop"}
+
+
 GPU: dict[str, Any] = {
     "family": "open_clip",
     "model": "ViT-B-32",

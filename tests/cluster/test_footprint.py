@@ -8,6 +8,7 @@ from visualindex.footprint import (
     gpus_of,
     postgres_connections,
     reranker_memory,
+    shard_gpus,
     shard_memory,
 )
 from visualindex.spec.models import (
@@ -29,6 +30,12 @@ def test_on_cpu_gateways_and_shards_reserve_cpus() -> None:
 def test_an_encoder_on_gpus_reserves_its_own() -> None:
     spec = Spec(encoder=EncoderSpec(num_gpus=0.5, replicas=3))
     assert (cpus_of(spec).encoders, cpus_of(spec).total, gpus_of(spec)) == (1.5, 3.0, 1.5)
+
+
+def test_every_replica_of_a_shard_reserves_its_gpus() -> None:
+    index = IndexSpec(family="ivf-sq8", num_gpus=0.5, shards=3, replicas=2)
+    assert (shard_gpus(Spec(index=index)), shard_gpus(Spec()), gpus_of(Spec(index=index))) == (3.0, 0.0, 0.0)
+    assert shard_memory(Spec(index=index)) > shard_memory(Spec(index=IndexSpec(family="ivf-sq8")))
 
 
 def test_the_small_profile_counts_one_of_everything() -> None:

@@ -73,6 +73,15 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         refuse_unrunnable([index], gpus=1)
 
 
+def test_gpus_of_shards_count_too() -> None:
+    index = _index(index={"family": "ivf-sq8", "numGpus": 0.5, "shards": 2, "replicas": 2})
+    assert refuse_unrunnable([index], gpus=2) == []
+    with pytest.raises(ProblemError, match="want 2 GPUs together, and this machine has 1: lower numGpus"):
+        refuse_unrunnable([index], gpus=1)
+    with pytest.raises(ProblemError, match=r"a shard wants a GPU, .* and index\.numGpus: 0"):
+        refuse_unrunnable([index], gpus=0)
+
+
 def _pretend_installed(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, sys)  # only its spec is asked for
 

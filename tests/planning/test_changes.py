@@ -46,6 +46,7 @@ OTHER_PODS: dict[str, dict[str, Any]] = {
     "Redis": {"ray": {"redis": {"address": "valkey:6379"}}},
     "the cache": {"ray": {"cache": {"size": 20 * GIB}}},
     "GPUs": {"encoder": {"num_gpus": 1}},
+    "GPUs of shards": {"index": {"family": "ivf-sq8", "num_gpus": 1}},
     "pictures that take more memory": {"limits": {"image_pixels": 400_000_000}},
     "a deadline of another order": {"limits": {"search_timeout_ms": 60_000}},
 }

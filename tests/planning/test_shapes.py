@@ -131,6 +131,48 @@ def test_an_encoder_in_the_gateways_has_no_gpu_pods() -> None:
     assert found.gpus == 0
 
 
+GPU_SHARDS: dict[str, Any] = {"family": "ivf-sq8", "num_gpus": 1}
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "shards", "layout", "each"),
+    [
+        (0, 4, "Together", 0),
+        (1, 1, "Together", 1),
+        (1, 3, "Together", 3),  # a worker holds a replica of every shard
+        (1, 3, "ByRole", 1),
+        (2, 3, "Together", 6),
+        (0.5, 3, "Together", 2),
+        (0.6, 3, "Together", 3),  # nobody gets the rests of two GPUs
+        (0.25, 8, "Together", 2),
+        (0.25, 8, "ByRole", 1),
+    ],
+)
+def test_pods_that_hold_shards_have_the_gpus_of_those(
+    num_gpus: float, shards: int, layout: str, each: int
+) -> None:
+    index = {**GPU_SHARDS, "num_gpus": num_gpus, "shards": shards}
+    ray = {"workers": {"layout": layout}, "gpu_workers": {"resource": "nvidia.com/mig-1g.10gb"}}
+    found = shape({"index": index, "ray": ray})
+    for one in found.groups:
+        held = each if "shard" in one.roles else 0
+        assert (one.gpus, one.gpu_resource) == (held, "nvidia.com/mig-1g.10gb" if held else "")
+    assert found.gpus == each * sum(one.replicas for one in found.groups if "shard" in one.roles)
+
+
+def test_encoders_on_gpus_do_not_take_those_of_shards() -> None:
+    """Who offers the role of an encoder has GPUs for encoders."""
+    for layout in ("Together", "ByRole"):
+        sections = {"index": GPU_SHARDS, "encoder": {"num_gpus": 1}, "ray": {"workers": {"layout": layout}}}
+        found = shape(sections)
+        assert [one.name for one in found.groups if one.gpus and "encoder" in one.roles] == ["gpu"]
+    assert "encoder" in group(shape({"index": GPU_SHARDS}), "worker").roles
+
+
+def test_an_index_whose_shards_have_gpus_takes_other_pods() -> None:
+    assert shape({}, {"index": GPU_SHARDS}).identity() != shape({}).identity()
+
+
 def test_a_cluster_of_somebody_else_has_no_pods_of_ours() -> None:
     external = {"address": "http://ray:8265", "serve_url": "http://ray:8000"}
     found = shape({"ray": {"mode": "External", "external": external}})

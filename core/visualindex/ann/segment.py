@@ -128,8 +128,10 @@ def write_segment(
         ann.write(directory)
 
 
-def open_segment(directory: Path, dimension: int) -> Segment:
+def open_segment(directory: Path, dimension: int, *, gpu: bool = False) -> Segment:
     """The segment whose files lie in `directory`, mapped; nothing is copied. Their checksums were compared before.
+
+    `gpu`: its index is copied into the memory of a GPU that this process was given, where the family has such a form.
 
     Raises `ProblemError(INTERNAL)` naming the file whose size or content does not fit the others.
     """
@@ -144,7 +146,7 @@ def open_segment(directory: Path, dimension: int) -> Segment:
         by_id=_rows(directory / BY_ID, rows),
         codes=codes,
         attributes=AttributeColumns.open(directory / ATTRIBUTES, rows),
-        ann=open_ann(directory, codes, verified=True),
+        ann=open_ann(directory, codes, verified=True, gpu=gpu),
     )
 
 

@@ -20,6 +20,7 @@ from visualindex.footprint import (
     postgres_connections,
     reranker_memory,
     reranker_replicas,
+    shard_gpus,
     shard_memory,
     shard_replicas,
 )
@@ -109,7 +110,7 @@ def capacity(spec: Spec, load: Load, measured: Coefficients = DEFAULTS) -> Capac
         memory_per_shard=spec.index.memory_per_shard,
         fresh_images=formulas.fresh_rows(spec.index, found.rows),
         memory=process_memory(spec),
-        gpus=gpus_of(spec),
+        gpus=gpus_of(spec) + shard_gpus(spec),
         generation=generation,
         keep_generations=spec.index.keep_generations,
         node_disk=disk,

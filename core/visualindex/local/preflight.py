@@ -13,11 +13,15 @@ from visualindex.credentials import ACCESS_KEY_VARIABLE as ACCESS_KEY
 from visualindex.credentials import SECRET_KEY_VARIABLE as SECRET_KEY
 from visualindex.credentials import bucket_variables
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.footprint import shard_gpus
 from visualindex.spec import VisualIndex
 from visualindex.spec.models import EncoderSpec
 
 _TORCH_PACKAGES = {"open_clip": "open_clip", "timm": "timm"}
 """What a family on torch imports besides torch."""
+_WITHOUT_GPUS = (
+    "set encoder.device: cpu and encoder.numGpus: 0 (with encoder.precision: auto), and index.numGpus: 0"
+)
 
 
 def refuse_unrunnable(resources: list[VisualIndex], gpus: int | None = None) -> list[str]:
@@ -71,19 +75,24 @@ def _refuse_missing_runtime(resource: VisualIndex) -> None:
 
 
 def _refuse_missing_gpus(resources: list[VisualIndex], gpus: int | None) -> None:
-    wanting = [r for r in resources if _on_gpu(r.spec.encoder)]
+    wanting = [r for r in resources if _on_gpu(r.spec.encoder) or r.spec.index.num_gpus]
     if not wanting:
         return
     here = count_gpus() if gpus is None else gpus
-    needed = sum(r.spec.encoder.num_gpus * r.spec.replicas(r.spec.encoder.replicas) for r in wanting)
+    encoders = sum(r.spec.encoder.num_gpus * r.spec.replicas(r.spec.encoder.replicas) for r in wanting)
+    needed = encoders + sum(shard_gpus(r.spec) for r in wanting)
     if here == 0:
-        remedy = "set encoder.device: cpu and encoder.numGpus: 0 (with encoder.precision: auto)"
-        raise _invalid(wanting[0], f"the encoder wants a GPU, and this machine has none: {remedy}")
+        raise _invalid(wanting[0], f"{_gpu_wanted(wanting[0])}, and this machine has none: {_WITHOUT_GPUS}")
     if needed > here:
-        remedy = "lower encoder.numGpus or encoder.replicas"
+        remedy = "lower numGpus or replicas of encoder or index"
         raise _invalid(
-            wanting[0], f"encoders want {needed:g} GPUs together, and this machine has {here}: {remedy}"
+            wanting[0],
+            f"encoders and shards want {needed:g} GPUs together, and this machine has {here}: {remedy}",
         )
+
+
+def _gpu_wanted(resource: VisualIndex) -> str:
+    return f"{'the encoder' if _on_gpu(resource.spec.encoder) else 'a shard'} wants a GPU"
 
 
 def _on_gpu(encoder: EncoderSpec) -> bool:

@@ -176,7 +176,7 @@ def _with_others(specs: Sequence[Spec], beside: Beside) -> list[Spec]:
 
 
 def _together(ray: RaySpec, specs: Sequence[Spec], beside: Beside) -> Group:
-    gateway, shard = _gateway_pod(specs, beside), _shard_pod(specs, lambda spec: spec.index.shards)
+    gateway, shard = _gateway_pod(specs, beside), _shard_pod(ray, specs, lambda spec: spec.index.shards)
     pods = ray.workers.replicas or sum(copies(spec) for spec in specs)
     whole = Group(
         name="worker",
@@ -185,9 +185,13 @@ def _together(ray: RaySpec, specs: Sequence[Spec], beside: Beside) -> Group:
         memory=gateway.memory + shard.memory - NODE_MEMORY,
         logical_cpus=gateway.logical_cpus + shard.logical_cpus,
         pod=ray.workers,
+        gpus=shard.gpus,
+        gpu_resource=shard.gpu_resource,
         max_replicas=ray.workers.max_replicas,
         roles=tuple(ROLES),
     )
+    if shard.gpus and _encoders_by_gpus([*specs, *_with_others(specs, beside)]):
+        whole = replace(whole, roles=("gateway", "shard"))  # or encoders would take the GPUs of shards
     return sized(whole)
 
 
@@ -199,7 +203,7 @@ def _by_role(ray: RaySpec, specs: Sequence[Spec], beside: Beside) -> list[Group]
     shards = workers.replicas or sum(shard_replicas(spec) for spec in specs)
     pair = (
         replace(_gateway_pod(specs, beside), name="gateway", replicas=max(gateways, _least(specs))),
-        replace(_shard_pod(specs, lambda _: 1), name="shard", replicas=shards),
+        replace(_shard_pod(ray, specs, lambda _: 1), name="shard", replicas=shards),
     )
     return [sized(replace(group, pod=workers, max_replicas=workers.max_replicas)) for group in pair]
 
@@ -217,14 +221,24 @@ def _gateway_pod(specs: Sequence[Spec], beside: Beside) -> Group:
     return Group("gateway", 1, int(cpus * 1000), memory, _logical(cpus, specs), roles=("gateway", "encoder"))
 
 
-def _shard_pod(specs: Sequence[Spec], shards_on_a_pod: Any) -> Group:
-    """A pod with room for `shards_on_a_pod` shards of the largest index, and for a reranker of it."""
+def _shard_pod(ray: RaySpec, specs: Sequence[Spec], shards_on_a_pod: Any) -> Group:
+    """A pod with room, and GPUs, for `shards_on_a_pod` shards of the largest index, and for a reranker of it."""
     memory = max(
         shards_on_a_pod(s) * shard_memory(s) + (reranker_memory(s) if s.rerank.kept else 0) for s in specs
     )
     rerankers = 1 if any(s.rerank.kept for s in specs) else 0
     cpus = max(shards_on_a_pod(s) for s in specs) * SHARD_CPUS + rerankers * RERANKER_CPUS
-    return Group("shard", 1, int(cpus * 1000), NODE_MEMORY + memory, _logical(cpus, specs), roles=("shard",))
+    gpus = max(_whole_gpus(shards_on_a_pod(s), s.index.num_gpus) for s in specs)
+    return Group(
+        name="shard",
+        replicas=1,
+        cpu_millis=int(cpus * 1000),
+        memory=NODE_MEMORY + memory,
+        logical_cpus=_logical(cpus, specs),
+        gpus=gpus,
+        gpu_resource=ray.gpu_workers.resource if gpus else "",
+        roles=("shard",),
+    )
 
 
 def _logical(cpus: float, specs: Sequence[Spec]) -> int:
@@ -265,8 +279,15 @@ def _encoders_by_gpus(specs: Sequence[Spec]) -> Counter[float]:
 
 
 def fitting(per_pod: int, gpus: float) -> int:
-    """Encoders of that size on one pod. Ray splits a GPU, but gives nobody the rests of two."""
+    """Replicas of that size on one pod. Ray splits a GPU, but gives nobody the rests of two."""
     return per_pod // int(gpus) if gpus >= 1 else per_pod * int(1 / gpus + 1e-9)
+
+
+def _whole_gpus(replicas: int, gpus: float) -> int:
+    """The fewest GPUs of a pod on which so many replicas of that size fit."""
+    if gpus >= 1:
+        return replicas * int(gpus)
+    return math.ceil(replicas / fitting(1, gpus)) if gpus else 0
 
 
 def copies(spec: Spec) -> int:

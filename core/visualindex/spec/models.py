@@ -43,6 +43,13 @@ class SecretKeyRef(SpecModel):
     key: str = Field(description="Key inside the Secret that holds the value.")
 
 
+def _refuse_one_and_a_half(field: str, gpus: float) -> None:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(
+            f"{field} is a fraction below 1 or a whole number: Ray shares one GPU, never one and a half"
+        )
+
+
 class EncoderSpec(SpecModel):
     """The model that turns pictures into vectors."""
 
@@ -127,10 +134,7 @@ class EncoderSpec(SpecModel):
 
     @model_validator(mode="after")
     def _gpus_can_be_shared_so(self) -> "EncoderSpec":
-        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
-            raise ValueError(
-                "encoder.numGpus is a fraction below 1 or a whole number: Ray shares one GPU, never one and a half"
-            )
+        _refuse_one_and_a_half("encoder.numGpus", self.num_gpus)
         return self
 
 
@@ -190,6 +194,14 @@ class IndexSpec(SpecModel):
         "does not fit is stored but not found until a tenth of the shard is deleted or the budget raised (metric "
         "`visualindex_shard_full`).",
     )
+    num_gpus: float = Field(
+        default=0.0,
+        ge=0,
+        le=8,
+        description="GPUs per shard replica: whole, or a fraction below 1. Needs `family: ivf-sq8`, the one that is "
+        "searched on a GPU, and an image with faiss-gpu. Pods that hold shards ask for as many of "
+        "`ray.gpuWorkers.resource`.",
+    )
     keep_generations: int = Field(
         default=2,
         ge=1,
@@ -216,6 +228,20 @@ class IndexSpec(SpecModel):
         le=10_000,
         description="How often a shard asks the change log for news, in milliseconds.",
     )
+
+    @model_validator(mode="after")
+    def _gpus_can_be_shared_so(self) -> "IndexSpec":
+        _refuse_one_and_a_half("index.numGpus", self.num_gpus)
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_are_of_use(self) -> "IndexSpec":
+        if self.num_gpus and self.family != "ivf-sq8":
+            raise ValueError(
+                "index.numGpus needs index.family: ivf-sq8, which alone is searched on a GPU: set that family, or remove "
+                "index.numGpus"
+            )
+        return self
 
 
 class GatewaySpec(SpecModel):

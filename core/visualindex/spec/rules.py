@@ -35,6 +35,14 @@ def _named(field: str, example: str) -> Rule:
     )
 
 
+def _gpus_shared(section: str) -> Rule:
+    return Rule(
+        "!has(self.numGpus) || self.numGpus <= 1.0 || self.numGpus == double(int(self.numGpus))",
+        f"{section}.numGpus is a fraction below 1 or a whole number: Ray shares one GPU, never one and a half",
+        ".numGpus",
+    )
+
+
 SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
     "": (
         Rule(
@@ -75,9 +83,14 @@ SAME_AS_MODELS: dict[str, tuple[Rule, ...]] = {
     "spec.encoder": (
         _named("model", "name the model, e.g. ViT-B-32 (open_clip) or resnet50 (timm)"),
         _named("checkpoint", "give a file path, an s3:// URL, or hub:TAG"),
+        _gpus_shared("encoder"),
+    ),
+    "spec.index": (
+        _gpus_shared("index"),
         Rule(
-            "!has(self.numGpus) || self.numGpus <= 1.0 || self.numGpus == double(int(self.numGpus))",
-            "encoder.numGpus is a fraction below 1 or a whole number: Ray shares one GPU, never one and a half",
+            "!has(self.numGpus) || self.numGpus == 0.0 || (has(self.family) && self.family == 'ivf-sq8')",
+            "index.numGpus needs index.family: ivf-sq8, which alone is searched on a GPU: set that family, or remove "
+            "index.numGpus",
             ".numGpus",
         ),
     ),

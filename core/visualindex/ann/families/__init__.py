@@ -5,7 +5,7 @@ from pathlib import Path
 from visualindex.ann.codes import Codes
 from visualindex.ann.families import files, lists
 from visualindex.ann.families.base import Ann, Effort, Parameters
-from visualindex.ann.families.building import CLASSES, adopted, build_ann
+from visualindex.ann.families.building import CLASSES, adopted, build_ann, gpus
 from visualindex.ann.families.tuning import (
     Measured,
     RecallReport,
@@ -28,6 +28,7 @@ __all__ = [
     "build_ann",
     "choose_family",
     "disk_bytes",
+    "gpus",
     "held_out",
     "held_out_last",
     "open_ann",
@@ -36,10 +37,11 @@ __all__ = [
 ]
 
 
-def open_ann(directory: Path, codes: Codes, *, verified: bool = False) -> Ann | None:
+def open_ann(directory: Path, codes: Codes, *, verified: bool = False, gpu: bool = False) -> Ann | None:
     """The index of a segment, memory-mapped over its codes (which may be mapped too); None when it has none (flat).
 
     `verified`: the files' checksums were compared a moment ago, so that the pass over `ann.faiss` can be saved.
+    `gpu`: this process was given a GPU for the searches of segments.
     Raises `ProblemError(INTERNAL)` naming the file that is damaged, or does not belong to these codes.
     """
     opened = files.read(directory, codes, CLASSES, verified=verified)
@@ -47,4 +49,4 @@ def open_ann(directory: Path, codes: Codes, *, verified: bool = False) -> Ann | 
         return None
     if (why := lists.fault(opened.family, opened.index, codes, opened.parameters)) is not None:
         raise damaged(directory / files.INDEX, why)
-    return adopted(opened.family, opened.index, codes, opened.parameters, opened.effort)
+    return adopted(opened.family, opened.index, codes, opened.parameters, opened.effort, gpu=gpu)

@@ -21,6 +21,8 @@ from visualindex.ann.families.lists import IvfPq, IvfSq8, RaBitQ
 from visualindex.ann.graph import CHUNK, Abandoned
 from visualindex.capacity.sizes import SAMPLE, SAMPLE_PER_LIST, lists_of
 
+_faiss: Any = faiss  # its stubs do not know what GPU builds have besides
+
 _GRAPHS: dict[str, type[Approximate]] = {kind.family: kind for kind in (HnswFp16, HnswSq8)}
 _LISTS: dict[str, type[Approximate]] = {kind.family: kind for kind in (IvfSq8, IvfPq, RaBitQ)}
 CLASSES = {family: kind.faiss_class for family, kind in (_GRAPHS | _LISTS).items()}
@@ -79,10 +81,24 @@ def build_ann(
 
 
 def adopted(
-    family: str, index: Any, codes: Codes, parameters: Parameters, effort: Effort | None
+    family: str, index: Any, codes: Codes, parameters: Parameters, effort: Effort | None, *, gpu: bool = False
 ) -> Approximate:
-    """A Faiss index, built or read, as the index of a segment."""
-    return (_GRAPHS | _LISTS)[family](index, codes, parameters, effort)
+    """A Faiss index, built or read, as the index of a segment.
+
+    `gpu`: in its GPU form, where it has one and Faiss sees a GPU. Never while it is built, so that the same rows are given
+    the same effort everywhere.
+    """
+    found = (_GRAPHS | _LISTS)[family](index, codes, parameters, effort)
+    if gpu and isinstance(found, IvfSq8) and gpus():
+        from visualindex.ann.families.gpu import on_gpu  # only here is there what it names of Faiss
+
+        return on_gpu(found)
+    return found
+
+
+def gpus() -> int:
+    """GPUs that Faiss sees from this process: none with its CPU build."""
+    return int(_faiss.get_num_gpus()) if hasattr(_faiss, "StandardGpuResources") else 0
 
 
 def sample(codes: Codes, most: int) -> NDArray[np.float32]:

@@ -45,7 +45,7 @@ class _Lists(Approximate):
         faiss.omp_set_num_threads(1)
         turned = self._turned(queries)
         if keep is None:
-            parameters = _unmasked(min(nprobe_of(wanted), self._nlist))
+            parameters = unmasked(min(nprobe_of(wanted), self._nlist))
         else:
             nprobe, scarcity = self._enough_lists(turned, keep, wanted)
             wanted = wanted._replace(
@@ -195,5 +195,6 @@ def _tuned(wanted: Wanted) -> int:
 
 
 @lru_cache(maxsize=64)
-def _unmasked(nprobe: int) -> Any:
+def unmasked(nprobe: int) -> Any:
+    """What Faiss is told of a search without a mask."""
     return _faiss.SearchParametersIVF(nprobe=nprobe)
