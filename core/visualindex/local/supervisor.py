@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 _START_S = 180.0
+_MOST_PATIENCE = 4
+"""Times as long a start may take after several in vain."""
 _WATCH_S = 0.2
 _PROBE_S = 2.0
 _SILENT_S = 20.0
@@ -82,7 +84,7 @@ class Supervisor:
         self._ray: RayHead | None = None
         self._http = httpx.Client(timeout=_PROBE_S, trust_env=False, verify=False)  # noqa: S501 - plain HTTP to itself
         self._restarts = 0
-        self._restarted_at = 0.0
+        self._restarted_at = -math.inf
         self._database_tried_at = -math.inf
 
     @property
@@ -213,9 +215,10 @@ class Supervisor:
         }
 
     def _await_ready(self) -> None:
-        """Wait until a probe search of every index succeeds."""
+        """Wait until a probe search of every index succeeds, longer after tries in vain: the machine may be busy."""
         assert self._ray is not None  # noqa: S101 - started before
-        until = time.monotonic() + _START_S
+        patience_s = _START_S * min(1 + self._restarts, _MOST_PATIENCE)
+        until = time.monotonic() + patience_s
         while time.monotonic() < until:
             if not self._ray.alive():
                 raise self._ended(self._ray)
@@ -223,7 +226,7 @@ class Supervisor:
                 return
             self._heal_postgres()
             time.sleep(0.2)
-        raise self._failed(f"the service did not answer within {_START_S:.0f} s")
+        raise self._failed(f"the service did not answer within {patience_s:.0f} s")
 
     def _ended(self, ray: RayHead) -> ProblemError:
         """Why the head's process ended."""
@@ -273,10 +276,9 @@ class Supervisor:
             self._say(f"the database does not start: {problem}")
 
     def _restart_ray(self) -> None:
-        """Start the Ray stack again; after repeated failures wait longer before each try, and say so."""
-        now = time.monotonic()
-        self._restarts = 0 if now - self._restarted_at > _CALM_S else self._restarts + 1
-        self._restarted_at = now
+        """Start the Ray stack again; after repeated failures wait longer before each try and for it, and say so."""
+        calm = time.monotonic() - self._restarted_at > _CALM_S
+        self._restarts = 0 if calm else self._restarts + 1
         pause = min(30.0, 2.0**self._restarts) if self._restarts > 1 else 0.0
         self._say(f"Ray Serve died: starting it again{f' in {pause:.0f} s' if pause else ''}")
         time.sleep(pause)
@@ -289,6 +291,7 @@ class Supervisor:
             self._say("Ray Serve answers again")
         except (ProblemError, OSError) as problem:
             self._say(f"Ray Serve did not come back: {problem}")
+        self._restarted_at = time.monotonic()
 
     def _kill_ray(self) -> None:
         keep = frozenset() if self._postgres is None else with_children(self._postgres.pid)
