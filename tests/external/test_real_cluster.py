@@ -85,10 +85,8 @@ async def test_ours_come_change_and_go_beside_the_applications_of_others(ray: Re
         "http_options": {"host": "127.0.0.1", "port": ray.serve_port},
         "logging_config": {"encoding": "JSON"},
     }
-    assert (
-        _put(ray, {**options, "applications": [_theirs()]}, {TOKEN_HEADER: f"Bearer {TOKEN}"}).status_code
-        == 200
-    )
+    stated = _put(ray, {**options, "applications": [_theirs()]}, {TOKEN_HEADER: f"Bearer {TOKEN}"})
+    assert stated.status_code == 200, stated.text
     ray.run("toy_application.py")
     theirs, started = _said(ray, "/theirs"), _said(ray, "/started")
 
