@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.vectors import clustered
+from tests.ann.gpu_stand_in import GpuBuild
 
 from visualindex.ann import codes as half
 from visualindex.ann.families import Ann, Effort, Parameters, build_ann, gpu, open_ann
@@ -19,8 +20,6 @@ from visualindex.ann.families.base import Approximate
 from visualindex.ann.families.gpu import MOST_CANDIDATES, GpuIvfSq8, masked
 from visualindex.ann.families.lists import IvfSq8
 from visualindex.spec.models import HnswSpec
-
-from .gpu_stand_in import GpuBuild
 
 ROWS, DIMENSION = 9000, 16
 EFFORT = Effort(nprobe=12, rescore=2)
