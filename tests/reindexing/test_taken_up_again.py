@@ -1,6 +1,7 @@
 """A job that is taken up again when things are not what they were: another encoder in the spec, its ledger gone."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import pytest
 
@@ -27,8 +28,9 @@ class Dying:
         return await self._inner.choose()
 
     async def make(self, plan: Plan, chunks: Sequence[int]) -> AsyncGenerator[int]:
-        yield await anext(self._inner.make(plan, chunks))
-        raise Killed
+        async with aclosing(self._inner.make(plan, chunks)) as made:
+            yield await anext(made)
+            raise Killed
 
 
 async def begun_and_killed(things: Collection, **spec: object) -> None:
