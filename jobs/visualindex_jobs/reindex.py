@@ -309,8 +309,8 @@ class _Reindex:
             return
         self._say(plan, count)
         async with aclosing(self._conveyor.make(plan, pending)) as made:
-            while (chunk := await self._next(made)) is not None:
-                await self._commit(plan, chunk)
+            while (one := await self._next(made)) is not None:
+                await self._commit(plan, one)
                 count += 1
                 self._say(plan, count)
 
