@@ -47,6 +47,11 @@ class Lease:
         if not self.held():
             raise Abandoned
 
+    def check_kept(self) -> None:
+        """Raise Abandoned when the job was cancelled or taken over; a notice leaves time for what is under way."""
+        if not self._held:
+            raise Abandoned
+
     async def _renew(self) -> None:
         while self._held:
             try:

@@ -7,7 +7,7 @@ job is taken up by another, which goes on with the plans in force and repeats wh
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,16 @@ from uuid import UUID
 from visualindex import credentials
 from visualindex.api.gate import GateReport
 from visualindex.building import Built, Kept, StoredPatches, build_generation
-from visualindex.catalog import REINDEX, Catalog, ChunkCommit, IndexRecord, JobRecord, Lacking
+from visualindex.catalog import (
+    REINDEX,
+    Catalog,
+    ChunkCommit,
+    IndexRecord,
+    JobRecord,
+    Lacking,
+    Refused,
+    sorted_out,
+)
 from visualindex.encoders import fingerprint_of
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.footprint import generation_cache
@@ -104,7 +113,8 @@ async def carry_out(around: Surroundings, job: JobRecord, conveyor: Conveyor | N
             conveyor = await stack.enter_async_context(here)
         result = await _Reindex(around, job, lease, ledger, conveyor).run()
         await lease.stop()
-        if await around.catalog.end_job(job.fence, result=result):
+        end = partial(around.catalog.end_job, job.fence, result=result)
+        if await patiently(end, around.resource.spec.reindex.patience_seconds):
             await ledger.erase()  # whoever lost the job leaves its ledger to who has it
 
 
@@ -135,7 +145,7 @@ class _Reindex:
     async def run(self) -> dict[str, Any]:
         await self._forget_ended()
         wanted = await self._wanted()
-        self._refused = sum(one["refused"] for one in await self._catalog.chunk_accounts(self._job.job_id))
+        self._refused = await self._quarantined()
         self._cpu = time.process_time()
         candidates = Candidates(self._catalog, self._around.resource, self._job, self._lease)
         built = await candidates.built(partial(self._made_and_built, wanted))
@@ -145,7 +155,8 @@ class _Reindex:
         return {**await self._summary(built, time.process_time() - self._cpu), **let_in}
 
     async def _made_and_built(self, wanted: IndexRecord) -> Built:
-        plans = await self._plans_in_force()
+        self._refuse_too_many(())
+        plans = await self._plans_in_force(wanted)
         for plan in plans:
             await self._carry(plan)
         await self._rounds(plans, wanted)
@@ -196,7 +207,7 @@ class _Reindex:
             job = await self._catalog.get_job(self._name, UUID(job_id))
         except (ValueError, ProblemError) as error:
             return isinstance(error, ProblemError) and error.type is ProblemType.NOT_FOUND
-        return job.kind == REINDEX and job.state not in ("queued", "running")
+        return job.kind == REINDEX and job.state in ("done", "failed", "cancelled")
 
     async def _wanted(self) -> IndexRecord:
         """The encoder that the spec names, entered so that gateways take it up where the index has another one."""
@@ -216,18 +227,43 @@ class _Reindex:
             await self._catalog.enter_encoder(self._name, *entered, fence=self._job.fence, served=False)
         return wanted
 
-    async def _plans_in_force(self) -> list[Plan]:
-        return [await self._ledger.plan(name) for name in await self._plan_names()]
+    async def _plans_in_force(self, wanted: IndexRecord) -> list[Plan]:
+        """Those that can be gone on with: what is missing of others a new plan has."""
+        plans = [await self._noted_plan(name) for name in await self._plan_names()]
+        return [plan for plan in plans if plan is not None and self._is_for(plan, wanted)]
+
+    async def _noted_plan(self, name: str) -> Plan | None:
+        """None where the ledger is gone: of a job that failed, the next one erased it."""
+        try:
+            return await self._ledger.plan(name)
+        except ProblemError as problem:
+            if problem.type is not ProblemType.NOT_FOUND:
+                raise
+            return None
+
+    def _is_for(self, plan: Plan, wanted: IndexRecord) -> bool:
+        """Whether it has made what the spec names now: else vectors would be filed under an encoder that is not theirs."""
+        kept = self._around.patches
+        same_patches = kept is None or kept.features == plan.recipe.features
+        return plan.recipe.fingerprint == wanted.fingerprint and same_patches
 
     async def _plan_names(self) -> list[str]:
-        known = await self._catalog.job_ledger(self._job.job_id) or {}
+        known = await self._patiently(partial(self._catalog.job_ledger, self._job.job_id)) or {}
         return list(known.get("plans", ()))
 
     async def _plan(self, plans: Sequence[Plan], wanted: IndexRecord) -> Plan | None:
         name = f"{len(plans)}-{self._job.fence.number}"
         self._lease.say(f"planning round {len(plans) + 1}", 0, 0)
+        # A plan that the database broke off is not in force: its lists are written again.
+        plan = await self._patiently(partial(self._planned_as, name, wanted))
+        if plan is not None:
+            ledger = {"plans": [*(one.name for one in plans), plan.name]}
+            await self._patiently(partial(self._catalog.set_job_ledger, self._job.fence, ledger))
+        return plan
+
+    async def _planned_as(self, name: str, wanted: IndexRecord) -> Plan | None:
         async with AsyncExitStack() as stack:
-            plan = await make_plan(
+            return await make_plan(
                 self._catalog,
                 self._ledger,
                 self._name,
@@ -239,10 +275,6 @@ class _Reindex:
                 with_patches=await self._finding_patches(stack, wanted),
                 say=self._planned,
             )
-        if plan is not None:
-            ledger = {"plans": [*(one.name for one in plans), plan.name]}
-            await self._patiently(partial(self._catalog.set_job_ledger, self._job.fence, ledger))
-        return plan
 
     def _planned(self, images: int) -> None:
         self._lease.check()
@@ -264,7 +296,8 @@ class _Reindex:
 
     async def _carry(self, plan: Plan) -> None:
         """Make what is missing of a plan and commit all of it."""
-        committed = await self._catalog.committed_chunks(self._job.job_id, plan.name)
+        look = partial(self._catalog.committed_chunks, self._job.job_id, plan.name)
+        committed = await self._patiently(look)
         finished = await self._ledger.finished(plan.name) - committed
         pending = [n for n in range(plan.chunks) if n not in committed and n not in finished]
         count = len(committed)
@@ -276,10 +309,25 @@ class _Reindex:
             return
         self._say(plan, count)
         async with aclosing(self._conveyor.make(plan, pending)) as made:
-            async for chunk in made:
-                await self._commit(plan, chunk)
+            while (one := await self._next(made)) is not None:
+                await self._commit(plan, one)
                 count += 1
                 self._say(plan, count)
+
+    async def _next(self, made: AsyncGenerator[int]) -> int | None:
+        """The next chunk, None after the last; it may take long, or wait for machines for ever, and ends with the job."""
+
+        async def following() -> int | None:
+            return await anext(made, None)
+
+        waiting = asyncio.create_task(following())
+        try:
+            while not (await asyncio.wait([waiting], timeout=_LOOK_S))[0]:
+                self._lease.check_kept()
+            return waiting.result()
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
 
     def _say(self, plan: Plan, chunks: int) -> None:
         self._lease.check()
@@ -289,19 +337,27 @@ class _Reindex:
     async def _commit(self, plan: Plan, chunk: int) -> None:
         done = await self._ledger.done(plan.name, chunk)
         of = plan.recipe.fingerprint, plan.recipe.features
-        commit = ChunkCommit(plan.name, chunk, *of, done.encoded, done.refused, done.account.to_json())
-        take = partial(self._catalog.commit_chunk, self._name, self._job.fence, commit)
-        if await self._patiently(take):
-            self._refused += len(done.refused)
+        commit = sorted_out(
+            ChunkCommit(plan.name, chunk, *of, done.encoded, done.refused, done.account.to_json())
+        )
+        await self._patiently(partial(self._catalog.commit_chunk, self._name, self._job.fence, commit))
+        self._refused += len(commit.refused)
+        self._refuse_too_many(commit.refused)
+
+    def _refuse_too_many(self, latest: Sequence[Refused]) -> None:
+        """Raises ProblemError CONFLICT beyond the limit, also for a job that is resumed with all of its chunks in."""
         limit = self._spec.reindex.max_quarantined
         if self._refused > limit:
-            reasons = ", ".join(sorted({one.reason for one in done.refused}))
+            reasons = "".join(f"{slug}, " for slug in sorted({one.reason for one in latest}))
             detail = (
-                f"{self._refused} images of index {self._name} cannot be had ({reasons}, …), more than "
+                f"{self._refused} images of index {self._name} cannot be had ({reasons}…), more than "
                 f"spec.reindex.maxQuarantined ({limit}): `visualindex jobs quarantine {self._name}` lists them; repair or "
                 "delete them, or raise the limit"
             )
             raise ProblemError(ProblemType.CONFLICT, detail)
+
+    async def _quarantined(self) -> int:
+        return await self._patiently(partial(self._catalog.count_quarantined, self._name, self._job.job_id))
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         return await patiently(work, self._spec.reindex.patience_seconds)
@@ -354,7 +410,7 @@ class _Reindex:
         return not self._moves or any(one.complete for one in found if one.fingerprint == wanted.fingerprint)
 
     async def _summary(self, built: Built, build_cpu_s: float) -> dict[str, Any]:
-        each = await self._catalog.chunk_accounts(self._job.job_id)
+        each = await self._patiently(partial(self._catalog.chunk_accounts, self._job.job_id))
         account = sum(
             (Account.of(one) for one in each), Account(cpu_s=build_cpu_s, retries=self._ledger.retries)
         )
@@ -366,7 +422,7 @@ class _Reindex:
             "met": built.met,
             "rounds": len(await self._plan_names()),
             "encoded": account.encoded,
-            "quarantined": self._refused,
+            "quarantined": await self._quarantined(),
             "bytes_read": account.bytes,
             "cpu_s": round(account.cpu_s, 3),
             "gpu_s": round(account.gpu_s, 3),

@@ -35,7 +35,14 @@ from visualindex.catalog.migrate import check_revision, has_schema, migrate
 from visualindex.catalog.origin_rows import Origin
 from visualindex.catalog.positions import Position, Token
 from visualindex.catalog.reaching import reach
-from visualindex.catalog.reindexing import ChunkCommit, Encoded, Lacking, Quarantined, Refused
+from visualindex.catalog.reindexing import (
+    ChunkCommit,
+    Encoded,
+    Lacking,
+    Quarantined,
+    Refused,
+    sorted_out,
+)
 from visualindex.catalog.replicas import (
     HoldingBackend,
     HoldingReplica,
@@ -124,6 +131,7 @@ __all__ = [
     "reach",
     "read_keys",
     "short_of_images",
+    "sorted_out",
     "unloadable",
     "within",
 ]

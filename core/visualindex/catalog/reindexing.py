@@ -142,7 +142,7 @@ class Reindexing:
         Images whose vectors point nowhere are refused. A job that gets on has its attempts counted anew: what ends it is a
         fault that repeats itself.
         """
-        chunk = _sorted_out(chunk)
+        chunk = sorted_out(chunk)
         mark = """INSERT INTO job_chunks (job_id, plan, chunk, account) VALUES (%s, %s, %s, %s)
             ON CONFLICT DO NOTHING"""
 
@@ -186,8 +186,18 @@ class Reindexing:
 
         return await self.connections.read(work)
 
+    async def count_quarantined(self, index: str, job_id: UUID) -> int:
+        """Images that a job put into quarantine and whose content is still the one that cannot be had."""
+        query = """SELECT count(*) FROM quarantine q JOIN images i USING (index_name, image_id, content_digest)
+            WHERE q.index_name = %s AND q.job_id = %s"""
 
-def _sorted_out(chunk: ChunkCommit) -> ChunkCommit:
+        async def work(connection: Connection) -> int:
+            return int((await one(connection, query, index, job_id))[0])
+
+        return await self.connections.read(work)
+
+
+def sorted_out(chunk: ChunkCommit) -> ChunkCommit:
     """The chunk in which images are refused whose vectors point nowhere."""
     nowhere = [one for one in chunk.encoded if one.vector is not None and not has_direction(one.vector)]
     if not nowhere:

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _T = TypeVar("_T")
+Note = Callable[[BaseException | None], None]
+"""Told of each repetition."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Ledger:
         self._job = job
         self._patience_s = patience_s
         self.retries = 0
-        """Requests that were repeated."""
+        """Requests that were repeated, but for those of originals, which their chunks account for."""
 
     async def put_todo(self, plan: str, chunk: int, images: Sequence[Todo]) -> None:
         """Write the list of a chunk."""
@@ -117,9 +119,14 @@ class Ledger:
 
         return await self._again(listed)
 
-    async def original(self, key: str) -> bytes:
-        """The bytes of an original. Raises ProblemError NOT_FOUND when there is none."""
-        return await self._again(lambda: self._store.get(key))
+    async def original(self, key: str, note: Note) -> bytes:
+        """The bytes of an original; `note` is told of each repetition, which `retries` leaves out. Raises NOT_FOUND."""
+
+        def again(error: BaseException | None) -> None:
+            note(error)
+            self._warn(error)
+
+        return await patiently(lambda: self._store.get(key), self._patience_s, again)
 
     async def erase(self) -> None:
         """Delete all of it."""
@@ -130,4 +137,7 @@ class Ledger:
 
     def _note(self, error: BaseException | None) -> None:
         self.retries += 1
+        self._warn(error)
+
+    def _warn(self, error: BaseException | None) -> None:
         logger.warning("job %s asks the object store again: %s", self._job, error)

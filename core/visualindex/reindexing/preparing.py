@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from visualindex.catalog import Refused
 from visualindex.colours import pack
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.generations.threads import all_of
 from visualindex.imaging import Decoded, DecodeJob, DecodePool, InputSpec
 from visualindex.objectstore import original_key
 from visualindex.reindexing.chunks import Account, Todo
@@ -53,6 +54,16 @@ class _Opened:
     cpu_s: float
 
 
+class _Again:
+    """Counts the reads of one chunk that were repeated: chunks side by side share the ledger."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, _: BaseException | None) -> None:
+        self.count += 1
+
+
 class Preparer:
     """Fetches and decodes for one process."""
 
@@ -65,21 +76,18 @@ class Preparer:
 
     async def prepare(self, images: Sequence[Todo]) -> Prepared:
         """Fetch and decode the images of a chunk. Raises ProblemError when the object store stays away."""
-        retries, cpu = self._ledger.retries, time.thread_time()
+        again, cpu = _Again(), time.thread_time()
         pixels = self._room(sum(image.encode for image in images))
         rows = iter(pixels)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._one(image, next(rows) if image.encode else None)) for image in images
-            ]
-        outcomes = list(zip(images, (task.result() for task in tasks), strict=True))
+        work = [self._one(image, next(rows) if image.encode else None, again) for image in images]
+        outcomes = list(zip(images, await all_of(work), strict=True))
         opened = [(image, one) for image, one in outcomes if isinstance(one, _Opened)]
         account = Account(
             images=len(images),
             encoded=sum(image.encode for image, _ in opened),
             bytes=sum(one.size for _, one in opened),
             cpu_s=time.thread_time() - cpu + sum(one.cpu_s for _, one in opened),
-            retries=self._ledger.retries - retries,
+            retries=again.count,
         )
         return Prepared(
             images=[image for image, _ in opened],
@@ -92,11 +100,11 @@ class Preparer:
     def _room(self, images: int) -> NDArray[np.uint8]:
         return np.empty((images, self._input.height, self._input.width, 3), np.uint8)
 
-    async def _one(self, image: Todo, row: NDArray[np.uint8] | None) -> _Opened | Refused:
+    async def _one(self, image: Todo, row: NDArray[np.uint8] | None, again: "_Again") -> _Opened | Refused:
         """Opens an image; its pixels are put into `row` at once, so that they are in memory once."""
         async with self._at_once:
             try:
-                data = await self._ledger.original(original_key(self._index, image.digest))
+                data = await self._ledger.original(original_key(self._index, image.digest), again)
                 decoded = await self._decode(image, data)
                 if row is not None and decoded.pixels is not None:
                     row[:] = decoded.pixels
