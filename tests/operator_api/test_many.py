@@ -1,7 +1,8 @@
 """Two hundred indexes under one operator.
 
 Measured on two cores that do nothing else: all ready after 22 s with 14 s of the operator's CPU. It then has 212 MiB, of
-which 115 are there before the first of them. The limits here leave room for machines with other work: at a load of 13 it took 102 s.
+which 115 are there before the first of them. The limits here leave room for machines with other work: at a load of 13 it
+took 102 s.
 """
 
 import asyncio
