@@ -1,5 +1,6 @@
 """A job that is taken up again when things are not what they were: another encoder in the spec, its ledger gone."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -31,6 +32,22 @@ class Dying:
         async with aclosing(self._inner.make(plan, chunks)) as made:
             yield await anext(made)
             raise Killed
+
+
+class Waiting:
+    """A conveyor that never gets a machine."""
+
+    def __init__(self, inner: Here) -> None:
+        self._inner = inner
+        self.reached = asyncio.Event()
+
+    async def choose(self) -> Recipe:
+        return await self._inner.choose()
+
+    async def make(self, plan: Plan, chunks: Sequence[int]) -> AsyncGenerator[int]:
+        self.reached.set()
+        await asyncio.Event().wait()
+        yield chunks[0]
 
 
 async def begun_and_killed(things: Collection, **spec: object) -> None:
@@ -106,3 +123,18 @@ async def test_a_job_beyond_its_quarantine_stays_so_when_it_is_resumed(things: C
     await things.catalog.resume_job(NAME, failed.job_id)
     await carry_out(things.around(reindex={"maxQuarantined": 1}), await things.claimed())
     assert (await things.catalog.get_job(NAME, failed.job_id)).state == "done"
+
+
+async def test_a_job_that_is_cancelled_while_a_chunk_never_comes_ends_all_the_same(things: Collection) -> None:
+    """As on a cluster whose machines are all gone."""
+    await things.put(*range(3))
+    job, around = await things.claimed(), things.around()
+    ledger = Ledger(things.store, NAME, str(job.job_id))
+    async with Here(around.resource, ledger, things.cache_dir, threads=1) as here:
+        waiting = Waiting(here)
+        carried = asyncio.create_task(carry_out(around, job, waiting))
+        await waiting.reached.wait()
+        await things.catalog.cancel_job(NAME, job.job_id)
+        async with asyncio.timeout(60):
+            await carried
+    assert (await things.catalog.get_job(NAME, job.job_id)).state == "cancelled"
