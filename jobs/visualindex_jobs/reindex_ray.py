@@ -1,6 +1,7 @@
 """Chunks made by processes of a Ray cluster: Ray Data streams their numbers through, and starts lost processes again."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
@@ -71,12 +72,16 @@ class OnRay:
                     yield chunk
 
     async def _wave(self, plan: Plan, chunks: Sequence[int]) -> AsyncGenerator[int]:
-        """Ray Data is read in a thread; whoever stops asking has it stop after the chunk that comes next."""
+        """Ray Data is read in a thread; whoever stops asking has it stop after the chunk that comes next.
+
+        Nobody waits for that: where no machine is had, the next chunk never comes, and the thread must not keep the process.
+        """
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[Any]()
         ended = threading.Event()
 
         def tell(what: Any) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, what)
+            with contextlib.suppress(RuntimeError):  # the job has ended, and its loop with it
+                loop.call_soon_threadsafe(queue.put_nowait, what)
 
         def read() -> None:
             try:
@@ -88,7 +93,7 @@ class OnRay:
             except BaseException as error:
                 tell(problem_in(error))
 
-        reading = asyncio.create_task(asyncio.to_thread(read))
+        threading.Thread(target=read, name="chunks of Ray Data", daemon=True).start()
         try:
             while (told := await queue.get()) is not None:
                 if isinstance(told, BaseException):
@@ -96,8 +101,6 @@ class OnRay:
                 yield told
         finally:
             ended.set()
-            if reading.done():
-                await reading
 
     def _stream(self, plan: Plan, chunks: Sequence[int]) -> Iterator[int]:
         import ray.data
