@@ -173,5 +173,5 @@ async def test_a_generation_answers_what_it_holds_and_the_side_table_what_is_new
 def test_a_damaged_segment_is_named(tmp_path: Path) -> None:
     segment(tmp_path, {0: (5, 100)})
     (tmp_path / "by_id.bin").write_bytes(b"123")
-    with pytest.raises(ProblemError, match=r"by_id\.bin has 3 bytes"):
+    with pytest.raises(ProblemError, match=r"by_id\.bin cannot be used: it has 3 bytes"):
         SegmentPatches.open(tmp_path)
