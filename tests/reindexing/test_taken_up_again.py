@@ -125,7 +125,9 @@ async def test_a_job_beyond_its_quarantine_stays_so_when_it_is_resumed(things: C
     assert (await things.catalog.get_job(NAME, failed.job_id)).state == "done"
 
 
-async def test_a_job_that_is_cancelled_while_a_chunk_never_comes_ends_all_the_same(things: Collection) -> None:
+async def test_a_job_that_is_cancelled_while_a_chunk_never_comes_ends_all_the_same(
+    things: Collection,
+) -> None:
     """As on a cluster whose machines are all gone."""
     await things.put(*range(3))
     job, around = await things.claimed(), things.around()
