@@ -59,6 +59,11 @@ class Stack:
         return self._log_file.read_text(errors="replace")
 
     @property
+    def document(self) -> dict[str, Any]:
+        """The resource that it serves."""
+        return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": self.name}, "spec": self.spec}
+
+    @property
     def _log_file(self) -> Path:
         """Beside the state, not in it: the state's disk may be full."""
         return self.folder.with_name(f"{self.folder.name}.log")
@@ -66,9 +71,8 @@ class Stack:
     def launch(self) -> None:
         """Start the supervisor in the background."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": self.name}}
         spec = self.folder / "spec.json"  # JSON is YAML
-        spec.write_text(json.dumps({**document, "spec": self.spec}))
+        spec.write_text(json.dumps(self.document))
         command = [str(Path(sys.executable).with_name("visualindex")), "up", "-f", str(spec)]
         command += ["--state", str(self.folder), "--port", str(self.port)]
         with self._log_file.open("ab") as log:

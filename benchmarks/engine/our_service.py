@@ -18,7 +18,8 @@ import psutil
 from benchmarks.engine.vectors import TOP, Dataset, Numbers, Vectors
 from benchmarks.stack import Role, Stack, cpu_seconds
 from visualindex.catalog import Catalog, ImageWrite
-from visualindex.spec import IndexSpec
+from visualindex.spec import IndexSpec, VisualIndex
+from visualindex_serving.folding import due
 
 SEARCH = "/api/search"
 _AT_ONCE = 1_000
@@ -93,10 +94,20 @@ def folded(stack: Stack, rows: int) -> bool:
     jobs, generations = (
         httpx.get(f"{index}/{part}", trust_env=False).json() for part in ("jobs", "generations")
     )
-    few = IndexSpec().flat_below
-    active = rows <= few or any(one["state"] == "active" for one in generations)
-    taken_in = all(replica["fresh"] <= few for replica in about(stack)["replicas"])
-    return active and taken_in and all(one["state"] not in ("queued", "running") for one in jobs)
+    active = rows <= IndexSpec().flat_below or any(one["state"] == "active" for one in generations)
+    return (
+        active
+        and all(one["state"] not in ("queued", "running") for one in jobs)
+        and not asyncio.run(_due(stack))
+    )
+
+
+async def _due(stack: Stack) -> bool:
+    catalog = await Catalog.open(stack.dsn, max_connections=1, application_name="benchmark")
+    try:
+        return due(VisualIndex.model_validate(stack.document), await catalog.replica_loads(stack.name))
+    finally:
+        await catalog.close()
 
 
 def shards_rest(stack: Stack) -> bool:
