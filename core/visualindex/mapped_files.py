@@ -28,7 +28,7 @@ def mapped(path: Path, dtype: np.dtype[Any], shape: Sequence[int] = (), rows: in
     return np.asarray(np.memmap(path, dtype, "r", shape=(size // item, *shape)))
 
 
-def damaged(path: Path, why: str) -> ProblemError:
+def damaged(path: Path | str, why: str) -> ProblemError:
     """The problem of a file of a generation that cannot be used."""
     detail = f"{path} cannot be used: {why}; remove it, and it is fetched again from the object store"
     return ProblemError(ProblemType.INTERNAL, detail)

@@ -21,7 +21,7 @@ from visualindex_serving.shard import ShardReplica, not_registered
 from visualindex_serving.shard_listener import ShardListener
 from visualindex_serving.shard_wire import Place, link_key
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Shard:
@@ -98,7 +98,7 @@ def has_gpu(resource: VisualIndex) -> bool:
     """Whether this replica was given a GPU; says so where Faiss has no use for it."""
     given = resource.spec.index.num_gpus > 0
     if given and not gpus():
-        log.warning(
+        logger.warning(
             "index.numGpus gives shards of %s a GPU, but Faiss sees none, so they are searched on the CPU: use an image "
             "with faiss-gpu in place of faiss-cpu on nodes with a driver for it, or set index.numGpus to 0",
             resource.name,

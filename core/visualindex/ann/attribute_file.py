@@ -170,7 +170,7 @@ def naming(place: str) -> Iterator[None]:
         yield
     except (ValueError, LookupError, OverflowError, TypeError, OSError, pyarrow.ArrowException) as error:
         why = "it is missing" if isinstance(error, FileNotFoundError) else f"it is damaged ({error})"
-        raise damaged(Path(place), why) from error
+        raise damaged(place, why) from error
 
 
 def assemble(

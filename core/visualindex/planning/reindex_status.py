@@ -29,7 +29,7 @@ def reindex_status(
         job=job.id,
         state=job.state,
         started_at=None if job.started is None else _text(job.started),
-        progress=_silenced(seen, job) or progress(job, run, spec),
+        progress=_told(seen, job, run, spec),
         run="" if run is None else run.name,
         last=last,
         asked=asked,
@@ -50,7 +50,7 @@ def reindexing(seen: MemberObserved, spec: Spec | None, old: Sequence[Condition]
         )
     run = latest_run(seen.runs or (), job)
     reason = Reason.REINDEX_RUNS if job.held else Reason.REINDEX_WAITS
-    return condition("Reindexing", True, reason, _silenced(seen, job) or progress(job, run, spec))
+    return condition("Reindexing", True, reason, _told(seen, job, run, spec))
 
 
 def progress(job: ReindexJob, run: ReindexRun | None, spec: Spec | None) -> str:
@@ -79,10 +79,11 @@ def _left(seen: MemberObserved, old: ReindexStatus | None) -> str:
     return max((run.name for run in seen.runs), default="")
 
 
-def _silenced(seen: MemberObserved, job: ReindexJob) -> str:
-    """What keeps the operator from finding a job its place: where that home does not tell what it runs."""
-    waits = job.apart and job.waits_or_runs and not job.held
-    return f"waits for a place of its own: {seen.runs_untold}"[:_SAID] if waits and seen.runs is None else ""
+def _told(seen: MemberObserved, job: ReindexJob, run: ReindexRun | None, spec: Spec | None) -> str:
+    """How far a rebuild is, or what keeps the operator from finding it a place: its home does not tell what it runs."""
+    if seen.runs is None and job.apart and job.waits_or_runs and not job.held:
+        return f"waits for a place of its own: {seen.runs_untold}"[:_SAID]
+    return progress(job, run, spec)
 
 
 def latest_run(runs: Sequence[ReindexRun], job: ReindexJob) -> ReindexRun | None:

@@ -22,7 +22,7 @@ from visualindex.ann.codes import Mask
 from visualindex.ann.families.base import Found, Wanted
 from visualindex.ann.families.lists import IvfSq8, nprobe_of, unmasked
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _faiss: Any = faiss  # the CPU build has none of the GPU's names
 
@@ -97,7 +97,7 @@ def _tell(error: RuntimeError) -> None:
     """Say once what the CPU does in a GPU's place, and why."""
     if not _told.is_set():
         _told.set()
-        log.warning(
+        logger.warning(
             "a segment is searched on the CPU, because Faiss failed on the GPU (%s): where its memory is full, raise "
             "index.shards or index.numGpus, or lower index.keepGenerations",
             " ".join(str(error).split()),
