@@ -1,12 +1,14 @@
 """Every index family: it finds what a scan finds, under any mask, with the scan's own scores, and never too little."""
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks.vectors import clustered
+from tests.ann import drawn
+from tests.ann.drawn import recall
 
 from visualindex.ann import codes as half
 from visualindex.ann.families import Ann, Effort, Parameters, build_ann, disk_bytes, open_ann
@@ -26,6 +28,7 @@ EFFORTS = {
     "rabitq": Effort(nprobe=32, rescore=16),
 }
 family = pytest.mark.parametrize("family", INDEXED)
+queries, kept = partial(drawn.queries, dimension=DIMENSION), partial(drawn.kept, rows=ROWS)
 
 
 @cache
@@ -36,18 +39,6 @@ def rows() -> half.Codes:
 @cache
 def built(family: str) -> Approximate:
     return build_ann(family, rows(), PARAMETERS)
-
-
-def queries(count: int) -> np.ndarray:
-    return clustered(count, DIMENSION, seed=1, clusters=60)
-
-
-def kept(share: float) -> np.ndarray:
-    return np.random.default_rng(int(share * 1000)).random(ROWS) < share
-
-
-def recall(scores: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.mean(scores >= exact[:, -1:]))
 
 
 @family

@@ -6,12 +6,14 @@ No GPU is needed: a stand-in has the place of Faiss's own form (`gpu_stand_in`),
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks.vectors import clustered
+from tests.ann import drawn
+from tests.ann.drawn import recall
 from tests.ann.gpu_stand_in import GpuBuild
 
 from visualindex.ann import codes as half
@@ -23,6 +25,7 @@ from visualindex.spec.models import HnswSpec
 
 ROWS, DIMENSION = 9000, 16
 EFFORT = Effort(nprobe=12, rescore=2)
+queries, kept = partial(drawn.queries, dimension=DIMENSION), partial(drawn.kept, rows=ROWS)
 
 
 @cache
@@ -41,18 +44,6 @@ def opened(directory: Path, family: str = "ivf-sq8", *, on_gpu: bool = True) -> 
     index = open_ann(directory, rows(), gpu=on_gpu)
     assert index is not None
     return index
-
-
-def queries(count: int) -> np.ndarray:
-    return clustered(count, DIMENSION, seed=1, clusters=60)
-
-
-def kept(share: float) -> np.ndarray:
-    return np.random.default_rng(int(share * 1000)).random(ROWS) < share
-
-
-def recall(scores: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.mean(scores >= exact[:, -1:]))
 
 
 @pytest.fixture
