@@ -136,6 +136,8 @@ def _note(checked: Checked, view: _View, answer: Mapping[str, Any]) -> None:
 
 
 def _unanswered(checked: Checked, view: _View, answer: Mapping[str, Any]) -> None:
+    if answer.get("unloaded"):  # a generation that is served no more leaves at any moment
+        return
     action = str(answer.get("problem") or "it did not answer: look at its log, and check again")
     checked.report.findings.append(Finding(FindingKind.NO_ANSWER, view.place, 1, action=action))
 

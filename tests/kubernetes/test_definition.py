@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -200,8 +201,13 @@ def test_kubectl_explains_a_field(defined: ApiServer) -> None:
         pytest.skip("no kubectl in KUBEBUILDER_ASSETS or on PATH")
     environment = os.environ | {"KUBECONFIG": str(defined.kubeconfig)}
     command = [kubectl, "explain", "visualindexes.spec.encoder.family"]
-    explained = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "needs no download and no GPU" in explained.stdout
+    until = time.monotonic() + 60  # the server publishes a definition some time after it has established it
+    while True:
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if run.returncode == 0 or time.monotonic() > until:
+            break
+        time.sleep(0.5)
+    assert "needs no download and no GPU" in run.stdout, run.stderr
 
 
 def test_a_list_of_all_kinds_names_the_definition_in_its_categories() -> None:

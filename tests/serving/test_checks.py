@@ -26,6 +26,7 @@ from visualindex.objectstore import (
 from visualindex.spec import VisualIndex
 from visualindex.spec.models import StorageSpec
 from visualindex_jobs.check import carry_out
+from visualindex_serving.check_answers import CheckAnswers
 from visualindex_serving.shard_view import ShardView
 
 from .conftest import NONE, Served, found_keys, put, spec_document
@@ -379,6 +380,18 @@ async def test_a_replica_that_ends_before_it_answers_is_told(checking: Checking)
     report = await checking.check()
     assert kinds(report) == {"no-answer": (1, 0)}
     assert "replica mute" in report["findings"][0]["place"]
+
+
+async def test_a_replica_that_unloads_a_generation_before_it_answers_is_no_fault(checking: Checking) -> None:
+    written = await put(checking.served, 0)
+    await search(checking.served, written, consistency="strong")
+    position = (await checking.view()).position
+    await checking.catalog.heartbeat("things", 0, "leaving", position, 1, 60.0, shards=1, generations=["live"])
+    answering = asyncio.create_task(CheckAnswers(checking.catalog, "things", "leaving", views={}).run())
+    try:
+        assert (await checking.check())["findings"] == []
+    finally:
+        answering.cancel()
 
 
 async def test_a_check_that_is_cancelled_leaves_the_last_report_and_no_questions(checking: Checking) -> None:

@@ -97,7 +97,7 @@ async def test_the_one_replica_that_fell_behind_is_found_and_mended_and_the_othe
             assert sound.name not in str(report["findings"])
 
             report = await checking.check(repair=True)
-            assert (report["found"], report["mended"]) == (4, 4)
+            assert (report["found"], report["mended"]) == (4, 4), report["findings"]
             assert (await checking.check())["consistent"] is True
             assert held(view, strange) is None
             other = sound._views[generation]
