@@ -71,8 +71,10 @@ def measured(peer: Peer, data: Dataset, folder: Path, seconds: float, writes: in
     if peer.search(data.queries[0], int(data.asked[0]), TOP) is not None:
         filtered = _rates(peer, data, data.asked, data.filtered_truth, seconds)
         peer.tune(plain.effort)
-    inserted, visible = _inserts(peer, data, writes)
-    own = _own(peer, data, writes) if hasattr(peer, "search_own") else None
+    spare = cast(Any, peer).spare(2 * writes) if hasattr(peer, "spare") else data.spare
+    rows = len(data.vectors)
+    inserted, visible = _inserts(peer, rows, spare[:writes])
+    own = _own(peer, rows + writes, spare[writes : 2 * writes]) if hasattr(peer, "search_own") else None
     delete_ms, resurrected = _deletes(peer, data, writes)
     how = f"HTTP, {CONNECTIONS} connections" if hasattr(peer, "request") else _in_process(peer)
     return Row(
@@ -196,24 +198,22 @@ def _side_by_side(
     return sum(counts) / (time.perf_counter() - began)
 
 
-def _inserts(peer: Peer, data: Dataset, writes: int) -> tuple[tuple[float, float], tuple[float, float]]:
+def _inserts(peer: Peer, rows: int, spare: Vectors) -> tuple[tuple[float, float], tuple[float, float]]:
     """Median and 99th percentile, in ms, of an insert until acknowledged, and from there until a search finds it.
 
     A row that no search finds within five seconds took infinitely long: some graphs lose rows that are hard to reach.
     """
     acknowledged, visible = [], []
-    for n, vector in enumerate(data.spare[:writes]):
-        row = len(data.vectors) + n
+    for row, vector in enumerate(spare, rows):
         acknowledged.append(_ms(partial(peer.insert, row, vector, 0)))
         visible.append(_until_found_ms(peer, row, vector))
     return _percentiles(acknowledged), _percentiles(visible)
 
 
-def _own(peer: Peer, data: Dataset, writes: int) -> tuple[float, float]:
+def _own(peer: Peer, rows: int, spare: Vectors) -> tuple[float, float]:
     """Median and 99th percentile, in ms, of searches that wait for the caller's last write. Raises when one misses it."""
     taken = []
-    for n, vector in enumerate(data.spare[writes : 2 * writes]):
-        row = len(data.vectors) + writes + n
+    for row, vector in enumerate(spare, rows):
         peer.insert(row, vector, 0)
         began = time.perf_counter()
         found = cast(Any, peer).search_own(vector, TOP)

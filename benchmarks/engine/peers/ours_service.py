@@ -1,17 +1,15 @@
 """Our service as `visualindex up` starts it, with its defaults: two gateways, two replicas of one shard, Postgres.
 
-Writes go through the catalog and are acknowledged by its commit. Searches are plain ones, but for a column of its own:
-there each carries the token of the write before, as a caller's does who wants to see what it wrote.
+The data set's rows are written through the catalog, for the service takes pictures and no vectors. Single inserts are small
+pictures sent to a gateway, which decodes them and, unless it is the gateway that was asked for their vectors before, encodes
+them: more than its peers do, who are given vectors. Searches are plain ones, but for a column of its own: there each
+carries the token of the write before, as a caller's does who wants to see what it wrote.
 """
 
-import asyncio
-import threading
 import uuid
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -19,10 +17,8 @@ import numpy as np
 from benchmarks.engine import our_service
 from benchmarks.engine.peer import EF_CONSTRUCTION, M
 from benchmarks.engine.vectors import Dataset, Numbers, Vectors
+from benchmarks.photographs import mosaic
 from benchmarks.stack import Stack
-from visualindex.catalog import Catalog
-
-T = TypeVar("T")
 
 _PORT = 8450
 _EFFORT = 96
@@ -39,8 +35,6 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stack: Stack | None = None
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def build(self, data: Dataset) -> None:
         """Start it, write all rows through the catalog, wait for the graphs."""
@@ -53,13 +47,7 @@ class Engine:
         stack.start()
         self.url = stack.url
         self._http = httpx.Client(base_url=stack.url, timeout=60, trust_env=False)
-        self._fingerprint = our_service.about(stack)["fingerprint"]
         our_service.fill(stack, data)
-        self._catalog = self._done(Catalog.open(stack.dsn, application_name="benchmark"))
-
-    def _done(self, work: Coroutine[Any, Any, T]) -> T:
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return future.result(60)
 
     def tune(self, effort: int) -> None:
         """It is what it is."""
@@ -80,15 +68,31 @@ class Engine:
         return our_service.SEARCH, our_service.bodies(queries, labels)
 
     def insert(self, row: int, vector: Vectors, label: int) -> None:
-        """Write one image and commit."""
-        assert self._stack is not None
-        write = our_service.write(row, vector, label, self._fingerprint)
-        self._token = str(self._done(self._catalog.put_images(self._stack.name, [write]))[0].token)
+        """Send the picture that has this vector to a gateway."""
+        picture = self._pictures[vector.tobytes()]
+        written = self._http.post(
+            "/api/images",
+            data={"image_id": str(_image_id(row)), "category": f"c{label}"},
+            files={"image": ("picture.jpg", picture, "image/jpeg")},
+        ).raise_for_status()
+        self._token = written.json()["token"]
 
     def delete(self, row: int) -> None:
-        """Delete one image and commit."""
-        assert self._stack is not None
-        self._done(self._catalog.delete_image(self._stack.name, uuid.UUID(int=row + 1)))
+        """Have a gateway delete an image."""
+        self._http.delete(f"/api/images/{_image_id(row)}").raise_for_status()
+
+    def spare(self, count: int) -> Vectors:
+        """Vectors of so many pictures that the index does not hold."""
+        pictures = [mosaic(seed) for seed in range(count)]
+        vectors = np.array([self._embedding(picture) for picture in pictures], np.float32)
+        self._pictures = {
+            vector.tobytes(): picture for vector, picture in zip(vectors, pictures, strict=True)
+        }
+        return vectors
+
+    def _embedding(self, picture: bytes) -> list[float]:
+        files = {"image": ("picture.jpg", picture, "image/jpeg")}
+        return self._http.post("/internal/embedding", files=files).raise_for_status().json()["vector"]  # type: ignore[no-any-return]
 
     def processes(self) -> Sequence[int]:
         """Everything that runs: Ray and Postgres included."""
@@ -99,10 +103,11 @@ class Engine:
     def close(self) -> None:
         """End it."""
         if self._stack is not None:
-            if hasattr(self, "_catalog"):
-                self._done(self._catalog.close())
             self._stack.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+def _image_id(row: int) -> uuid.UUID:
+    return uuid.UUID(int=row + 1)
 
 
 def _rows(response: httpx.Response) -> Numbers:
