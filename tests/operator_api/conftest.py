@@ -5,8 +5,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
+from aiohttp.connector import NEEDS_CLEANUP_CLOSED
 from kubernetes.aio import client, config
 from tests.kubernetes.api_server import APPLY, ApiServer
 from tests.kubernetes.conftest import defined
@@ -40,10 +42,17 @@ def simulated(defined: ApiServer) -> ApiServer:
 @pytest.fixture
 async def api(simulated: ApiServer) -> AsyncIterator[client.ApiClient]:
     """A connection of the test's own."""
-    own = await config.new_client_from_config(str(simulated.kubeconfig))
-    own.rest_client.pool_manager  # noqa: B018 - made here, in the loop that uses it
+    configuration = client.Configuration()
+    await config.load_kube_config(str(simulated.kubeconfig), client_configuration=configuration)
+    own = client.ApiClient(configuration)
+    # Requests that are given up leave their connection to a shutdown that a busy server keeps waiting beyond the test.
+    connector = aiohttp.TCPConnector(
+        ssl=own.rest_client.ssl_context, enable_cleanup_closed=NEEDS_CLEANUP_CLOSED
+    )
+    configuration.client_session_kwargs = {"connector": connector}
     yield own
     await own.close()
+    await connector.close()
 
 
 @pytest.fixture
