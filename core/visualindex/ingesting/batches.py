@@ -88,13 +88,12 @@ class Batches:
     wanted: Callable[[], None]
 
     async def run(self, request: IngestRequest) -> dict[str, Any]:
-        """Take every source in, from where the ledger says it is; returns the job's result.
+        """Take every source in, from where the ledger says it is; returns the job's result, which the ledger has, too.
 
         Raises ProblemError UNAVAILABLE or STORAGE_FULL when database or store stay unusable for five minutes, and
         LacksVectorError when the index is served with an encoder that is not at hand.
         """
         results = [await self._source(number, request) for number in range(len(request.sources))]
-        await self.ledger.forget()
         totals = {
             name: sum(getattr(result, name) for result in results)
             for name in ("read", "created", "replaced", "unchanged", "reused", "removed", "refused", "bytes")
