@@ -58,7 +58,10 @@ async def carry_out(
         what = catalog, store, resource, job, cache_dir, access
         result = await _with_every_encoder(*what, lease, request)
         await lease.stop()
-        await catalog.end_job(job.fence, result=result)
+        if await catalog.end_job(job.fence, result=result):
+            await Ledger(
+                store, resource.name, job.job_id
+            ).forget()  # not before: without it all would be read again
 
 
 async def _with_every_encoder(

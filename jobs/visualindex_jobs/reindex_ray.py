@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from visualindex.errors import ProblemError
+from visualindex.errors import ProblemError, ProblemType
 from visualindex.reindexing import Plan, Recipe
 from visualindex.spec import VisualIndex
 from visualindex_jobs.reindex_measuring import measure
@@ -91,7 +91,7 @@ class OnRay:
                     tell(chunk)
                 tell(None)
             except BaseException as error:
-                tell(problem_in(error))
+                tell(_told(error))
 
         threading.Thread(target=read, name="chunks of Ray Data", daemon=True).start()
         try:
@@ -123,6 +123,7 @@ class OnRay:
             "batch_format": "pyarrow",
             "zero_copy_batch": True,
             "max_concurrency": AT_ONCE,
+            "max_task_retries": spec.attempts,  # Ray's own are without end: a chunk may be what kills its process
         }
         if spec.decoders:
             decoders = ActorPoolStrategy(size=min(spec.decoders, chunks))
@@ -141,6 +142,18 @@ async def _problems_of(work: Any) -> Any:
         return await work
     except Exception as error:
         raise problem_in(error) from error
+
+
+def _told(error: BaseException) -> BaseException:
+    """What a process met, or in our words that it was lost too often."""
+    found = problem_in(error)
+    if not isinstance(found, ray.exceptions.RayActorError) or found.actor_init_failed:
+        return found
+    return ProblemError(
+        ProblemType.UNAVAILABLE,
+        f"a process that made a chunk was lost again and again ({found}): give it more memory, or lower "
+        "spec.reindex.chunkImages, and ask again",
+    )
 
 
 def problem_in(error: BaseException) -> BaseException:

@@ -103,9 +103,8 @@ class _Taking:
         image_id = image_id_for_key(self.service.name, str(fields.key))
         records = await self.service.catalog.get_images(self.service.name, [image_id])
         record = records.get(image_id)
-        fields = beside(record, fields)
         origin = await self._origin(event.key)
-        same = record if record is not None and says_the_same(record, fields) else None
+        same = record if record is not None and says_the_same(record, beside(record, fields)) else None
         if same is not None and _is_of(origin, seen, same):
             return await self._unchanged(event, same, seen)
         content = await self._read(event.key)
@@ -115,7 +114,8 @@ class _Taking:
         if same is not None and same.content_digest == digest and await self._encoded(same):
             return await self._unchanged(event, same, seen)
         note = Origin(self.located.objects.place, event.key, image_id, digest, seen, event.sequencer)
-        written = await write_image(self.service, Incoming(fields, content.data), deadline, origins=[note])
+        incoming = Incoming(fields, content.data, beside=True)
+        written = await write_image(self.service, incoming, deadline, origins=[note])
         return EventTaken(key=event.key, outcome="stored", image_id=str(written.image_id))
 
     def _fields(self, key: str) -> ImageFields:

@@ -43,11 +43,12 @@ class RequestKey:
 
 @dataclass(frozen=True)
 class Incoming:
-    """One image to store: its fields and its bytes, or the URL they come from."""
+    """One image to store: its fields and its bytes, or the URL they come from. `beside` as in `ImageWrite`."""
 
     fields: ImageFields
     data: bytes | None
     image_url: str | None = None
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,8 @@ async def _prepare(
         await _store(service, digest, data, seen)
 
     by = list(zip(encoders, (seen, *others), strict=True))
-    return Ready(_write(image_id, fields, digest, len(data), by), restore)
+    write = _write(image_id, fields, digest, len(data), by, beside=incoming.beside)
+    return Ready(write, restore)
 
 
 async def _seen(data: bytes, encoders: Sequence[EncoderInUse], deadline: float) -> list[Seen]:
@@ -304,6 +306,8 @@ def _write(
     digest: bytes,
     size: int,
     by: Sequence[tuple[EncoderInUse, Seen]],
+    *,
+    beside: bool,
 ) -> ImageWrite:
     decoded = by[0][1].decoded
     assert decoded is not None  # noqa: S101 - ingest always decodes
@@ -313,7 +317,7 @@ def _write(
         for encoder, seen in by
         for name, packed in encoder.reranking.packed(seen.patches).items()
     }
-    return write_of(image_id, fields, digest, size, decoded, vectors, patches)
+    return write_of(image_id, fields, digest, size, decoded, vectors, patches, beside=beside)
 
 
 def acknowledged(service: IndexService, key: str | None, written: Written) -> ImageWritten:

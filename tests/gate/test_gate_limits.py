@@ -53,6 +53,7 @@ def test_a_good_one_passes() -> None:
 @pytest.mark.parametrize(
     ("measured", "measure", "said"),
     [
+        (report(expected=100, missing=2), "images", "it lacks 2 of 100 images that it ought to hold"),
         (report(figures(recall=0.89)), "recall", "recall@10 is 0.890, at least 0.9 is wanted"),
         (report(figures(self_in_ten=0.6)), "selfRetrieval", "0.600 of changed copies find their image"),
         (report(agreement=0.4), "agreement", "0.400 of the hits are those of the active generation"),
@@ -81,6 +82,11 @@ def test_another_encoder_may_have_other_scores_and_other_neighbours() -> None:
 
 def test_a_loss_of_precision_that_chance_explains_passes() -> None:
     assert limits().failures(report(precision_drop=0.08, precision_error=0.04)) == []
+
+
+def test_few_missing_images_are_no_loss() -> None:
+    assert limits().failures(report(expected=100, missing=1)) == []
+    assert len(limits(missing=0).failures(report(expected=100, missing=1))) == 1
 
 
 def test_a_slower_search_that_nobody_notices_passes() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import numpy as np
+import pytest
 
 from visualindex.catalog import Catalog, Feedback, SearchLog
 from visualindex.encoders import load_encoder
@@ -19,7 +20,16 @@ from visualindex.spec import VisualIndex
 from visualindex_jobs.changed_copies import copies_encoder
 
 from .conftest import NONE, Served, problem, put, spec_document
-from .vectors import CLUSTERS, Vectors, change_encoder, image_id, shuffle_half, without_vectors, write
+from .vectors import (
+    CLUSTERS,
+    Vectors,
+    change_encoder,
+    image_id,
+    quarantine,
+    shuffle_half,
+    without_vectors,
+    write,
+)
 
 GENERATIONS = "/api/indexes/things/generations"
 
@@ -253,13 +263,45 @@ async def test_an_index_without_images_has_nothing_to_judge_and_says_so(served: 
     assert generation["gate"]["remark"] == "nothing was judged: the generation holds no image"
 
 
-async def test_a_candidate_that_lost_every_image_is_refused(served: Served) -> None:
+@pytest.mark.parametrize("lost", [200, 60, 3])
+async def test_a_candidate_without_images_whose_vectors_were_lost_is_refused(
+    served: Served, lost: int
+) -> None:
     await first_generation(served)
-    await without_vectors(served)
-    result, empty = await built(served)
-    assert (result["images"], result["gate"], result["activating"]) == (0, "refused", False)
-    assert "images" in {failure["measure"] for failure in empty["gate"]["failures"]}
-    assert "it holds no image, and the active generation 200" in empty["problem"]
+    await without_vectors(served, range(lost))
+    result, fewer = await built(served)
+    assert (result["images"], result["gate"], result["activating"]) == (200 - lost, "refused", False)
+    gate = fewer["gate"]
+    assert (gate["expected"], gate["missing"]) == (200, lost)
+    assert [failure["measure"] for failure in gate["failures"]] == ["images"]
+    assert f"it lacks {lost} of 200 images that it ought to hold" in fewer["problem"]
+
+
+async def test_images_that_cannot_be_had_or_were_written_and_deleted_meanwhile_are_none_that_were_lost(
+    served: Served,
+) -> None:
+    await first_generation(served)
+    await without_vectors(served, range(60))
+    await quarantine(served, range(60))
+    result, second = await built(served)
+    assert (result["images"], result["gate"]) == (140, "passed")
+    assert (second["gate"]["expected"], second["gate"]["missing"]) == (140, 0)
+    await activated(served, second["generation"])
+
+    for number in range(60, 90):
+        assert (await served.client.delete(f"/api/images/{image_id(number)}")).is_success
+    await write(served, range(200, 240))
+    compared = f"{GENERATIONS}/{second['generation']}/compare/{second['generation']}"
+    report = (await ended(served, (await served.client.post(compared)).json()))["result"]
+    assert (report["expected"], report["missing"]) == (110, 0)
+
+
+async def test_how_many_images_may_be_missing_is_said_by_the_spec(serve: Any) -> None:
+    async with serve(spec_document(reindex={"gate": {"missing": 0.3}})) as served:
+        await first_generation(served)
+        await without_vectors(served, range(60))
+        result, second = await built(served)
+        assert (result["gate"], second["gate"]["missing"]) == ("passed", 60)
 
 
 async def test_an_index_that_was_emptied_is_none_that_lost_its_images(served: Served) -> None:

@@ -6,7 +6,7 @@ import os
 import random
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,60 @@ async def test_a_killed_batch_goes_on_and_repeats_at_most_what_it_had_in_hand(
             assert job.result["read"] == PICTURES
             assert job.result["created"] + job.result["unchanged"] == PICTURES
             assert job.result["unchanged"] <= KILLS * CHUNK
+
+
+async def test_a_batch_that_is_killed_before_its_end_is_noted_reads_nothing_again(
+    postgres: EmbeddedPostgres, folder: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    document = allowing(folder)
+    resource = VisualIndex.model_validate(document)
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "cache").symlink_to(cache_dir)
+    with fresh_database(postgres) as dsn:
+        await migrate(dsn)
+        async with opened(dsn) as catalog:
+            fingerprint = await asyncio.to_thread(fingerprint_of, resource.spec.encoder, cache_dir)
+            await catalog.ensure_index("things", fingerprint, resource.spec.encoder.dimension)
+            asked, _ = await catalog.request_job("things", INGEST, {"sources": [{"location": str(folder)}]})
+            async with ends_held(dsn) as waits:
+                process = await start(document, dsn, state)
+                await waits()
+                process.kill()
+                await process.wait()
+            lapse(dsn)
+            process = await start(document, dsn, state)
+            assert await process.wait() == 0
+            job = await catalog.get_job("things", asked.job_id)
+            assert (job.state, job.problem, job.attempts) == ("done", None, 2)
+            assert job.result is not None
+            assert (job.result["read"], job.result["created"]) == (PICTURES, PICTURES)
+            assert not [left for left in (state / "objects").rglob("ledger/**/*") if left.is_file()]
+
+
+@asynccontextmanager
+async def ends_held(dsn: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Nobody can note the end of a job; the function that this gives returns once somebody wants to."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute("SELECT pg_advisory_lock(7)")
+        await connection.execute(
+            """CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END'"""
+        )
+        await connection.execute(
+            "CREATE TRIGGER held BEFORE UPDATE ON jobs FOR EACH ROW WHEN (NEW.state = 'done') EXECUTE FUNCTION held()"
+        )
+
+        async def waits() -> None:
+            blocked = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
+            async with asyncio.timeout(120):
+                while not await (await connection.execute(blocked)).fetchone():  # noqa: ASYNC110 - no event of Postgres'
+                    await asyncio.sleep(0.02)
+
+        yield waits
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE objid = 7 AND NOT granted"
+        await connection.execute(ended)
+        await connection.execute("DROP FUNCTION held CASCADE")
 
 
 async def start(document: dict[str, Any], dsn: str, state: Path) -> asyncio.subprocess.Process:

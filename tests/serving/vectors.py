@@ -55,9 +55,18 @@ async def shuffle_half(served: Served) -> None:
     await _run(served, query)
 
 
-async def without_vectors(served: Served) -> None:
-    """Lose every vector, as by an encoder that nothing was made of."""
-    await _run(served, "DELETE FROM image_embeddings")
+async def without_vectors(served: Served, numbers: Sequence[int]) -> None:
+    """Lose the vectors of these images, as a database whose table was damaged."""
+    images = [image_id(number) for number in numbers]
+    await _run(served, "DELETE FROM image_embeddings WHERE image_id = ANY(%s)", images)
+
+
+async def quarantine(served: Served, numbers: Sequence[int]) -> None:
+    """Note of these images that nothing can be made of them."""
+    query = """INSERT INTO quarantine (index_name, image_id, content_digest, reason, detail, job_id)
+        SELECT index_name, image_id, content_digest, 'invalid-image', 'it is cut off', gen_random_uuid()
+        FROM images WHERE image_id = ANY(%s)"""
+    await _run(served, query, [image_id(number) for number in numbers])
 
 
 async def _run(served: Served, query: str, *values: object) -> None:

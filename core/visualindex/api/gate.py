@@ -133,6 +133,12 @@ class GateReport(BaseModel):
     labels: Literal["feedback", "category"] | None = Field(
         default=None, description="Where relevance comes from; null where too few images have any."
     )
+    expected: int | None = Field(
+        default=None,
+        description="Images of the index that the candidate ought to hold: those that nobody wrote or deleted since, and "
+        "that are not in quarantine; null where that is not known any more.",
+    )
+    missing: int | None = Field(default=None, description="How many of those it lacks.")
     agreement: float | None = Field(
         default=None, description="Share of the first ten hits that both generations have."
     )

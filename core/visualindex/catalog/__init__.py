@@ -8,7 +8,15 @@ from visualindex.catalog.directions import check_direction
 from visualindex.catalog.embedded import EmbeddedPostgres, Listening
 from visualindex.catalog.generations import GenerationRecord, Searchable
 from visualindex.catalog.idempotency import AlreadyAnswered, Idempotency
-from visualindex.catalog.images import UNSET, ImageRecord, ImageWrite, Page, Written, merge_patch
+from visualindex.catalog.images import (
+    UNSET,
+    ChangedMeanwhileError,
+    ImageRecord,
+    ImageWrite,
+    Page,
+    Written,
+    merge_patch,
+)
 from visualindex.catalog.index_encoders import EncoderRecord, LacksVectorError
 from visualindex.catalog.index_erasure import ErasedRows
 from visualindex.catalog.indexes import IndexRecord
@@ -76,6 +84,7 @@ __all__ = [
     "AlreadyAnswered",
     "Catalog",
     "ChangeFollower",
+    "ChangedMeanwhileError",
     "Changes",
     "CheckRecord",
     "ChunkCommit",

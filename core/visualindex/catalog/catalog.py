@@ -7,6 +7,7 @@ from visualindex.catalog.changes import ChangeFollower
 from visualindex.catalog.checks import Checks
 from visualindex.catalog.connections import Connections
 from visualindex.catalog.erasures import Erasures
+from visualindex.catalog.expectations import Expectations
 from visualindex.catalog.facts import Facts
 from visualindex.catalog.generations import Generations
 from visualindex.catalog.idempotency import IdempotencyKeys
@@ -38,6 +39,7 @@ class Catalog(
     Erasures,
     Building,
     Generations,
+    Expectations,
     Shadows,
     Jobs,
     Checks,

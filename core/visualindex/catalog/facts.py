@@ -1,7 +1,6 @@
 """Small facts about the database and its indexes."""
 
 from collections.abc import Callable
-from datetime import datetime
 
 from visualindex.catalog.connections import Connection, Connections, Transaction, one, rows, run
 from visualindex.catalog.indexes import IndexRecord
@@ -38,15 +37,6 @@ class Facts:
 
         async def work(connection: Connection) -> int:
             return int((await one(connection, "SELECT count(*) FROM images WHERE index_name = %s", index))[0])
-
-        return await self.connections.read(work)
-
-    async def had_images(self, index: str, moment: datetime) -> bool:
-        """Whether the index has an image that was there at that moment."""
-        query = "SELECT EXISTS (SELECT FROM images WHERE index_name = %s AND upload_time <= %s)"
-
-        async def work(connection: Connection) -> bool:
-            return bool((await one(connection, query, index, moment))[0])
 
         return await self.connections.read(work)
 

@@ -46,7 +46,9 @@ UNSET: Final = Unset.UNSET
 class ImageWrite:
     """An image to put. `embeddings` maps (region, fingerprint) to a vector of shape [d]; region 0 is the whole image.
 
-    `patches` maps the fingerprint of packed patches to `Packed.row_bytes`.
+    `patches` maps the fingerprint of packed patches to `Packed.row_bytes`. With `beside`, address and metadata of an image
+    that is there stay, and its category where this gives none. With `fields_alone` the image must have this content, and its
+    vectors stay.
     """
 
     image_id: UUID
@@ -62,6 +64,12 @@ class ImageWrite:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     colours: tuple[Colour, ...] = ()
     patches: Mapping[str, bytes] = field(default_factory=dict)
+    beside: bool = False
+    fields_alone: bool = False
+
+
+class ChangedMeanwhileError(ProblemError):
+    """An image whose fields were to be written is gone, or has other content by now: look at it again."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,8 @@ _RECORD = """image_id, key, url, category, upload_time, metadata, content_digest
     size_bytes, version, colours"""
 _WRITES = """unnest(%(image_id)s::uuid[], %(bucket)s::int2[], %(key)s::text[], %(url)s::text[], %(category)s::text[],
     %(metadata)s::text[], %(content_digest)s::bytea[], %(media_type)s::text[], %(width)s::int[], %(height)s::int[],
-    %(size_bytes)s::int8[], %(colours)s::bytea[])
-    AS w (image_id, bucket, key, url, category, metadata, content_digest, media_type, width, height, size_bytes, colours)"""
+    %(size_bytes)s::int8[], %(colours)s::bytea[], %(beside)s::bool[]) AS w (image_id, bucket, key, url, category, metadata,
+        content_digest, media_type, width, height, size_bytes, colours, beside)"""
 _INSERT = f"""INSERT INTO images (index_name, image_id, bucket, key, url, category, metadata, content_digest, media_type,
         width, height, size_bytes, colours)
     SELECT %(index)s, w.image_id, w.bucket, w.key, w.url, w.category, w.metadata::jsonb, w.content_digest, w.media_type,
@@ -120,7 +128,9 @@ _UPDATE = f"""WITH w AS (SELECT * FROM {_WRITES}),
     logged AS (
         INSERT INTO changes (index_name, bucket, image_id, kind)
         SELECT %(index)s, w.bucket, w.image_id, {WRITTEN} FROM w RETURNING image_id, seq)
-    UPDATE images i SET key = w.key, url = w.url, category = w.category, metadata = w.metadata::jsonb,
+    UPDATE images i SET key = w.key, url = CASE WHEN w.beside THEN i.url ELSE w.url END,
+        category = CASE WHEN w.beside THEN coalesce(w.category, i.category) ELSE w.category END,
+        metadata = CASE WHEN w.beside THEN i.metadata ELSE w.metadata::jsonb END,
         content_digest = w.content_digest, media_type = w.media_type, width = w.width, height = w.height,
         size_bytes = w.size_bytes, colours = w.colours, version = logged.seq,
         upload_time = CASE WHEN i.content_digest = w.content_digest THEN i.upload_time ELSE now() END
@@ -152,7 +162,7 @@ class Images:
 
         `ensure_objects(digest)` is awaited where an original may just have been erased and must store it again; a caller
         that gives none stores its originals after this. Raises LacksVectorError for a write without the vectors of an
-        encoder that is served as well, and
+        encoder that is served as well, ChangedMeanwhileError, and
         AlreadyAnswered when `idempotency` names a request that was answered; ProblemError INDEX_NOT_FOUND,
         FINGERPRINT_MISMATCH (wrong dimension), INVALID_REQUEST (an id twice), IDEMPOTENCY_CONFLICT.
         """
@@ -265,6 +275,7 @@ async def _put(
     await check_written(connection, index, [image.embeddings.keys() for image in images])
     await erasures.hold_originals(connection, index, {image.content_digest for image in images}, ensure)
     before = await _lock_rows(connection, index, images)
+    _refuse_changed(index, images, before)
     done = await connection.execute(_UPDATE.encode(), _columns(index, images))
     xid = await done.fetchone()
     assert xid is not None  # noqa: S101 (every image was locked above)
@@ -321,6 +332,7 @@ def _columns(index: str, images: Sequence[ImageWrite]) -> dict[str, Any]:
         "width",
         "height",
         "size_bytes",
+        "beside",
     )
     columns: dict[str, Any] = {name: [getattr(image, name) for image in images] for name in names}
     metadata = [orjson.dumps(dict(image.metadata)).decode() for image in images]
@@ -430,6 +442,15 @@ def _refuse_doubles(images: Sequence[ImageWrite]) -> None:
             detail = f"image {image.image_id} is in the request twice: send each image once"
             raise ProblemError(ProblemType.INVALID_REQUEST, detail)
         seen.add(image.image_id)
+
+
+def _refuse_changed(index: str, images: Sequence[ImageWrite], before: Mapping[UUID, bytes]) -> None:
+    for image in images:
+        if image.fields_alone and before.get(image.image_id) != image.content_digest:
+            detail = (
+                f"image {image.image_id} of index {index} was deleted or replaced meanwhile: look at it again"
+            )
+            raise ChangedMeanwhileError(ProblemType.CONFLICT, detail)
 
 
 def _no_image(index: str, image_id: UUID) -> ProblemError:

@@ -27,6 +27,8 @@ def _head(report: GateReport) -> Iterator[str]:
     yield f"probes       {report.probes} images, {against}; copies are {_COPIES[report.copies]}"
     if report.remark is not None:
         yield f"REMARK       {report.remark}"
+    if report.missing:
+        yield f"missing      {report.missing} of {report.expected} images that the candidate ought to hold"
     yield f"labels       {report.labels or 'none: too few images have a category or judged hits'}"
     yield f"took         {report.seconds:.1f} s"
 

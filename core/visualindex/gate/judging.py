@@ -16,6 +16,7 @@ from visualindex.api.gate import GateReport
 from visualindex.catalog import Catalog, Fence, GenerationRecord
 from visualindex.gate.answers import unchanged
 from visualindex.gate.asking import Asked, ask
+from visualindex.gate.completeness import completeness
 from visualindex.gate.labels import ENOUGH, CategoryLabels, FeedbackLabels, Labels
 from visualindex.gate.limits import Limits
 from visualindex.gate.opened import Opened
@@ -106,8 +107,8 @@ async def compare(
         )
         _check(wanted)
         labels = await _labels(catalog, resource.name, asked, feedback)
-        expected = not opened.images and await catalog.had_images(resource.name, candidate.created_at)
-        found = await asyncio.to_thread(report, asked, labels, limits, encoded=encoded, expected=expected)
+        whole = await completeness(catalog, candidate, opened)
+        found = await asyncio.to_thread(report, asked, labels, limits, encoded=encoded, whole=whole)
     return found.model_copy(update={"seconds": round(time.monotonic() - begun, 2)})
 
 

@@ -27,24 +27,25 @@ class Limits:
 
     def failures(self, report: GateReport) -> list[GateFailure]:
         """The limits that what was measured misses."""
-        return [*self._own(report), *self._against(report)]
-
-    def emptied(self, report: GateReport, *, expected: bool) -> list[GateFailure]:
-        """A generation without an image has nothing that could be asked for; it is wrong where some were `expected`.
-
-        Then it would take every hit away, where the active one has any.
-        """
-        before = 0 if report.active is None else report.active.images
-        if report.candidate.images or not before or not expected:
-            return []
-        detail = f"it holds no image, and the active generation {before}: were vectors lost, or not made of this encoder?"
-        return [GateFailure(measure="images", value=0, limit=1, detail=detail)]
+        return [*self._missing(report), *self._own(report), *self._against(report)]
 
     def verdict(self, failures: list[GateFailure]) -> Verdict:
         """What the spec makes of them."""
         if not failures:
             return "passed"
         return "refused" if self.spec.mode == "enforce" else "warned"
+
+    def _missing(self, report: GateReport) -> Iterator[GateFailure]:
+        """Nothing can be asked for what it lacks, so that no other measure notices."""
+        expected, missing = report.expected or 0, report.missing or 0
+        share = missing / max(1, expected)
+        if share <= self.spec.missing:
+            return
+        detail = (
+            f"it lacks {missing} of {expected} images that it ought to hold, at most {self.spec.missing:g} of them may be "
+            "missing: were vectors lost, or not made of this encoder? A check finds out, and mends it"
+        )
+        yield GateFailure(measure="images", value=round(share, 4), limit=self.spec.missing, detail=detail)
 
     def _own(self, report: GateReport) -> Iterator[GateFailure]:
         found = report.candidate

@@ -75,6 +75,10 @@ class Opened:
             versions[found], codes[found] = segment.versions[rows[found]], segment.codes[rows[found]]
         return Held(there, versions, codes)
 
+    def count(self, ids: NDArray[np.uint8]) -> int:
+        """How many of some images, uint8 [m, 16], it holds."""
+        return sum(int(np.count_nonzero(segment.find(ids) >= 0)) for segment in self._segments)
+
     def vectors_of(self, ids: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The vectors it holds of images, uint8 [m, 16], L2-normalised, float32 [m, dimension]; zeros without."""
         return unit(half.decode(self.holds(ids).codes))

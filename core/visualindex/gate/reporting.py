@@ -4,6 +4,7 @@ import uuid
 
 from visualindex.api.gate import GateFigures, GateReport, WorseQuery
 from visualindex.gate.asking import Asked, Found
+from visualindex.gate.completeness import Completeness
 from visualindex.gate.labels import Labels
 from visualindex.gate.limits import Limits
 from visualindex.gate.measures import K, loss, mean, mean_score, overlap
@@ -13,9 +14,14 @@ Precisions = list[float | None]
 
 
 def report(
-    asked: Asked, labels: Labels | None, limits: Limits, *, encoded: bool, expected: bool = False
+    asked: Asked,
+    labels: Labels | None,
+    limits: Limits,
+    *,
+    encoded: bool,
+    whole: Completeness | None = None,
 ) -> GateReport:
-    """Sum up. `encoded`: the copies were pictures that the encoder saw. `expected`: the index had images to be held."""
+    """Sum up. `encoded`: the copies were pictures that the encoder saw. `whole`: whether it lacks images, where known."""
     after = _precisions(labels, asked, asked.candidate)
     before = None if asked.active is None else _precisions(labels, asked, asked.active)
     overlaps = _overlaps(asked)
@@ -28,10 +34,12 @@ def report(
         copies="encoded" if encoded else "perturbed",
         labels=None if labels is None else labels.source,
         agreement=_rounded(mean(overlaps)),
+        expected=None if whole is None else whole.expected,
+        missing=None if whole is None else whole.missing,
         remark=None if len(asked.probes.ids) else _remark(asked.candidate.generation.images),
     )
     measured = measured.model_copy(update=_changes(measured, before, after))
-    failures = [*limits.emptied(measured, expected=expected), *limits.failures(measured)]
+    failures = limits.failures(measured)
     bars = Bars(limits.recall, limits.spec.agreement if _same(measured) else limits.spec.encoder_agreement)
     queries = _queries(asked, overlaps, before, after)
     lost = worse(queries, bars, compared=asked.active is not None and len(asked.active.own.ranks) > 0)

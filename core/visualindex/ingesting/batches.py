@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from visualindex.api.ingesting import IngestRequest, IngestSource, SourceResult
-from visualindex.catalog import Catalog, Fence, ImageWrite, LacksVectorError
+from visualindex.catalog import Catalog, ChangedMeanwhileError, Fence, ImageWrite, LacksVectorError
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.fetching import SafeFetcher
 from visualindex.ingesting.encoding import Encoding, writes_of
@@ -42,6 +42,8 @@ T = TypeVar("T")
 EXAMPLES = 20
 """Refused entries that the result itself carries."""
 _PATIENCE_S = 300.0
+_RACES = 5
+"""Times that a chunk is looked at whose images others keep deleting and replacing."""
 
 
 class Say(Protocol):
@@ -86,13 +88,12 @@ class Batches:
     wanted: Callable[[], None]
 
     async def run(self, request: IngestRequest) -> dict[str, Any]:
-        """Take every source in, from where the ledger says it is; returns the job's result.
+        """Take every source in, from where the ledger says it is; returns the job's result, which the ledger has, too.
 
         Raises ProblemError UNAVAILABLE or STORAGE_FULL when database or store stay unusable for five minutes, and
         LacksVectorError when the index is served with an encoder that is not at hand.
         """
         results = [await self._source(number, request) for number in range(len(request.sources))]
-        await self.ledger.forget()
         totals = {
             name: sum(getattr(result, name) for result in results)
             for name in ("read", "created", "replaced", "unchanged", "reused", "removed", "refused", "bytes")
@@ -162,13 +163,22 @@ class Batches:
 
     async def _commit(self, number: int, prepared: _Prepared, noted: Noted) -> Noted:
         self.wanted()
-        chunk, outcomes = prepared.chunk, prepared.outcomes
-        created = await self._patiently(partial(self._write, chunk, outcomes))
+        chunk = prepared.chunk
+        outcomes, created = await self._written(chunk, prepared.outcomes)
         refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
         result = _counted(noted.result, outcomes, refusals, created)
         done = Noted(noted.chunk + 1, chunk.steps[-1].cursor, False, result)
         await self._patiently(partial(self.ledger.note, number, done, refusals))
         return done
+
+    async def _written(self, chunk: _Chunk, outcomes: list[Outcome]) -> tuple[list[Outcome], int]:
+        """What the entries came to, and how many images are new; looked at again where they changed meanwhile."""
+        for _ in range(_RACES):
+            try:
+                return outcomes, await self._patiently(partial(self._write, chunk, outcomes))
+            except ChangedMeanwhileError:
+                outcomes = await self._patiently(partial(self.preparing.all_of, chunk.entries))
+        return outcomes, await self._patiently(partial(self._write, chunk, outcomes))
 
     async def _encoded(self, chunk: _Chunk, outcomes: list[Outcome]) -> list[ImageWrite]:
         """The rows of the pictures, in their order; those that the encoder makes nothing of become refusals."""

@@ -65,10 +65,9 @@ async def writes_of(
 def _write(one: Pending, names: Sequence[str], made: Sequence[_Encoded]) -> ImageWrite | ProblemError:
     vectors = {name: vector for name, (vector, _) in zip(names, made, strict=True)}
     patches = {name: packed for _, packs in made for name, packed in packs.items()}
+    of = one.image_id, one.fields, one.digest, one.size_bytes, one.decoded[0]
     try:
-        return write_of(
-            one.image_id, one.fields, one.digest, one.size_bytes, one.decoded[0], vectors, patches
-        )
+        return write_of(*of, vectors, patches, beside=one.beside)
     except ProblemError as problem:
         return problem
 

@@ -65,6 +65,8 @@ class Pending:
     decoded: Sequence[Decoded]
     origin: Origin | None
     restore: Restore
+    beside: bool
+    """Whether what others said of the image stays."""
 
 
 Outcome = Unchanged | Ready | Pending | Refusal
@@ -147,7 +149,7 @@ class Preparing:
             encoded = known.encoded[image_id]
             if says_the_same(encoded, fields):
                 return Unchanged(image_id, None)
-            return Ready(write_of_fields(encoded, fields), origin, self._restore(entry))
+            return Ready(_fields_of(entry, encoded), origin, self._restore(entry))
         return await self._fetched(entry, image_id, fields, known.encoded.get(image_id))
 
     async def _fetched(
@@ -160,10 +162,11 @@ class Preparing:
         if encoded is not None and encoded.content_digest == digest:
             if says_the_same(encoded, fields):
                 return Unchanged(image_id, origin, len(content.data))
-            return Ready(write_of_fields(encoded, fields), origin, restore)
+            return Ready(_fields_of(entry, encoded), origin, restore)
         twins = await self._twins(digest)
         if len(twins) == len(self._made):
-            return Ready(write_of_twins(image_id, fields, digest, twins), origin, restore)
+            write = write_of_twins(image_id, entry.fields, digest, twins, beside=not entry.whole)
+            return Ready(write, origin, restore)
         decoded = [
             await self._pool.decode(
                 DecodeJob(content.data, made.input, colours=place == 0), deadline=time.time() + _PATIENCE_S
@@ -171,7 +174,8 @@ class Preparing:
             for place, made in enumerate(self._made)
         ]
         await self._put(digest, content.data, decoded[0].info.media_type)
-        return Pending(image_id, fields, digest, len(content.data), decoded, origin, restore)
+        said = image_id, entry.fields, digest, len(content.data)
+        return Pending(*said, decoded, origin, restore, beside=not entry.whole)
 
     async def _twins(self, digest: bytes) -> dict[str, Twin]:
         """By encoder an image of that content that lacks nothing that it makes."""
@@ -213,6 +217,11 @@ class _Known:
         if origin is None or origin.etag != entry.object.etag or origin.image_id != image_id:
             return None
         return origin if self.encoded[image_id].content_digest == origin.content_digest else None
+
+
+def _fields_of(entry: Entry, record: ImageRecord) -> ImageWrite:
+    """What the entry itself says: what others say by then is put beside it when it is written."""
+    return write_of_fields(record, entry.fields, beside=not entry.whole)
 
 
 def _origin(entry: Entry, image_id: uuid.UUID, digest: bytes, etag: str) -> Origin | None:

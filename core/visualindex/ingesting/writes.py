@@ -22,8 +22,12 @@ def write_of(
     decoded: Decoded,
     vectors: Mapping[str, NDArray[np.float32]],
     patches: Mapping[str, bytes],
+    *,
+    beside: bool = False,
 ) -> ImageWrite:
     """An image with its vectors, float32[d], by the fingerprint of their encoder, and packed patches by theirs.
+
+    `beside` as in `ImageWrite`.
 
     Raises ProblemError INVALID_IMAGE for a vector that points nowhere.
     """
@@ -43,11 +47,12 @@ def write_of(
         colours=decoded.colours,
         embeddings={(WHOLE_IMAGE, fingerprint): vector for fingerprint, vector in vectors.items()},
         patches=patches,
+        beside=beside,
     )
 
 
 def write_of_twins(
-    image_id: uuid.UUID, fields: ImageFields, digest: bytes, twins: Mapping[str, Twin]
+    image_id: uuid.UUID, fields: ImageFields, digest: bytes, twins: Mapping[str, Twin], *, beside: bool
 ) -> ImageWrite:
     """An image of content that the index has: what was made of it is made of this one, too.
 
@@ -69,10 +74,11 @@ def write_of_twins(
         colours=twin.colours,
         embeddings={(WHOLE_IMAGE, fingerprint): one.vector for fingerprint, one in twins.items()},
         patches=patches,
+        beside=beside,
     )
 
 
-def write_of_fields(record: ImageRecord, fields: ImageFields) -> ImageWrite:
+def write_of_fields(record: ImageRecord, fields: ImageFields, *, beside: bool) -> ImageWrite:
     """The image with other fields; its vectors stay with its content."""
     return ImageWrite(
         image_id=record.image_id,
@@ -87,4 +93,6 @@ def write_of_fields(record: ImageRecord, fields: ImageFields) -> ImageWrite:
         size_bytes=record.size_bytes,
         colours=record.colours,
         embeddings={},
+        beside=beside,
+        fields_alone=True,
     )

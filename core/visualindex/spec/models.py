@@ -904,6 +904,13 @@ class GateSpec(SpecModel):
     probes: int = Field(
         default=200, ge=10, le=5000, description="Images of the index that a new generation is asked for."
     )
+    missing: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Largest share of the images that it ought to hold that may be missing. Images in quarantine, and those "
+        "written or deleted since the build began, are not counted.",
+    )
     recall: float | None = Field(
         default=None,
         ge=0,
