@@ -62,6 +62,22 @@ async def test_a_put_replaces_the_media_type_alone(store: ObjectStore) -> None:
     assert found.content_type == "image/png"
 
 
+async def test_a_put_of_what_is_there_is_a_put_of_now(store: ObjectStore) -> None:
+    """Whoever puts the same again keeps it from being taken for abandoned."""
+    await store.put("pending/one", b"same", content_type="application/json")
+    first = await _modified(store, "pending/one")
+    async with asyncio.timeout(10):
+        while await _modified(store, "pending/one") <= first:
+            await asyncio.sleep(0.1)  # a store may tell whole seconds
+            await store.put("pending/one", b"same", content_type="application/json")
+
+
+async def _modified(store: ObjectStore, key: str) -> datetime:
+    found = await store.stat(key)
+    assert found is not None
+    return found.modified
+
+
 async def test_a_missing_object_is_a_problem_with_its_key(store: ObjectStore) -> None:
     """`get` of nothing says which key was missing; `stat` of nothing is None."""
     with pytest.raises(ProblemError, match="shop/absent") as caught:

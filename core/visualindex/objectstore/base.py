@@ -27,7 +27,7 @@ class ObjectStat:
     content_type: str
     """Media type given to `put`."""
     modified: datetime
-    """When it was last written (UTC, aware)."""
+    """When it was last put, be it with the content that it had (UTC, aware)."""
 
 
 class ObjectStore(Protocol):

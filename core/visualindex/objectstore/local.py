@@ -35,7 +35,7 @@ class LocalObjectStore:
     """Objects as files below `folder`; several processes may share it. See `ObjectStore` for what it promises.
 
     Writes are flushed to the disk before they are visible, and their directory entries before `put` returns. Putting
-    content that is already there writes nothing: the digest stored with the file says so, not merely its size.
+    content that is already there writes nothing but the time: the digest stored with the file says so, not merely its size.
     """
 
     def __init__(self, folder: Path, *, threads: int = 8) -> None:
@@ -87,7 +87,7 @@ class LocalObjectStore:
     def _put(self, key: str, data: bytes, content_type: str) -> None:
         path = _path(self._root, key)
         trailer = envelope.trailer_of(data, content_type)
-        if not _holds(path, trailer, len(data)):
+        if not _renewed(path, trailer, len(data)):
             self._write(path, data, trailer.pack())
         # Also when nothing was written: whoever wrote the file may not have flushed its entry yet.
         _flush_folder(path.parent)
@@ -162,13 +162,16 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def _holds(path: Path, trailer: envelope.Trailer, size: int) -> bool:
-    """Whether the file already says it holds this content under this media type."""
+def _renewed(path: Path, trailer: envelope.Trailer, size: int) -> bool:
+    """Whether the file already says it holds this content under this media type; it counts as written now, then."""
     try:
         with path.open("rb") as file:
-            return envelope.described(file.fileno()) == (trailer, size)
+            if envelope.described(file.fileno()) != (trailer, size):
+                return False
+        os.utime(path)
     except (FileNotFoundError, envelope.DamagedError):
         return False
+    return True
 
 
 def _make_folder(folder: Path, root: Path) -> None:
