@@ -34,6 +34,17 @@ async def test_stat_describes_an_object(store: ObjectStore) -> None:
     assert abs(datetime.now(UTC) - found.modified) < timedelta(minutes=5)
 
 
+@pytest.mark.parametrize("size", [0, 1, 3 * 1024**2 + 7])
+async def test_what_is_verified_is_as_stat_describes_it(store: ObjectStore, size: int) -> None:
+    """Of an object that is whole; of none it is None."""
+    await store.put("shop/one", secrets.token_bytes(size), content_type="image/webp")
+    found = await store.verify("shop/one")
+    assert found is not None
+    assert found.size == size
+    assert found == await store.stat("shop/one")
+    assert await store.verify("shop/two") is None
+
+
 async def test_the_etag_follows_the_content(store: ObjectStore) -> None:
     """Equal content has an equal etag, other content another."""
     await store.put("a", b"same", content_type="image/png")
