@@ -1,36 +1,72 @@
-"""Can the generations of an index still be fetched: is each manifest there, and each part it names."""
+"""Can the generations of an index still be fetched: is each manifest there, and each part it names, with the right bytes."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from visualindex.catalog import BUILD, GenerationRecord
 from visualindex.checking import Finding, FindingKind
+from visualindex.checking.originals import drawn
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations import Manifest, read_manifest
 from visualindex.generations.manifest import canonical
 from visualindex.objectstore import manifest_key, part_key, part_prefix
-from visualindex_jobs.checked import Checked
+from visualindex_jobs.checked import Breather, Checked
 
 _SERVED = ("active", "preparing")
 _ENDED = ("retired", "gone")
 
 
 async def check_generations(checked: Checked) -> None:
-    """Compare the generations that the database has with what the object store has of them."""
+    """Compare the generations that the database has with what the object store has of them, and read a share of that."""
     records = await checked.catalog.list_generations(checked.index)
     if not records:
         return
     checked.go_on("comparing generations", 0, len(records))
-    parts = {key async for key in checked.store.list(part_prefix(checked.index))}
+    parts = _Parts(checked, {key async for key in checked.store.list(part_prefix(checked.index))})
     for number, record in enumerate(records):
         checked.go_on("comparing generations", number, len(records))
         manifest = await _manifest(checked, record)
         if manifest is None:
             continue
-        lacking = [key for key in _part_keys(checked.index, manifest) if key not in parts]
-        gone = [key for key in lacking if await checked.store.stat(key) is None]
-        if gone and not await _has_ended(checked, record):
-            await _without_parts(checked, record, gone)
+        keys = _part_keys(checked.index, manifest)
+        faults = {
+            FindingKind.MISSING_PART: await parts.missing(keys),
+            FindingKind.DAMAGED_PART: await parts.damaged(keys),
+        }
+        if any(faults.values()) and not await _has_ended(checked, record):
+            await _without_parts(checked, record, faults)
+
+
+class _Parts:
+    """The parts that the object store has of an index."""
+
+    def __init__(self, checked: Checked, there: set[str]) -> None:
+        self._checked = checked
+        self._there = there
+        self._right: dict[str, bool | None] = {}
+        """Those that were read, for one generation or another."""
+
+    async def missing(self, keys: Mapping[bytes, str]) -> list[str]:
+        """Those that are not there, also when they are asked for once more."""
+        lacking = [key for key in keys.values() if key not in self._there]
+        return [key for key in lacking if await self._checked.store.stat(key) is None]
+
+    async def damaged(self, keys: Mapping[bytes, str]) -> list[str]:
+        """Those whose bytes are not what they are named after, of a share."""
+        breather = Breather()
+        share = [keys[one] for one in drawn(keys.keys(), self._checked.read_share, self._checked.job.job_id)]
+        for key in share:
+            if key not in self._right:
+                self._checked.go_on("reading generations", len(self._right), len(self._there))
+                self._right[key] = await self._checked.is_right(key, partial(_is_named, key))
+                await breather.rest()
+        return [key for key in share if self._right[key] is False]
+
+
+def _is_named(key: str, data: bytes) -> bool:
+    return key.endswith(hashlib.sha256(data).hexdigest())
 
 
 async def _has_ended(checked: Checked, record: GenerationRecord) -> bool:
@@ -67,22 +103,26 @@ def _known(record: GenerationRecord) -> Manifest | None:
         return None
 
 
-def _part_keys(index: str, manifest: Manifest) -> list[str]:
+def _part_keys(index: str, manifest: Manifest) -> dict[bytes, str]:
+    """Keys of its parts by their digests."""
     parts = {part for shard in manifest.shards for file in shard.files for part in file.parts}
-    return [part_key(index, bytes.fromhex(part)) for part in sorted(parts)]
+    return {(digest := bytes.fromhex(part)): part_key(index, digest) for part in sorted(parts)}
 
 
-async def _without_parts(checked: Checked, record: GenerationRecord, gone: list[str]) -> None:
+async def _without_parts(
+    checked: Checked, record: GenerationRecord, faults: Mapping[FindingKind, Sequence[str]]
+) -> None:
     """Replicas that hold it go on with it, others serve the database's rows; what is served gets a successor."""
     place = f"generation {record.generation}, {record.state}"
-    mended, action = 0, "check again with repair"
+    discarded, action = False, "check again with repair"
     if checked.repair and record.state in _SERVED:
-        parameters: Mapping[str, Any] = {"activate": True, "reason": "missing parts"}
+        parameters: Mapping[str, Any] = {"activate": True, "reason": "missing or damaged parts"}
         job, _ = await checked.catalog.request_job(checked.index, BUILD, parameters)
         action = f"job {job.job_id} builds another one, which is served then"
     elif checked.repair:
         await checked.catalog.discard_generation(checked.index, record.generation)
-        mended, action = len(gone), "discarded: it could not be loaded"
-    checked.report.findings.append(
-        Finding(FindingKind.MISSING_PART, place, len(gone), mended, tuple(gone), action)
-    )
+        discarded, action = True, "discarded: it could not be loaded"
+    for kind, keys in faults.items():
+        if keys:
+            mended = len(keys) if discarded else 0
+            checked.report.findings.append(Finding(kind, place, len(keys), mended, tuple(keys), action))

@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Collection
 
-from visualindex.api.checks import READ_SHARE
 from visualindex.checking import Finding, FindingKind, split
 from visualindex.checking.originals import PARTS, digest_of, drawn
 from visualindex.errors import ProblemError, ProblemType
@@ -19,7 +18,6 @@ async def check_originals(checked: Checked) -> None:
     """Compare the digests of images with the originals in the object store, a 256th of them at a time."""
     breather = Breather()
     missing, damaged, orphaned = _Tally(), _Tally(), _Tally()
-    share = float(checked.job.parameters.get("originals_share", READ_SHARE))
     for part in range(PARTS):
         checked.go_on("comparing originals", part, PARTS)
         # The database first: an original is stored before its image, so what is missing then is missing.
@@ -28,7 +26,7 @@ async def check_originals(checked: Checked) -> None:
         checked.report.originals += len(there)
         found = split(wanted, there)
         await _missing(checked, part, found.missing, missing)
-        for digest in drawn(wanted & there, share, checked.job.job_id):
+        for digest in drawn(wanted & there, checked.read_share, checked.job.job_id):
             checked.go_on("reading originals", part, PARTS)
             await _read(checked, digest, damaged)
             await breather.rest()
@@ -81,14 +79,10 @@ async def _missing(checked: Checked, part: int, suspected: Collection[bytes], ta
 
 async def _read(checked: Checked, digest: bytes, tally: _Tally) -> None:
     """Whether an original still is what its digest says; a damaged one is replaced by what another index has."""
-    try:
-        data = await checked.store.get(original_key(checked.index, digest))
-    except ProblemError as problem:
-        if problem.type is ProblemType.NOT_FOUND:  # erased meanwhile
-            return
-        raise
-    checked.report.originals_read += 1
-    if content_digest(data) == digest:
+    key = original_key(checked.index, digest)
+    right = await checked.is_right(key, lambda data: content_digest(data) == digest)
+    checked.report.originals_read += right is not None
+    if right is not False:  # None: erased meanwhile
         return
     images = (await checked.catalog.images_of(checked.index, [digest])).get(digest, [])
     tally.count += 1
@@ -105,7 +99,7 @@ async def _copied(checked: Checked, digest: bytes) -> bool:
         try:
             data = await checked.store.get(key)
         except ProblemError as problem:
-            if problem.type is ProblemType.NOT_FOUND:
+            if problem.type in (ProblemType.NOT_FOUND, ProblemType.INTERNAL):
                 continue
             raise
         stat = await checked.store.stat(key)

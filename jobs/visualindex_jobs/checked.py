@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from visualindex.api.checks import READ_SHARE
 from visualindex.catalog import Catalog, JobRecord
 from visualindex.checking import Report
+from visualindex.errors import ProblemError, ProblemType
 from visualindex.objectstore import ObjectStore
 from visualindex.spec import VisualIndex
 from visualindex_jobs.lease import Lease
@@ -33,6 +36,22 @@ class Checked:
     def repair(self) -> bool:
         """Whether what differs is to be mended."""
         return self.report.repair
+
+    @property
+    def read_share(self) -> float:
+        """Share of the objects that are read whole."""
+        return float(self.job.parameters.get("originals_share", READ_SHARE))
+
+    async def is_right(self, key: str, right: Callable[[bytes], bool]) -> bool | None:
+        """Whether the bytes of an object are those that its key names, by `right`; None where there is none any more."""
+        try:
+            return await asyncio.to_thread(right, await self.store.get(key))
+        except ProblemError as problem:
+            if problem.type is ProblemType.NOT_FOUND:
+                return None
+            if problem.type is ProblemType.INTERNAL:  # the store found it damaged by itself
+                return False
+            raise
 
     def go_on(self, phase: str, done: int, total: int) -> None:
         """Say how far the check is. Raises Abandoned when it was cancelled or taken over."""

@@ -38,6 +38,10 @@ class Observed:
         await self._announce("stat", key)
         return await self._store.stat(key)
 
+    async def verify(self, key: str) -> ObjectStat | None:
+        await self._announce("verify", key)
+        return await self._store.verify(key)
+
     async def delete(self, keys: Iterable[str]) -> None:
         for key in list(keys):
             await self._announce("delete", key)

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +50,42 @@ _OTHER = textwrap.dedent(
     asyncio.run(main())
     """
 )
+
+
+_DIES_AS_IT_ENDS = textwrap.dedent(
+    """
+    import asyncio, os, signal, sys
+    from pathlib import Path
+    from visualindex.generations import NodeCache, read_manifest
+    from visualindex.objectstore import LocalObjectStore
+
+    def dies(work):
+        "Killed before `work` is done to a file on its way; to others it is done."
+        def carry(which, *rest):
+            path = os.readlink(f"/proc/self/fd/{which}") if isinstance(which, int) else str(which)
+            if "/cache/partial/" in path:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return work(which, *rest)
+        return carry
+
+    async def main():
+        folder, generation = Path(sys.argv[1]), sys.argv[2]
+        store = LocalObjectStore(folder / "store")
+        manifest = await read_manifest(store, "shop", generation)
+        with await NodeCache(folder / "cache", 1 << 30).fetch(store, "shop", manifest, 0) as lease:
+            for path in lease.directory.iterdir():
+                print(path.name, oct(path.stat().st_mode & 0o777))
+
+    if os.geteuid() == 0:
+        os.setuid(int(sys.argv[3]))  # root may write what is read-only
+    for step in sys.argv[4:]:
+        holder, name = (Path, "replace") if step == "replace" else (os, step)
+        setattr(holder, name, dies(getattr(holder, name)))
+    asyncio.run(main())
+    """
+)
+_POD = 65_532
+"""The user that pods run as."""
 
 
 class Other:
@@ -183,3 +221,36 @@ async def test_an_abandoned_partial_file_gives_way(
         other.kill()
         await cache.fetch(store, "shop", published, 1)
     assert list((tmp_path / "cache" / "partial").iterdir()) == []
+
+
+@pytest.fixture
+def pods_folder() -> Iterator[Path]:
+    """A folder that an ordinary user can reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def _fetch_as_pod(folder: Path, manifest: Manifest, *dies: str) -> "subprocess.CompletedProcess[str]":
+    """Fetch shard 0 in a process without privileges, killed at one of these steps of putting a file into its place."""
+    for path in [folder, *folder.rglob("*")] if os.geteuid() == 0 else []:
+        shutil.chown(path, _POD)
+    command = [sys.executable, "-c", _DIES_AS_IT_ENDS, str(folder), manifest.generation, str(_POD), *dies]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("step", ["fsync", "link", "fchmod", "replace"])
+async def test_a_fetch_that_is_killed_as_it_ends_is_continued_without_privileges(
+    shards: Shards, pods_folder: Path, step: str
+) -> None:
+    """Whatever it had done to the file: no process of a pod would be let write to a read-only one."""
+    store = LocalObjectStore(pods_folder / "store")
+    manifest = await shards.publish(store)
+    await store.close()
+    killed = await asyncio.to_thread(_fetch_as_pod, pods_folder, manifest, step)
+    assert killed.returncode == -9, killed.stderr
+    assert list((pods_folder / "cache" / "partial").iterdir())
+    again = await asyncio.to_thread(_fetch_as_pod, pods_folder, manifest)
+    names = ["by_id.bin", "empty.bin", "ids.bin", "vectors.f16"]
+    assert sorted(again.stdout.splitlines()) == [f"{name} 0o444" for name in names], again.stderr
+    assert list((pods_folder / "cache" / "partial").iterdir()) == []

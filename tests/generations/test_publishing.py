@@ -106,6 +106,28 @@ async def test_a_part_that_was_lost_or_cut_short_is_put_back(store: LocalObjectS
     assert await everything(store) == before
 
 
+async def test_a_part_with_a_damaged_byte_is_put_back(
+    store: LocalObjectStore, shards: Shards, tmp_path: Path
+) -> None:
+    """Of the right size, with a trailer that is whole: only who reads it all can tell."""
+    manifest = await shards.publish(store)
+    before = await everything(store)
+    digest = manifest.shards[0].files[3].parts[1]
+    [file] = (tmp_path / "store").rglob(digest)
+    flipped = bytearray(file.read_bytes())
+    flipped[PART // 2] ^= 1
+    file.write_bytes(flipped)
+    with pytest.raises(ProblemError, match="damaged on disk"):
+        await NodeCache(tmp_path / "cache", 1 << 30).fetch(store, "shop", manifest, 0)
+    observed = Observed(store)
+    await shards.publish(observed)
+    assert [key for key in observed.keys("put") if key.startswith(part_prefix("shop"))] == [
+        part_key("shop", bytes.fromhex(digest))
+    ]
+    assert await everything(store) == before
+    (await NodeCache(tmp_path / "cache", 1 << 30).fetch(store, "shop", manifest, 0)).release()
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_at_any_operation_leaves_the_old_state_or_the_new_one(
     store: LocalObjectStore, shards: Shards, tmp_path: Path, when: str

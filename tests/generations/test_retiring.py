@@ -1,7 +1,10 @@
 """Retiring: what others need stays whole at every byte, and nothing else stays."""
 
 import dataclasses
+import os
+import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from tests.generations.conftest import PART, Shards, described, noise
@@ -12,6 +15,7 @@ from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations import (
     Manifest,
     complete,
+    hold,
     let_go,
     list_generations,
     publish_shard,
@@ -149,6 +153,26 @@ async def test_a_shard_that_is_let_go_goes_with_the_next_retirement(
     await let_go(store, described(), [held])
     await retire(store, "shop", old.generation, [])
     assert await everything(store) == {}
+
+
+async def test_a_shard_that_is_held_again_stays_however_old_it_is(
+    store: LocalObjectStore, shards: Shards, tmp_path: Path
+) -> None:
+    """A build that takes days puts the same bytes again, which has to count."""
+    old = await shards.publish(store)
+    shards.write(1, "vectors.f16", noise(2 * PART, seed=9))
+    held = await publish_shard(store, described(), *shards.given[1])
+    _age(tmp_path / "store", days=2)
+    await hold(store, described(), held)
+    await retire(store, "shop", old.generation, [])
+    assert len([key async for key in store.list(part_prefix("shop"))]) == 4
+
+
+def _age(folder: Path, days: int) -> None:
+    """Have all files of a store been put so long ago."""
+    then = time.time() - timedelta(days=days).total_seconds()
+    for path in folder.rglob("*"):
+        os.utime(path, (then, then))
 
 
 async def test_what_a_crashed_publication_left_goes_after_a_day(

@@ -34,6 +34,17 @@ async def test_stat_describes_an_object(store: ObjectStore) -> None:
     assert abs(datetime.now(UTC) - found.modified) < timedelta(minutes=5)
 
 
+@pytest.mark.parametrize("size", [0, 1, 3 * 1024**2 + 7])
+async def test_what_is_verified_is_as_stat_describes_it(store: ObjectStore, size: int) -> None:
+    """Of an object that is whole; of none it is None."""
+    await store.put("shop/one", secrets.token_bytes(size), content_type="image/webp")
+    found = await store.verify("shop/one")
+    assert found is not None
+    assert found.size == size
+    assert found == await store.stat("shop/one")
+    assert await store.verify("shop/two") is None
+
+
 async def test_the_etag_follows_the_content(store: ObjectStore) -> None:
     """Equal content has an equal etag, other content another."""
     await store.put("a", b"same", content_type="image/png")
@@ -60,6 +71,22 @@ async def test_a_put_replaces_the_media_type_alone(store: ObjectStore) -> None:
     found = await store.stat("one")
     assert found is not None
     assert found.content_type == "image/png"
+
+
+async def test_a_put_of_what_is_there_is_a_put_of_now(store: ObjectStore) -> None:
+    """Whoever puts the same again keeps it from being taken for abandoned."""
+    await store.put("pending/one", b"same", content_type="application/json")
+    first = await _modified(store, "pending/one")
+    async with asyncio.timeout(10):
+        while await _modified(store, "pending/one") <= first:
+            await asyncio.sleep(0.1)  # a store may tell whole seconds
+            await store.put("pending/one", b"same", content_type="application/json")
+
+
+async def _modified(store: ObjectStore, key: str) -> datetime:
+    found = await store.stat(key)
+    assert found is not None
+    return found.modified
 
 
 async def test_a_missing_object_is_a_problem_with_its_key(store: ObjectStore) -> None:

@@ -137,6 +137,14 @@ def stray(view: ShardView) -> str:
     return image_id
 
 
+def damage(checking: Checking, key: str) -> None:
+    """Flip a bit of an object, as a disk does."""
+    [file] = (checking.served.state / "objects").rglob(key.rpartition("/")[2])
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1
+    file.write_bytes(data)
+
+
 async def test_a_check_is_asked_for_over_http_and_tells_what_it_found(served: Served) -> None:
     address = "/api/indexes/things/check"
     missing = await served.client.get(address)
@@ -342,6 +350,52 @@ async def test_a_generation_without_all_its_parts_that_nobody_is_served_is_disca
     assert (await checking.catalog.get_generation("things", generation)).state in ("retired", "gone")
 
 
+async def test_what_is_served_with_a_damaged_part_gets_a_successor_that_has_the_part_whole(
+    checking: Checking, tmp_path: Path
+) -> None:
+    written = await put(checking.served, 0)
+    await search(checking.served, written)
+    generation = (await build(checking.served, tmp_path)).generation
+    await activate(checking.served, generation)
+    parts = {key async for key in checking.store.list(part_prefix("things"))}
+    damage(checking, min(parts))
+    assert (await checking.check(originals_share=0))["consistent"] is True
+    report = await checking.check(originals_share=1, repair=True)
+    assert kinds(report) == {"damaged-part": (1, 0)}
+    assert report["findings"][0]["examples"] == [min(parts)]
+
+    async def served_by_another() -> bool:
+        return bool((await search(checking.served, written))["generation"] != generation)
+
+    await until(served_by_another)
+    assert (await checking.check(originals_share=1))["consistent"] is True
+    for key in parts:
+        assert await checking.store.get(key)
+
+
+async def test_damaged_and_missing_parts_of_what_nobody_is_served_are_told_and_it_is_discarded(
+    checking: Checking, tmp_path: Path
+) -> None:
+    await search(checking.served, await put(checking.served, 0))
+    generation = (await build(checking.served, tmp_path)).generation
+    missing, damaged, *_ = [key async for key in checking.store.list(part_prefix("things"))]
+    damage(checking, damaged)
+    await checking.store.delete([missing])
+    report = await checking.check(originals_share=1, repair=True)
+    assert kinds(report) == {"missing-part": (1, 1), "damaged-part": (1, 1)}
+    assert (await checking.catalog.get_generation("things", generation)).state in ("retired", "gone")
+
+
+async def test_a_damaged_original_in_a_folder_is_told_and_mended_by_putting_it_again(
+    checking: Checking,
+) -> None:
+    written = await put(checking.served, 0)
+    damage(checking, await checking.original(written["image_id"]))
+    assert kinds(await checking.check(originals_share=1)) == {"damaged-original": (1, 0)}
+    await put(checking.served, 0)
+    assert (await checking.check(originals_share=1))["consistent"] is True
+
+
 async def test_writes_that_go_on_are_no_faults_and_none_is_undone(checking: Checking) -> None:
     """Twelve images are created, changed and deleted all the time, while one row is lost."""
     lost = await put(checking.served, 0)
@@ -386,7 +440,9 @@ async def test_a_replica_that_unloads_a_generation_before_it_answers_is_no_fault
     written = await put(checking.served, 0)
     await search(checking.served, written, consistency="strong")
     position = (await checking.view()).position
-    await checking.catalog.heartbeat("things", 0, "leaving", position, 1, 60.0, shards=1, generations=["live"])
+    await checking.catalog.heartbeat(
+        "things", 0, "leaving", position, 1, 60.0, shards=1, generations=["live"]
+    )
     answering = asyncio.create_task(CheckAnswers(checking.catalog, "things", "leaving", views={}).run())
     try:
         assert (await checking.check())["findings"] == []

@@ -63,6 +63,10 @@ class Watched:
         await self._step("stat", key)
         return await self.inner.stat(key)
 
+    async def verify(self, key: str) -> ObjectStat | None:
+        await self._step("verify", key)
+        return await self.inner.verify(key)
+
     async def delete(self, keys: Iterable[str]) -> None:
         keys = list(keys)
         await self._step("delete", keys[0])

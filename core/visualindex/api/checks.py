@@ -23,7 +23,8 @@ class CheckRequest(ApiModel):
         default=READ_SHARE,
         ge=0,
         le=1,
-        description="Share of the originals that are read and compared with their digests; others at every check.",
+        description="Share of the originals, and of the parts of generations, that are read and compared with their "
+        "digests; others at every check.",
     )
     orphan_age_s: float = Field(
         default=DAY_S,
@@ -37,7 +38,7 @@ class FindingView(BaseModel):
 
     kind: str = Field(
         description="`lost-row`, `stray-vector`, `stale-row`, `damaged-vector`, `missing-vector`, `missing-original`, "
-        "`damaged-original`, `orphaned-original`, `missing-manifest`, `missing-part` or `no-answer`."
+        "`damaged-original`, `orphaned-original`, `missing-manifest`, `missing-part`, `damaged-part` or `no-answer`."
     )
     place: str = Field(description="The replica and generation, the object store or the database.")
     count: int = Field(description="How many.")

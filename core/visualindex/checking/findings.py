@@ -22,6 +22,7 @@ class FindingKind(StrEnum):
     ORPHANED_ORIGINAL = "orphaned-original"
     MISSING_MANIFEST = "missing-manifest"
     MISSING_PART = "missing-part"
+    DAMAGED_PART = "damaged-part"
     NO_ANSWER = "no-answer"
 
 

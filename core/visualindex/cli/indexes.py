@@ -210,7 +210,11 @@ def check(
     ] = True,
     originals: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of the originals to read and compare with their digests."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of originals and of generations' parts to read and compare with their digests.",
+        ),
     ] = 0.01,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end of the check, and show what it found.")

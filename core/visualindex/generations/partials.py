@@ -7,11 +7,13 @@ belongs to nobody any more; whoever wants its file goes on with it.
 import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from visualindex.generations.digests import holds, part_digest
 from visualindex.generations.manifest import FileEntry
 
+_WRITABLE = 0o644
 _READ_ONLY = 0o444
 
 
@@ -26,7 +28,7 @@ class Partial:
     def claim(cls, path: Path) -> "Partial | None":
         """The partial file at `path`, made if needed; None when another writes it. Raises OSError."""
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = _opened(path)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -75,11 +77,11 @@ class Partial:
         """
         if not holds(self._file, entry):
             return False
-        os.fchmod(self._file, _READ_ONLY)
         os.fsync(self._file)
         for link in links:
             link.unlink(missing_ok=True)
             os.link(self.path, link)
+        os.fchmod(self._file, _READ_ONLY)
         self.path.replace(file)
         return True
 
@@ -91,6 +93,16 @@ class Partial:
     def close(self) -> None:
         """Leave it to whoever wants it next."""
         os.close(self._file)
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, _WRITABLE)
+    except PermissionError:  # its writer was killed just before it moved the file into its place
+        with suppress(FileNotFoundError):
+            path.chmod(_WRITABLE)
+        return os.open(path, flags, _WRITABLE)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -7,7 +7,7 @@ whoever retires others leaves its parts. The manifest of all comes last and take
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
@@ -16,7 +16,14 @@ from visualindex.generations.digests import describe
 from visualindex.generations.manifest import FileEntry, Manifest, ShardFiles
 from visualindex.generations.reading import valid_name
 from visualindex.generations.threads import all_of, in_thread
-from visualindex.objectstore import ObjectStore, manifest_key, manifest_prefix, part_key, pending_key
+from visualindex.objectstore import (
+    ObjectStat,
+    ObjectStore,
+    manifest_key,
+    manifest_prefix,
+    part_key,
+    pending_key,
+)
 
 JSON = "application/json"
 _PART = "application/octet-stream"
@@ -65,8 +72,8 @@ async def publish_shard(
 ) -> ShardFiles:
     """Upload the files of one shard of a generation that is still built, and hold them until `complete`.
 
-    `manifest` needs no shards yet. A repeat after a crash uploads only what is missing. At most 96 MiB of the files are in
-    memory at a time.
+    `manifest` needs no shards yet. A repeat after a crash uploads only what is missing or damaged. At most 96 MiB of the
+    files are in memory at a time.
 
     Raises ProblemError: of the object store; INVALID_REQUEST for files no manifest can list; INTERNAL when a file changed
     meanwhile; UNAVAILABLE when one cannot be read.
@@ -194,7 +201,7 @@ async def _check_parts(store: ObjectStore, manifest: Manifest) -> None:
     async def ask() -> None:
         for part in parts:
             key = part_key(manifest.index, bytes.fromhex(part.digest))
-            if not await _has(store, key, part.length):
+            if not await _has(store.stat, key, part.length):
                 raise ProblemError(
                     ProblemType.UNAVAILABLE,
                     f"object {key} of {part.path} went lost while the generation was built: build it again",
@@ -204,7 +211,7 @@ async def _check_parts(store: ObjectStore, manifest: Manifest) -> None:
 
 
 async def _upload(store: ObjectStore, index: str, parts: Iterator[_Part]) -> None:
-    """Put the parts that the store lacks, a few at a time; the first failure ends all."""
+    """Put the parts that the store lacks or has damaged, a few at a time; the first failure ends all."""
 
     async def carry() -> None:
         for part in parts:
@@ -214,15 +221,15 @@ async def _upload(store: ObjectStore, index: str, parts: Iterator[_Part]) -> Non
 
 
 async def _ensure(store: ObjectStore, key: str, part: _Part) -> None:
-    if await _has(store, key, part.length):
+    if await _has(store.verify, key, part.length):
         return
     data = await in_thread(_read, part)
     await store.put(key, data, content_type=_PART)
 
 
-async def _has(store: ObjectStore, key: str, size: int) -> bool:
+async def _has(look: Callable[[str], Awaitable[ObjectStat | None]], key: str, size: int) -> bool:
     try:
-        found = await store.stat(key)
+        found = await look(key)
     except ProblemError as problem:
         if problem.type is not ProblemType.INTERNAL:
             raise

@@ -27,7 +27,7 @@ class ObjectStat:
     content_type: str
     """Media type given to `put`."""
     modified: datetime
-    """When it was last written (UTC, aware)."""
+    """When it was last put, be it with the content that it had (UTC, aware)."""
 
 
 class ObjectStore(Protocol):
@@ -45,6 +45,12 @@ class ObjectStore(Protocol):
 
     async def stat(self, key: str) -> ObjectStat | None:
         """Size, etag and media type of an object, or None when there is none."""
+
+    async def verify(self, key: str) -> ObjectStat | None:
+        """As `stat`, once the content is known to be what was put; ProblemError INTERNAL when it is not.
+
+        A store whose server sees to that itself is asked no more than for `stat`; any other one reads all of the object.
+        """
 
     async def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; a key that names none is no error."""

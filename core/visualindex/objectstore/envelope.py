@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _TAIL = struct.Struct("<16sH6s")
 _MAGIC = b"VIobj\x01"
 _MAX_CONTENT_TYPE = 255
+_CHUNK_BYTES = 1024**2
 
 
 class DamagedError(Exception):
@@ -54,6 +55,17 @@ def described(descriptor: int) -> tuple[Trailer, int]:
     length = os.fstat(descriptor).st_size
     window = min(length, _MAX_CONTENT_TYPE + _TAIL.size)
     return _parse(os.pread(descriptor, window, length - window), length)
+
+
+def verified(descriptor: int) -> tuple[Trailer, int]:
+    """As `described`, once the content was read, a little at a time; `DamagedError` when its digest is wrong."""
+    trailer, size = described(descriptor)
+    digest = hashlib.blake2b(digest_size=16)
+    for offset in range(0, size, _CHUNK_BYTES):
+        digest.update(os.pread(descriptor, min(_CHUNK_BYTES, size - offset), offset))
+    if digest.digest() != trailer.digest:
+        raise DamagedError("its digest does not match its content")
+    return trailer, size
 
 
 def _parse(end: bytes, length: int) -> tuple[Trailer, int]:

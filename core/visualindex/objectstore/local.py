@@ -26,6 +26,7 @@ from visualindex.objectstore.scratch import Scratch
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Read = Callable[[int], tuple[envelope.Trailer, int]]
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIST_BATCH = 1000
 _FULL_RETRY_S = 30.0
@@ -35,7 +36,7 @@ class LocalObjectStore:
     """Objects as files below `folder`; several processes may share it. See `ObjectStore` for what it promises.
 
     Writes are flushed to the disk before they are visible, and their directory entries before `put` returns. Putting
-    content that is already there writes nothing: the digest stored with the file says so, not merely its size.
+    content that is already there writes nothing but the time; a damaged file is replaced, so all of it is read and compared.
     """
 
     def __init__(self, folder: Path, *, threads: int = 8) -> None:
@@ -58,6 +59,10 @@ class LocalObjectStore:
     async def stat(self, key: str) -> ObjectStat | None:
         """Size, etag and media type of an object, or None when there is none."""
         return await self._run(self._stat, checked_key(key))
+
+    async def verify(self, key: str) -> ObjectStat | None:
+        """As `stat`, once all of the object was read and compared with its digest."""
+        return await self._run(self._stat, checked_key(key), envelope.verified)
 
     async def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; a key that names none is no error."""
@@ -87,7 +92,7 @@ class LocalObjectStore:
     def _put(self, key: str, data: bytes, content_type: str) -> None:
         path = _path(self._root, key)
         trailer = envelope.trailer_of(data, content_type)
-        if not _holds(path, trailer, len(data)):
+        if not _renewed(path, trailer, len(data)):
             self._write(path, data, trailer.pack())
         # Also when nothing was written: whoever wrote the file may not have flushed its entry yet.
         _flush_folder(path.parent)
@@ -114,14 +119,14 @@ class LocalObjectStore:
         with _intact(key):
             return envelope.opened(raw)
 
-    def _stat(self, key: str) -> ObjectStat | None:
+    def _stat(self, key: str, read: _Read = envelope.described) -> ObjectStat | None:
         try:
             descriptor = os.open(_path(self._root, key), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:
             with _intact(key):
-                trailer, size = envelope.described(descriptor)
+                trailer, size = read(descriptor)
             modified = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC)
         finally:
             os.close(descriptor)
@@ -162,13 +167,17 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def _holds(path: Path, trailer: envelope.Trailer, size: int) -> bool:
-    """Whether the file already says it holds this content under this media type."""
+def _renewed(path: Path, trailer: envelope.Trailer, size: int) -> bool:
+    """Whether the file already holds this content under this media type; it counts as written now, then."""
     try:
         with path.open("rb") as file:
-            return envelope.described(file.fileno()) == (trailer, size)
+            if envelope.described(file.fileno()) != (trailer, size):
+                return False
+            envelope.verified(file.fileno())
+        os.utime(path)
     except (FileNotFoundError, envelope.DamagedError):
         return False
+    return True
 
 
 def _make_folder(folder: Path, root: Path) -> None:

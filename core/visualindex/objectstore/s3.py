@@ -48,6 +48,10 @@ class S3ObjectStore:
         except S3Error:
             return None
 
+    async def verify(self, key: str) -> ObjectStat | None:
+        """As `stat`: the server compares what it holds with digests of its own, and mends or refuses it."""
+        return await self.stat(key)
+
     async def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; a key that names none is no error."""
         names = iter([self._name(key) for key in keys])
