@@ -149,8 +149,9 @@ def _grouped(
         hits, chosen = _ranked(state, candidates, ask, 1, max(1, width))
         groups, keys = _groups(state, group.field, candidates.part[chosen], candidates.row[chosen])
         kept = _first_of_groups(groups, group.size)[: ask.k]
-        enough = len(kept) >= wanted or width >= total
-        if enough or (ask.min_score is not None and len(groups) < len(candidates.row) - len(ask.exclude)):
+        # Fewer hits than were looked for, whoever is excluded: in each part what comes next scores too low.
+        low = ask.min_score is not None and len(groups) < width - len(ask.exclude)
+        if len(kept) >= wanted or width >= total or low:
             values = tuple(None if at < 0 else keys[at] for at in groups[kept].tolist())
             return Looked(taken(hits, kept.tolist()), values, plans=candidates.plans)
         if wanted == ask.k:
