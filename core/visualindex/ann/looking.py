@@ -340,7 +340,13 @@ def _pool(state: State, found: Sequence[Passing]) -> Candidates:
     rows = [_rows(passed, size) for passed, size in zip(found, sizes, strict=True)]
     names = [f"base {number}" for number in range(len(state.bases))] + ["fresh"]
     plans = tuple(
-        PartPlan(name, Way.SURVIVORS, size, (passed.least, passed.most), passed.count)
+        PartPlan(
+            name,
+            Way.SURVIVORS if passed.count else Way.NOTHING,
+            size,
+            (passed.least, passed.most),
+            passed.count,
+        )
         for name, size, passed in zip(names, sizes, found, strict=True)
     )
     return Candidates(
