@@ -21,7 +21,7 @@ _MIB = 1024**2
 GATEWAY_BYTES = 256 * _MIB
 """A gateway's process without encoder and pictures: 190 MiB resident under Ray, the rest is for requests."""
 SHARD_BYTES = 256 * _MIB
-"""A shard's process without vectors: 192 MiB resident under Ray."""
+"""A shard's process without vectors: 192 MiB resident under Ray, and 16 MiB for what filters leave (`ann/remembered.py`)."""
 _CUDA_BYTES = 512 * _MIB
 """CUDA and Faiss's kernels in the process of a shard with a GPU: an estimate; say `ray.workers.memory` for more."""
 ENCODER_BYTES = 192 * _MIB

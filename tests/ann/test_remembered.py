@@ -1,5 +1,6 @@
 """What filters leave of a segment is looked for once and kept, within bounds."""
 
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ import pytest
 from visualindex.ann.attribute_columns import AttributeColumns
 from visualindex.ann.attributes import Fields, fields
 from visualindex.ann.planning import LISTED, Left
-from visualindex.ann.remembered import Remembered
+from visualindex.ann.remembered import Remembered, Room
 from visualindex.filters import Eq, Exists, Filter, Not
 
 ROWS = 6000
@@ -65,7 +66,7 @@ def test_true_is_not_taken_for_one() -> None:
 
 
 def test_what_was_asked_longest_ago_makes_room() -> None:
-    remembered = Remembered(columns(), ROWS, limit=4000)
+    remembered = Remembered(columns(), ROWS, Room(4000))
     first = remembered.left_by(RARE)
     for row in range(10):
         assert rows_of(remembered.left_by(Eq("key", f"k{row}"))) == [row]
@@ -76,7 +77,7 @@ def test_what_was_asked_longest_ago_makes_room() -> None:
 
 
 def test_what_is_too_large_to_keep_is_told_all_the_same() -> None:
-    remembered = Remembered(columns(), ROWS, limit=1000)
+    remembered = Remembered(columns(), ROWS, Room(1000))
     few = Eq("key", "k7")
     told = remembered.left_by(few)
     assert len(rows_of(remembered.left_by(COMMON))) == ROWS - 60
@@ -85,9 +86,40 @@ def test_what_is_too_large_to_keep_is_told_all_the_same() -> None:
 
 
 def test_many_threads_are_told_the_same() -> None:
-    remembered = Remembered(columns(), ROWS, limit=20_000)
+    remembered = Remembered(columns(), ROWS, Room(20_000))
     asked = [Eq("key", f"k{n % 50}") if n % 3 else RARE for n in range(600)]
     with ThreadPoolExecutor(8) as threads:
         told = [rows_of(left) for left in threads.map(remembered.left_by, asked)]
     expected = {tree: np.flatnonzero(columns().mask(tree, ROWS)).tolist() for tree in set(asked)}
     assert told == [expected[tree] for tree in asked]
+
+
+def test_the_segments_of_a_process_share_what_there_is_room_for() -> None:
+    room = Room(40_000)
+    many = [Remembered(columns(), ROWS, room) for _ in range(16)]
+    for remembered in many * 2:
+        remembered.left_by(COMMON)
+        for row in range(3):
+            remembered.left_by(Eq("key", f"k{row}"))
+        assert room.bytes <= 40_000
+    kept = sum(left.mask.nbytes for one in many for left in one.kept.values() if left.mask is not None)
+    assert kept == ROWS * sum(COMMON.__repr__() in one.kept for one in many)
+    assert 20_000 < kept <= 40_000
+
+
+def test_all_segments_have_one_room_unless_they_are_told_of_another() -> None:
+    first, second = Remembered(columns(), ROWS), Remembered(columns(), ROWS)
+    assert first._room is second._room
+
+
+def test_a_segment_that_is_gone_makes_room() -> None:
+    room = Room(2 * ROWS)
+    gone = Remembered(columns(), ROWS, room)
+    mask = weakref.ref(gone.left_by(COMMON).mask)
+    del gone
+    assert mask() is None
+    there = Remembered(columns(), ROWS, room)
+    told = there.left_by(COMMON)
+    for row in range(10):
+        there.left_by(Eq("key", f"k{row}"))
+        assert there.left_by(COMMON) is told

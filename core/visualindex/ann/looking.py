@@ -149,8 +149,9 @@ def _grouped(
         hits, chosen = _ranked(state, candidates, ask, 1, max(1, width))
         groups, keys = _groups(state, group.field, candidates.part[chosen], candidates.row[chosen])
         kept = _first_of_groups(groups, group.size)[: ask.k]
-        enough = len(kept) >= wanted or width >= total
-        if enough or (ask.min_score is not None and len(groups) < len(candidates.row) - len(ask.exclude)):
+        # Fewer hits than were looked for, whoever is excluded: in each part what comes next scores too low.
+        low = ask.min_score is not None and len(groups) < width - len(ask.exclude)
+        if len(kept) >= wanted or width >= total or low:
             values = tuple(None if at < 0 else keys[at] for at in groups[kept].tolist())
             return Looked(taken(hits, kept.tolist()), values, plans=candidates.plans)
         if wanted == ask.k:
@@ -339,7 +340,13 @@ def _pool(state: State, found: Sequence[Passing]) -> Candidates:
     rows = [_rows(passed, size) for passed, size in zip(found, sizes, strict=True)]
     names = [f"base {number}" for number in range(len(state.bases))] + ["fresh"]
     plans = tuple(
-        PartPlan(name, Way.SURVIVORS, size, (passed.least, passed.most), passed.count)
+        PartPlan(
+            name,
+            Way.SURVIVORS if passed.count else Way.NOTHING,
+            size,
+            (passed.least, passed.most),
+            passed.count,
+        )
         for name, size, passed in zip(names, sizes, found, strict=True)
     )
     return Candidates(

@@ -14,20 +14,22 @@ from visualindex.filters import Filter
 
 
 class Way(Enum):
-    """How candidates are found."""
+    """How candidates are found: what is planned, and what is told of a search, the way that was taken in the end."""
 
     NOTHING = "nothing"
     """No row passes."""
     SURVIVORS = "exact scan of the matches"
     """The rows that pass are scored, and no others."""
     SCAN = "scan"
-    """Every row is scored, as there is no index over them."""
+    """Every row is scored, as there is no index over them, or most of them are wanted."""
     INDEX = "index"
     """The approximate index, unfiltered."""
     POST_FILTERED = "index, filtered afterwards"
     """The approximate index, asked for more than is wanted, as nearly every row passes."""
     FILTERED_INDEX = "filtered index"
-    """The approximate index, which sees the rows that pass alone."""
+    """The approximate index, which goes on until it has enough of the rows that pass."""
+    INDEX_THEN_SCAN = "index, then exact scan of the matches"
+    """The approximate index found too few of the rows that pass, or could not tell them apart: all were scored."""
 
 
 class Left(NamedTuple):
@@ -108,7 +110,8 @@ def way(found: Passing, rows: int, k: int, *, indexed: bool, exact_up_to: int) -
     """The cheapest way that gives the right answer, of a part of `rows` rows."""
     if not found.count:
         return Way.NOTHING
-    if found.rows is not None or (found.count < rows and found.count <= max(exact_up_to, 4 * k)):
+    few = not indexed or found.count <= max(exact_up_to, 4 * k)
+    if found.rows is not None or (found.count < rows and few):
         return Way.SURVIVORS
     if not indexed or found.count <= 4 * k:
         return Way.SCAN

@@ -78,12 +78,14 @@ def search_state(
             indexed=base.segment.effort is not None and not settings.exact,
             exact_up_to=0,  # a segment's index knows itself when scanning is cheaper
         )
-        scored.append(_in_base(base, queries, k, passed, chosen))
-        plans.append(_plan(f"base {number}", chosen, base.segment.rows, passed))
+        candidates, taken = _in_base(base, queries, k, passed, chosen)
+        scored.append(candidates)
+        plans.append(_plan(f"base {number}", taken, base.segment.rows, passed))
     indexed = state.graph is not None and not settings.exact
     chosen = way(found[-1], state.rows, k, indexed=indexed, exact_up_to=settings.exact_up_to)
-    scored.append(_in_fresh(state, queries, k, found[-1], chosen, settings))
-    plans.append(_plan("fresh", chosen, state.rows, found[-1]))
+    candidates, taken = _in_fresh(state, queries, k, found[-1], chosen, settings)
+    scored.append(candidates)
+    plans.append(_plan("fresh", taken, state.rows, found[-1]))
     return Candidates(scored, plans)
 
 
@@ -95,15 +97,18 @@ def _joined(scored: Sequence[Scored]) -> Scored:
     return asked, rows, scores
 
 
-def _plan(part: str, chosen: Way, rows: int, passed: Passing) -> PartPlan:
-    return PartPlan(part, chosen, rows, (passed.least, passed.most), passed.count)
+def _plan(part: str, taken: Way, rows: int, passed: Passing) -> PartPlan:
+    return PartPlan(part, taken, rows, (passed.least, passed.most), passed.count)
 
 
-def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way) -> Scored:
+def _in_base(
+    base: Base, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way
+) -> tuple[Scored, Way]:
+    """What was found by the chosen way, or by the one that was taken in its place."""
     segment = base.segment
     effort = segment.effort
     if segment.ann is None or effort is None or chosen in (Way.NOTHING, Way.SURVIVORS, Way.SCAN):
-        return _exact(segment.codes, queries, k, passed)
+        return _exact(segment.codes, queries, k, passed), chosen
     if (
         chosen is Way.POST_FILTERED and effort.nprobe is None
     ):  # lists near a query may hold nothing that passes
@@ -111,39 +116,43 @@ def _in_base(base: Base, queries: NDArray[np.float32], k: int, passed: Passing, 
         if found is not None:
             return found
     mask = None if chosen is Way.INDEX else passed.mask
-    return _listed(*segment.ann.search(queries, k, mask, effort))
+    scores, rows, taken = segment.ann.look(queries, k, mask, effort)
+    return _listed(scores, rows), taken
 
 
 def _post_filtered(
     ann: Ann, effort: Effort, queries: NDArray[np.float32], k: int, passed: Passing
-) -> Scored | None:
+) -> tuple[Scored, Way] | None:
     """Hits of the whole index without those that do not pass; None where too few of a query's are left.
 
     They are to be among the first: towards the end of what an index finds there are gaps.
     """
     assert passed.mask is not None  # noqa: S101 - some rows do not pass, and they are many
-    scores, rows = ann.search(queries, min(2 * k, ann.rows), None, effort)
+    scores, rows, taken = ann.look(queries, min(2 * k, ann.rows), None, effort)
     passing = (rows >= 0) & passed.mask[rows]
     if (np.count_nonzero(passing[:, : k + k // 2], axis=1) < min(k, passed.count)).any():
         return None
     asked, places = np.nonzero(passing)
-    return asked, rows[asked, places], scores[asked, places]
+    found = asked, rows[asked, places], scores[asked, places]
+    return found, Way.POST_FILTERED if taken is Way.INDEX else taken
 
 
 def _in_fresh(
     state: State, queries: NDArray[np.float32], k: int, passed: Passing, chosen: Way, settings: Settings
-) -> Scored:
+) -> tuple[Scored, Way]:
+    """What was found by the chosen way, or by the one that was taken in its place; the tail is scanned besides."""
     if not passed.count:
-        return _NOTHING
+        return _NOTHING, chosen
     keep = _mask(passed, state.rows)
     parts = [_scan(state.tail_codes, queries, k, None if keep is None else keep[state.base :], state.base)]
     if state.graph:
         first = None if keep is None else keep[: state.base]
         if chosen in (Way.INDEX, Way.POST_FILTERED, Way.FILTERED_INDEX):
-            parts.append(_by_graph(state.graph, queries, k, first, settings.ef_search))
+            found, chosen = _by_graph(state.graph, queries, k, first, settings.ef_search)
+            parts.append(found)
         else:
             parts.append(_scan(state.graph.codes, queries, k, first, 0))
-    return _joined(parts)
+    return _joined(parts), chosen
 
 
 def _listed(scores: NDArray[np.float32], rows: NDArray[np.int64], first: int = 0) -> Scored:
@@ -169,23 +178,26 @@ def _mask(passed: Passing, rows: int) -> Mask | None:
 
 def _by_graph(
     graph: Graph, queries: NDArray[np.float32], k: int, keep: Mask | None, ef_search: int
-) -> Scored:
+) -> tuple[Scored, Way]:
     matching = _kept(keep, graph.rows)
     if matching <= 4 * k:
-        return _scan(graph.codes, queries, k, keep, 0)
-    scores, rows = graph.search(queries, k, None if matching == graph.rows else keep, ef_search)
+        way = Way.SCAN if keep is None else Way.SURVIVORS
+        return _scan(graph.codes, queries, k, keep, 0), way
+    whole = matching == graph.rows
+    scores, rows = graph.search(queries, k, None if whole else keep, ef_search)
     found, short = _listed(scores, rows), np.flatnonzero(rows[:, -1] < 0)
     if not len(short):
-        return found
+        return found, Way.INDEX if whole else Way.FILTERED_INDEX
     # The graph lost its way among rows that do not match: the answer must still be whole.
     again, exact_rows, exact_scores = _scan(graph.codes, queries[short], k, keep, 0)
     asked, listed, exact = found
     kept = ~np.isin(asked, short)
-    return (
+    whole_answer = (
         np.concatenate([asked[kept], short[again]]),
         np.concatenate([listed[kept], exact_rows]),
         np.concatenate([exact[kept], exact_scores]),
     )
+    return whole_answer, Way.INDEX_THEN_SCAN
 
 
 def _exact(codes: Codes, queries: NDArray[np.float32], k: int, passed: Passing) -> Scored:

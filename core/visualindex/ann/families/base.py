@@ -13,6 +13,7 @@ from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
 from visualindex.ann.families.rescoring import padded, rescored
 from visualindex.ann.passing_walk import TUNED_HITS as TUNED_HITS
+from visualindex.ann.planning import Way
 from visualindex.capacity.sizes import Parameters as Parameters
 
 _DEEPER = 4
@@ -20,6 +21,8 @@ _DEEPER = 4
 
 Found: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Scores float32 [q, k], best first, and rows int64 [q, k], -1 where there is none."""
+_Best: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64], bool]
+"""The same, and whether all kept rows were scored for some of the queries."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,12 @@ class Ann(Protocol):
 
         Scores are those of `codes.scan`, bit for bit. min(k, kept) rows come back whatever the effort.
         """
+        ...
+
+    def look(
+        self, queries: NDArray[np.float32], k: int, keep: Mask | None, effort: Effort
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], Way]:
+        """What `search` finds, and the way that was taken for it; of several queries the dearest."""
         ...
 
     def write(self, directory: Path) -> None:
@@ -113,38 +122,48 @@ class Approximate(ABC):
 
     def search(self, queries: NDArray[np.float32], k: int, keep: Mask | None, effort: Effort) -> Found:
         """See `Ann.search`."""
+        scores, rows, _ = self.look(queries, k, keep, effort)
+        return scores, rows
+
+    def look(
+        self, queries: NDArray[np.float32], k: int, keep: Mask | None, effort: Effort
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], Way]:
+        """See `Ann.look`."""
         kept = self.rows if keep is None else int(np.count_nonzero(keep))
         if kept == self.rows:
             keep = None
         width = min(k, kept)
         if not width or not len(queries):
-            return padded(np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), k)
+            none = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+            return *padded(*none, k), Way.NOTHING
         wanted = Wanted.of(width, self.rows, kept, effort)
         if kept <= 4 * k or (keep is not None and kept <= self._scannable(wanted) + wanted.depth):
-            return padded(*half.scan(self.codes, queries, width, keep), k)
-        scores, rows = self._best(queries, keep, wanted)
-        self._complete(queries, keep, scores, rows)
-        return padded(scores, rows, k)
+            exact = padded(*half.scan(self.codes, queries, width, keep), k)
+            return *exact, Way.SCAN if keep is None else Way.SURVIVORS
+        scores, rows, scanned = self._best(queries, keep, wanted)
+        scanned |= self._complete(queries, keep, scores, rows)
+        by_index = Way.INDEX if keep is None else Way.FILTERED_INDEX
+        return *padded(scores, rows, k), Way.INDEX_THEN_SCAN if scanned else by_index
 
-    def _best(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
+    def _best(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> _Best:
         scores, candidates = self._candidates(queries, keep, wanted)
         if self.exact:
-            return scores, candidates
+            return scores, candidates, False
         scores, rows = rescored(self.codes, queries, candidates, wanted.hits)
         if keep is None:
-            return scores, rows
+            return scores, rows, False
         # What a mask leaves may lie so close together that compressed codes do not tell it apart. Then hits are all over the
         # candidates, and further ones are behind them: those queries look deeper, and at last at every row.
         late = [np.isin(rows[at], candidates[at, wanted.depth // 2 :]).sum() for at in range(len(rows))]
-        unsure = np.flatnonzero(np.array(late) > wanted.hits // 10)
+        unsure, scanned = np.flatnonzero(np.array(late) > wanted.hits // 10), False
         if len(unsure):
-            scores[unsure], rows[unsure] = self._deeper(queries[unsure], keep, wanted)
-        return scores, rows
+            scores[unsure], rows[unsure], scanned = self._deeper(queries[unsure], keep, wanted)
+        return scores, rows, scanned
 
-    def _deeper(self, queries: NDArray[np.float32], keep: Mask, wanted: Wanted) -> Found:
+    def _deeper(self, queries: NDArray[np.float32], keep: Mask, wanted: Wanted) -> _Best:
         depth, kept = _DEEPER * wanted.depth, self.rows / wanted.widening
         if _DEEPER * depth >= kept:
-            return half.scan(self.codes, queries, wanted.hits, keep)
+            return *half.scan(self.codes, queries, wanted.hits, keep), True
         return self._best(queries, keep, wanted._replace(depth=depth))
 
     def _complete(
@@ -153,11 +172,13 @@ class Approximate(ABC):
         keep: Mask | None,
         scores: NDArray[np.float32],
         rows: NDArray[np.int64],
-    ) -> None:
+    ) -> bool:
         """Scan for the queries that found too little: the index lost its way among rows that are not kept."""
-        if min(rows[:, -1].tolist()) < 0:
-            short = np.flatnonzero(rows[:, -1] < 0)
-            scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
+        if min(rows[:, -1].tolist()) >= 0:
+            return False
+        short = np.flatnonzero(rows[:, -1] < 0)
+        scores[short], rows[short] = half.scan(self.codes, queries[short], rows.shape[1], keep)
+        return True
 
     faiss_class: ClassVar[str]
     """What Faiss calls the index that is in the file."""
