@@ -24,6 +24,7 @@ Judge = Callable[[str], Awaitable[GateReport | None]]
 """What the quality gate says of a generation; None where it is off, or where the generation is active already."""
 _BUILT = "built"
 _LET_GO = ("failed", "retired", "gone")
+_ROLLED_BACK = "the index was rolled back after this was asked for: activate it by hand if it is to be served"
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,18 @@ class Candidates:
             judged = await self._with_shadow(built, judged, shadow)
         refused = judged is not None and judged.verdict == "refused"
         overtaken = shadow is not None and shadow.ended == "overtaken"
-        activating = wanted and not refused and not overtaken
-        if activating:
-            prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
-            state = await self._patiently(partial(prepare, fence=self.job.fence, same_encoder=same_encoder))
-            activating = state != "ready"
-        return {**_told(judged, shadow), "activating": activating}
+        if not wanted or refused or overtaken:
+            return {**_told(judged, shadow), "activating": False}
+        return {**_told(judged, shadow), **(await self._prepared(built, same_encoder))}
+
+    async def _prepared(self, built: Built, same_encoder: bool) -> dict[str, Any]:
+        about = {"fence": self.job.fence, "same_encoder": same_encoder, "since": self.job.requested_at}
+        prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation, **about)
+        if await self._patiently(prepare) != "ready":
+            return {"activating": True}
+        rolled_back = await self._patiently(partial(self.catalog.rolled_back_at, self.resource.name))
+        why = {} if rolled_back is None else {"not_activated": _ROLLED_BACK}
+        return {"activating": False, **why}
 
     async def _noted(self) -> Built | None:
         document = (await self._ledger()).get(_BUILT)
