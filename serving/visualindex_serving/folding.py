@@ -63,7 +63,9 @@ async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
     vain = in_vain(await catalog.list_jobs(resource.name), generations)
     if not vain or _since(vain[-1]) >= pause(len(vain)):
         await _give_up_failed(catalog, resource.name, generations)
-        await catalog.request_job(resource.name, BUILD, {"activate": True, "reason": reason})
+        wanted = {"activate": True, "reason": reason}
+        # People who build one without activation want to look at it first.
+        await catalog.request_job(resource.name, BUILD, wanted, joins=False)
 
 
 async def _reason(catalog: Catalog, resource: VisualIndex, loads: Sequence[ReplicaLoad]) -> str | None:

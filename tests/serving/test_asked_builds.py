@@ -1,4 +1,4 @@
-"""A rollback is the wish of people: nothing that the service does by itself takes it back."""
+"""What people asked for holds: a rollback until they go on, and that a build be served, whoever began it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -118,3 +118,27 @@ async def test_a_build_with_activation_that_is_asked_for_after_a_rollback_ends_i
     assert result["activating"] is True
     await index.catalog.activate_generation(NAME, result["generation"])
     assert await index.folded() == [BUILD]
+
+
+async def test_who_asks_for_activation_joins_the_build_that_is_under_way(index: RolledBack) -> None:
+    job = await index.claimed(activate=False)
+    await index.things.put(range(100, 110))
+    joined, made = await index.catalog.request_job(NAME, BUILD, {"activate": True})
+    assert (joined.job_id, made) == (job.job_id, False)
+    assert (await index.ended(job))["activating"] is True
+
+
+async def test_who_asks_after_a_rollback_for_a_build_of_before_it_has_it_served(index: RolledBack) -> None:
+    job = await index.claimed(activate=True)
+    await index.things.put(range(100, 110))
+    await index.roll_back()
+    await index.catalog.request_job(NAME, BUILD, {"activate": True})
+    assert (await index.ended(job))["activating"] is True
+
+
+async def test_folding_has_no_build_served_that_people_want_to_see_first(index: RolledBack) -> None:
+    job = await index.claimed(activate=False)
+    await index.things.put(range(100, 110))
+    await index.loaded(index.second)
+    assert await index.folded() == []
+    assert (await index.ended(job))["activating"] is False
