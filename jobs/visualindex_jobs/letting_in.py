@@ -6,7 +6,7 @@ The same for every job that builds, and for one that is taken up again: what was
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from visualindex.api.gate import GateReport, ShadowReport
 from visualindex.building import Built
@@ -22,8 +22,10 @@ from visualindex_jobs.shadowing import Shadowing
 
 Judge = Callable[[str], Awaitable[GateReport | None]]
 """What the quality gate says of a generation; None where it is off, or where the generation is active already."""
+T = TypeVar("T")
 _BUILT = "built"
 _LET_GO = ("failed", "retired", "gone")
+_ROLLED_BACK = "the index was rolled back after this was asked for: activate it by hand if it is to be served"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Candidates:
         """
         try:
             judged = await self._patiently(partial(judge, built.generation))
-            wanted = bool(self.job.parameters.get("activate")) and built.met and servable
+            since = (await self._as_asked()).activates_since
+            wanted = since is not None and built.met and servable
             shadow = await self._shadowed(built, judged) if wanted else None
         except ProblemError as problem:
             raise self._kept(built, problem) from problem
@@ -64,12 +67,23 @@ class Candidates:
             judged = await self._with_shadow(built, judged, shadow)
         refused = judged is not None and judged.verdict == "refused"
         overtaken = shadow is not None and shadow.ended == "overtaken"
-        activating = wanted and not refused and not overtaken
-        if activating:
-            prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
-            state = await self._patiently(partial(prepare, fence=self.job.fence, same_encoder=same_encoder))
-            activating = state != "ready"
-        return {**_told(judged, shadow), "activating": activating}
+        if not wanted or refused or overtaken:
+            return {**_told(judged, shadow), "activating": False}
+        return {**_told(judged, shadow), **(await self._prepared(built, same_encoder))}
+
+    async def _as_asked(self) -> JobRecord:
+        """The job as it is wanted now: others may have asked for it since it was claimed."""
+        return await self._patiently(partial(self.catalog.get_job, self.job.index, self.job.job_id))
+
+    async def _prepared(self, built: Built, same_encoder: bool) -> dict[str, Any]:
+        since = (await self._as_asked()).activates_since
+        prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
+        asked = partial(prepare, fence=self.job.fence, same_encoder=same_encoder, since=since)
+        if await self._patiently(asked) != "ready":
+            return {"activating": True}
+        rolled_back = await self._patiently(partial(self.catalog.rolled_back_at, self.resource.name))
+        why = {} if rolled_back is None else {"not_activated": _ROLLED_BACK}
+        return {"activating": False, **why}
 
     async def _noted(self) -> Built | None:
         document = (await self._ledger()).get(_BUILT)
@@ -115,7 +129,7 @@ class Candidates:
         )
         return ProblemError(problem.type, detail, retry_after_s=problem.retry_after_s)
 
-    async def _patiently(self, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         return await patiently(work, self.resource.spec.reindex.patience_seconds)
 
 

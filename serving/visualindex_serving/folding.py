@@ -46,13 +46,16 @@ def log_worth_folding(resource: VisualIndex, loads: Sequence[ReplicaLoad]) -> in
 
 
 async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
-    """Ask for a new generation that takes in what was written since, unless the spec leaves that to others."""
+    """Ask for a new generation that takes in what was written since, unless the spec leaves that to others.
+
+    After a rollback it is left to people, too: the one that they left would be built again.
+    """
     if resource.spec.index.fold != "auto" or resource.spec.generation is not None:
         return
     shards = resource.spec.index.shards
     loads = [one for one in await catalog.replica_loads(resource.name) if one.shards == shards]
     reason = await _reason(catalog, resource, loads)
-    if reason is None:
+    if reason is None or await catalog.rolled_back_at(resource.name) is not None:
         return
     generations = await catalog.list_generations(resource.name)
     if any(left_to_people(resource, record) for record in generations[:1]):
@@ -60,7 +63,9 @@ async def fold_if_due(catalog: Catalog, resource: VisualIndex) -> None:
     vain = in_vain(await catalog.list_jobs(resource.name), generations)
     if not vain or _since(vain[-1]) >= pause(len(vain)):
         await _give_up_failed(catalog, resource.name, generations)
-        await catalog.request_job(resource.name, BUILD, {"activate": True, "reason": reason})
+        wanted = {"activate": True, "reason": reason}
+        # People who build one without activation want to look at it first.
+        await catalog.request_job(resource.name, BUILD, wanted, joins=False)
 
 
 async def _reason(catalog: Catalog, resource: VisualIndex, loads: Sequence[ReplicaLoad]) -> str | None:

@@ -64,6 +64,7 @@ async def index_view(index: IndexService, *, curves: bool) -> IndexView:
             for domain in spec.domains
         ],
         encoders=[_encoder(one) for one in encoders],
+        rolled_back_at=await asked("reading the generation", index.catalog.rolled_back_at(index.name)),
         migration=await asked("reading the migration", _migration(index, encoders)),
     )
 

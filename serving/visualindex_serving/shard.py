@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -27,6 +27,7 @@ from visualindex_serving.live_recall import LiveRecall
 from visualindex_serving.lowest_priority import yield_to_others
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 from visualindex_serving.metrics import ShardMetrics
+from visualindex_serving.one_load import OneLoad
 from visualindex_serving.pace import Kind
 from visualindex_serving.shard_view import LIVE, ShardView
 
@@ -39,8 +40,13 @@ _SEARCH_THREADS = 2
 _RENEW_S = 10.0
 _LOAD_AGAIN_S = 5.0
 _FEW_HITS = 100
+_SOON = ("active", "preparing")
+"""States of what is searched, or is to be: what is kept for a rollback can wait."""
 _LINGER_S = 5.0
 """A gateway may ask for a generation a moment after it was retired."""
+
+Loads = Mapping[str, Callable[[], Awaitable[None]]]
+"""What is to be loaded, the most urgent first, and how."""
 
 
 class ShardReplica:
@@ -68,6 +74,7 @@ class ShardReplica:
         self._views: dict[str, ShardView] = {}
         self._active = LIVE
         self._opening: ShardView | None = None
+        self._loading = OneLoad()
         self._problems: dict[str, str] = {}
         self._told: str | None = None
         self._failed_at: dict[str, float] = {}
@@ -106,6 +113,7 @@ class ShardReplica:
         await self._end()
 
     async def _end(self) -> None:
+        await self._loading.stop()
         await asyncio.gather(*(view.close() for view in self._views.values()))
         if self._files is not None:
             for name in self._views:
@@ -137,13 +145,13 @@ class ShardReplica:
 
     async def _open_active(self) -> None:
         active = _active(await self._catalog.loaded_generations(self._resource.name))
-        self._active = LIVE if active is None else active.generation
+        self._active = _name_of(active)
         await self._load_active(active)
 
     async def _load_active(self, active: GenerationRecord | None) -> None:
         """Whatever becomes of the files, the shard has to answer: the catalog's rows stand in for them."""
         try:
-            await self._load(self._active, active)
+            await self._load(_name_of(active), active)
         except Exception as problem:
             if active is None or active.generation in self._views:  # they stand in for it already
                 raise
@@ -229,13 +237,14 @@ class ShardReplica:
     async def _look_after(self) -> None:
         wanted = await self._catalog.loaded_generations(self._resource.name)
         active = _active(wanted)
-        self._active = LIVE if active is None else active.generation
+        self._active = _name_of(active)
         await self._follow_index()
         await self._note_stopped()
         # A database that was restored may know none of those that are loaded here.
-        await self._attend(self._active, partial(self._load_active, active))
+        loads = {self._active: partial(self._load_active, active)}
         for record in wanted:
-            await self._attend(record.generation, partial(self._load, record.generation, record))
+            loads.setdefault(record.generation, partial(self._load, record.generation, record))
+        await self._load_next(loads, {record.generation for record in wanted if record.state in _SOON})
         names = {record.generation for record in wanted}
         await self._forget_problems({self._active, *names})
         await self._let_go(names)
@@ -257,18 +266,35 @@ class ShardReplica:
             await self._lease()
 
     async def _follow_index(self) -> None:
-        """Without a generation an empty index takes another encoder at once: its rows are those of that one from then on."""
+        """Without a generation an empty index takes another encoder at once: its rows are those of that one from then on.
+
+        Until they are loaded those of before stand in for them.
+        """
         view = self._views.get(LIVE)
         if self._active == LIVE and view is not None:
             fingerprint, _ = await self._space(None)
             if view.fingerprint != fingerprint:
-                await self._load(LIVE, None)
+                self._stand_ins.add(LIVE)
+
+    async def _load_next(self, loads: Loads, urgent: Collection[str]) -> None:
+        """Begin with what is due, one at a time. What is not wanted any more is broken off, and so is what is only kept for
+        a rollback when something urgent comes up."""
+        due = [name for name in loads if self._is_due(name)]
+        under_way = self._loading.name
+        if under_way is not None:
+            comes_up = any(name in urgent and name not in self._failed_at for name in due)
+            if under_way in loads and (under_way in urgent or not comes_up):
+                return
+            await self._loading.stop()
+        if due:
+            self._loading.begin(due[0], partial(self._attend, due[0], loads[due[0]]))
+
+    def _is_due(self, name: str) -> bool:
+        if name in self._views and name not in self._stand_ins:
+            return False
+        return time.monotonic() - self._failed_at.get(name, -math.inf) >= _LOAD_AGAIN_S
 
     async def _attend(self, name: str, load: Callable[[], Awaitable[None]]) -> None:
-        tried_at = self._failed_at.get(name, -math.inf)
-        loaded = name in self._views and name not in self._stand_ins
-        if loaded or time.monotonic() - tried_at < _LOAD_AGAIN_S:
-            return
         self._problems.pop(name, None)
         try:
             await load()
@@ -493,6 +519,10 @@ def _fewer(view: ShardView, active: ShardView) -> str | None:
         f"{FEWER} than the active one, {missing} of {len(active.index)}, which do not fit beside what was written since it "
         f"was built: about {needed} bytes are needed; raise spec.index.memoryPerShard, add shards, or activate it by force"
     )
+
+
+def _name_of(active: GenerationRecord | None) -> str:
+    return LIVE if active is None else active.generation
 
 
 def _active(records: Sequence[GenerationRecord]) -> GenerationRecord | None:

@@ -133,18 +133,18 @@ class ShardView:
         while self._mends:
             _, mended = self._mends.popleft()
             mended.set_exception(_closed(self.generation))
-        self._index.close()
+        await asyncio.to_thread(self._index.close)
 
     async def _load(self, progress: Progress) -> None:
         start, start_time = time.perf_counter(), time.time()
         bases = [] if self._open_bases is None else await self._open_bases()
         index, left_out = await self._filled(bases, progress)
         previous, self._index = self._index, index
-        previous.close()
         self._applied = self._follower.position
         self.polled_at = start_time
         self._full_at = None
         self._note_full(index if left_out else None)
+        await asyncio.to_thread(previous.close)
         took = time.perf_counter() - start
         logger.info("generation %s holds %d rows, loaded in %.2f s", self.generation, len(index), took)
 
@@ -173,7 +173,7 @@ class ShardView:
                 if not changes.more:
                     return index, left_out
         except BaseException:
-            index.close()
+            await asyncio.to_thread(index.close)
             raise
 
     async def _from_catalog(self, bases: Sequence[Base], progress: Progress) -> tuple[ShardIndex, bool]:
@@ -197,7 +197,7 @@ class ShardView:
                     return index, True
         except BaseException:
             if index is not None:
-                index.close()
+                await asyncio.to_thread(index.close)
             raise
         return index, False
 

@@ -21,6 +21,17 @@ async def test_a_job_is_asked_for_once_while_it_is_open(catalog: Catalog) -> Non
     assert other.job_id != first.job_id
 
 
+async def test_who_wants_activation_joins_an_open_job_unless_it_joins_none(catalog: Catalog) -> None:
+    first, _ = await catalog.request_job(INDEX, BUILD, {"activate": False, "reason": "to look at"})
+    assert first.activates_since is None
+    await catalog.request_job(INDEX, BUILD, {"activate": True}, joins=False)
+    assert (await catalog.get_job(INDEX, first.job_id)).activates_since is None
+    joined, made = await catalog.request_job(INDEX, BUILD, {"activate": True})
+    assert (joined.job_id, made, joined.parameters["reason"]) == (first.job_id, False, "to look at")
+    assert joined.activates_since is not None
+    assert joined.activates_since > first.requested_at
+
+
 async def test_the_oldest_job_is_claimed_by_one_process(catalog: Catalog) -> None:
     assert await catalog.claim_job(INDEX, 60) is None
     first, _ = await catalog.request_job(INDEX, BUILD, {})

@@ -315,6 +315,14 @@ def test_a_build_is_asked_for_and_waited_for(script: Service, service: ScriptedS
     assert service.received[1].request() == {"activate": True}
 
 
+def test_a_build_that_somebody_else_has_activated_is_told_as_such(
+    script: Service, service: ScriptedService
+) -> None:
+    script.says("POST /api/indexes/shop/generations", reply({**RUNNING, "activate": True}, 202))
+    assert "was under way already, and what it builds is activated" in run(service, "build", "shop").output
+    assert "under way" not in run(service, "build", "shop", "--activate").output
+
+
 def test_a_build_that_fails_is_an_error(script: Service, service: ScriptedService) -> None:
     script.says(
         "POST /api/indexes/shop/generations", reply({**RUNNING, "state": "failed", "problem": "no disk"})

@@ -85,6 +85,15 @@ def test_a_newer_generation_is_told_as_the_next_one(state: Any) -> None:
     assert told.next.problem == newer.problem
 
 
+def test_after_a_rollback_the_generation_that_was_left_is_told_with_what_it_holds_up() -> None:
+    left = generation("c" * 16, "kept", 3)
+    told = seen(ACTIVE, OLDER, left).status().generation
+    assert told is not None
+    assert told.next is not None
+    assert (told.next.id, told.next.state) == (left.id, "kept")
+    assert "nothing is folded by itself" in told.next.problem
+
+
 def test_what_is_older_than_the_served_one_follows_it_only_when_it_is_prepared() -> None:
     for state, follows in (("failed", False), ("ready", False), ("preparing", True)):
         told = seen(ACTIVE, generation("0" * 16, state, 0)).status().generation

@@ -318,7 +318,7 @@ class ShardIndex:
                 self._improve(work, threads)
 
     def close(self) -> None:
-        """Stop background work and wait for it; searches still answer."""
+        """Stop background work and wait for it, which blocks for a while; searches still answer."""
         self._closed.set()
         if (worker := self._worker) is not None:
             worker.join()

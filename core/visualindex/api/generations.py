@@ -91,6 +91,10 @@ class JobView(BaseModel):
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled"] = Field(
         description="Where it stands."
     )
+    activate: bool = Field(
+        default=False,
+        description="Whether what it builds is to be served: one of those who asked for it wants that.",
+    )
     phase: str = Field(description="What it is doing.")
     done: int = Field(description="How much of the phase is done.")
     total: int = Field(description="Of how much; 0 when that is not known.")

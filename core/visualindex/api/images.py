@@ -277,6 +277,10 @@ class IndexView(BaseModel):
         default_factory=list,
         description="Every encoder that it is served with: two while it moves to another.",
     )
+    rolled_back_at: dt.datetime | None = Field(
+        default=None,
+        description="When it went back to an earlier generation: while that is served nothing is folded by itself.",
+    )
     migration: MigrationView | None = Field(
         default=None,
         description="Its move to another encoder; null while it has the one that the spec names.",

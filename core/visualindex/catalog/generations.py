@@ -30,6 +30,12 @@ _SERVED = "(state IN ('active', 'kept') OR state = 'preparing' AND activated_at 
 """Searches may be pinned to it: it is active or was, also while it is wanted again."""
 _GIVEN_UP = "CASE WHEN activated_at IS NULL THEN '{}' ELSE 'kept' END"
 """The state of one that is no longer prepared: one that was active before stays for another rollback."""
+_ROLLED_BACK = """WITH w AS (SELECT * FROM generations WHERE index_name = %s AND state IN ('preparing', 'active')
+        ORDER BY state = 'preparing' DESC LIMIT 1)
+    SELECT asked_at FROM w WHERE asked_at IS NOT NULL AND EXISTS (SELECT FROM generations o
+        WHERE o.index_name = w.index_name AND o.activated_at IS NOT NULL AND o.created_at > w.created_at
+        AND (o.state <> ALL(%s) OR o.fingerprint IS NOT DISTINCT FROM w.fingerprint))"""
+"""When people asked for what is wanted now, if a later one was active: also one that is gone, which would be built again."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,8 @@ class Generations:
         query = """INSERT INTO generations (index_name, generation, state, fingerprint, manifest, watermark)
             VALUES (%s, %s, 'ready', %s, %s, %s::text::pg_snapshot)
             ON CONFLICT (index_name, generation) DO UPDATE SET state = 'ready', problem = NULL, ended_at = NULL, gate = NULL,
-                activated_at = NULL, shadow = NULL, watermark = excluded.watermark, manifest = excluded.manifest
+                activated_at = NULL, asked_at = NULL, shadow = NULL, watermark = excluded.watermark,
+                manifest = excluded.manifest
             WHERE generations.state IN ('failed', 'retired', 'gone')"""
 
         async def work(transaction: Transaction) -> None:
@@ -173,6 +180,14 @@ class Generations:
 
         return await self.connections.read(work)
 
+    async def rolled_back_at(self, index: str) -> datetime | None:
+        """When people went back to an earlier generation, if they have not gone on since: it stays until they do."""
+
+        async def work(connection: Connection) -> datetime | None:
+            return await _rolled_back_at(connection, index)
+
+        return await self.connections.read(work)
+
     async def note_gate(
         self,
         index: str,
@@ -203,15 +218,19 @@ class Generations:
         force: bool = False,
         same_encoder: bool = False,
         fence: Fence | None = None,
+        since: datetime | None = None,
     ) -> State:
         """The first phase: asks the shards to load it; of several at once the last one asked for wins.
+
+        A job shows its `fence`, and with `since` when it was asked for: a rollback that people asked for later holds, and it
+        stays as it is. Without a fence it is people who ask.
 
         With `same_encoder` one of another encoder than the index is searched with, or about to be, stays as it is: its
         builder began before that was decided.
 
         One that is active takes every other wish back. Returns the state it has now. Raises ProblemError NOT_FOUND, or
         CONFLICT for one that has ended, whose encoder cannot be searched with and, without `force`, that the quality gate
-        refused. A job shows its `fence`: CONFLICT when it is no longer the caller's.
+        refused, or for a job that is no longer the caller's.
         """
 
         async def work(transaction: Transaction) -> State:
@@ -219,6 +238,10 @@ class Generations:
             await check_fence(connection, fence)
             states = await _locked(connection, index)
             state = _present(index, generation, states)
+            if since is not None and await _rolled_back_after(connection, index, since):
+                return state
+            if fence is None:
+                await _note_asked(connection, index, generation)
             if state == "preparing" or (same_encoder and state in ("active", "kept")):
                 return state
             if same_encoder and await _is_of_another(connection, index, generation):
@@ -427,6 +450,21 @@ async def _switch_encoder(connection: Connection, index: str, generation: str) -
         FROM index_encoders e WHERE i.index_name = %s AND e.index_name = i.index_name AND e.fingerprint = %s"""
     await run(connection, change, index, wanted)
     return True
+
+
+async def _rolled_back_at(connection: Connection, index: str) -> datetime | None:
+    found = await rows(connection, _ROLLED_BACK, index, list(_ENDED))
+    return found[0][0] if found else None
+
+
+async def _rolled_back_after(connection: Connection, index: str, moment: datetime) -> bool:
+    rolled_back = await _rolled_back_at(connection, index)
+    return rolled_back is not None and rolled_back > moment
+
+
+async def _note_asked(connection: Connection, index: str, generation: str) -> None:
+    query = "UPDATE generations SET asked_at = clock_timestamp() WHERE index_name = %s AND generation = %s"
+    await run(connection, query, index, generation)
 
 
 async def _set(connection: Connection, index: str, generation: str, state: State) -> None:

@@ -34,6 +34,7 @@ PLACE, APART = "place", "job"
 """A parameter of jobs, and its value for one that is not the gateways' to carry out: only who names it claims it."""
 LEASE_S = 30.0
 """Seconds for which a job whose process ended keeps others from taking it up."""
+_ACTIVATE, _SINCE = "activate", "activate_since"
 MAX_ATTEMPTS = 3
 """Times a job is begun whose process ended without a word."""
 
@@ -66,6 +67,14 @@ class JobRecord:
     started_at: datetime | None
     ended_at: datetime | None
 
+    @property
+    def activates_since(self) -> datetime | None:
+        """When it was last asked that what it builds be served; None while nobody has."""
+        if not self.parameters.get(_ACTIVATE):
+            return None
+        joined = self.parameters.get(_SINCE)
+        return self.requested_at if joined is None else datetime.fromisoformat(joined)
+
 
 @dataclass(frozen=True)
 class JobLine:
@@ -86,12 +95,18 @@ class Jobs:
     connections: Connections
 
     async def request_job(
-        self, index: str, kind: str, parameters: Mapping[str, Any]
+        self, index: str, kind: str, parameters: Mapping[str, Any], *, joins: bool = True
     ) -> tuple[JobRecord, bool]:
-        """Asks for a job; one of its kind that is open already is returned instead, with False."""
+        """Asks for a job; one of its kind that is open already is returned instead, with False.
+
+        That one activates what it builds from then on if `parameters` want it, unless the caller `joins` no other's job.
+        """
 
         async def work(transaction: Transaction) -> tuple[JobRecord, bool]:
-            return await ask(transaction.connection, index, kind, parameters)
+            job, made = await ask(transaction.connection, index, kind, parameters)
+            if not made and joins and parameters.get(_ACTIVATE):
+                job = await _activating(transaction.connection, job)
+            return job, made
 
         return await self.connections.write(work)
 
@@ -311,9 +326,23 @@ async def ask(
         return _record(made[0]), True
     there = await rows(connection, open_ones, index, kind)
     if not there:
-        detail = f"the {kind} of index {index} that was under way has just ended: ask again"
-        raise ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
+        raise _just_ended(index, kind)
     return _record(there[0]), False
+
+
+async def _activating(connection: Connection, job: JobRecord) -> JobRecord:
+    """The open job with the wish that what it builds be served; a rollback before this moment does not speak against it."""
+    query = f"""UPDATE jobs SET parameters = parameters || jsonb_build_object(%s::text, true, %s::text, clock_timestamp())
+        WHERE job_id = %s AND state IN ('queued', 'running') RETURNING {_COLUMNS}"""  # noqa: S608 (constants)
+    joined = await rows(connection, query, _ACTIVATE, _SINCE, job.job_id)
+    if not joined:
+        raise _just_ended(job.index, job.kind)
+    return _record(joined[0])
+
+
+def _just_ended(index: str, kind: str) -> ProblemError:
+    detail = f"the {kind} of index {index} that was under way has just ended: ask again"
+    return ProblemError(ProblemType.UNAVAILABLE, detail, retry_after_s=1.0)
 
 
 async def cancel_open(connection: Connection, index: str, kind: str) -> bool:

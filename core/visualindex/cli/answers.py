@@ -24,6 +24,13 @@ def print_all(views: Sequence[View], text: Callable[[Sequence[View]], str], as_j
         typer.echo(text(views))
 
 
+def tell_joined(job: "JobView", activate: bool) -> None:
+    """Say of a job that was under way already that it does more than was asked for."""
+    if job.activate and not activate:
+        also = "what it builds is activated, as somebody else asked: `visualindex jobs cancel` stops it"
+        typer.echo(f"job {job.job_id} was under way already, and {also}", err=True)
+
+
 def raise_failed(job: "JobView") -> None:
     """A job that did not come to its end is an error of the command: raises ProblemError CONFLICT."""
     from visualindex.errors import ProblemError, ProblemType

@@ -43,6 +43,9 @@ def page(view: IndexView) -> str:
         ("recall", _recall(view)),
         ("live recall", _live(view)),
     ]
+    if view.rolled_back_at is not None:
+        until = "nothing is folded by itself until a later one is activated, or built with --activate"
+        facts.append(("rolled back", f"{view.rolled_back_at:%Y-%m-%d %H:%M %Z}: {until}"))
     lines = [f"{name:<12} {text}" for name, text in facts]
     if len(view.encoders) > 1 or view.migration is not None:
         lines += ["", *_encoder_table(view).splitlines()]

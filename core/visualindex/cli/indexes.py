@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visualindex.cli.answers import AsJson, print_all, raise_failed
+from visualindex.cli.answers import AsJson, print_all, raise_failed, tell_joined
 from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, Name, ServiceUrl, connected
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def build(
 
     with connected(service, api_key) as client:
         job = client.build_generation(name, activate=activate)
+        tell_joined(job, activate)
         if wait:
             job = watch(client, name, job, quiet=as_json)
     _print_job(job, as_json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from visualindex.cli.answers import AsJson, print_all, raise_failed
+from visualindex.cli.answers import AsJson, print_all, raise_failed, tell_joined
 from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, Name, ServiceUrl, connected
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def run(
 
     with connected(service, api_key) as client:
         job = _asked(client, kind, name, activate)
+        tell_joined(job, activate)
         if not detach:
             job = watch(client, name, job, quiet=as_json)
     _print(job, as_json)

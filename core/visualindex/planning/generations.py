@@ -6,6 +6,8 @@ from typing import Literal, cast
 from visualindex.planning.observations import Generation, MemberObserved
 from visualindex.spec.status import GenerationStatus, NextGeneration
 
+_LEFT = "the index was rolled back from it: nothing is folded by itself until a later generation is activated"
+
 
 def generation_status(seen: MemberObserved) -> GenerationStatus | None:
     """The served generation and the one after it; None while the database does not tell."""
@@ -21,8 +23,9 @@ def generation_status(seen: MemberObserved) -> GenerationStatus | None:
 
 
 def _next(one: Generation) -> NextGeneration:
-    state = cast("Literal['ready', 'preparing', 'failed']", one.state)
-    return NextGeneration(id=one.id, state=state, recall=one.measured, problem=one.problem)
+    state = cast("Literal['ready', 'preparing', 'failed', 'kept']", one.state)
+    problem = one.problem or (_LEFT if state == "kept" else "")
+    return NextGeneration(id=one.id, state=state, recall=one.measured, problem=problem)
 
 
 def _text(moment: datetime) -> str:

@@ -205,8 +205,11 @@ class MemberObserved:
 
     @property
     def next_generation(self) -> Generation | None:
-        """One that is being prepared; else the newest of those that came after the served one."""
-        found = [one for one in self.generations or () if one.state in ("ready", "preparing", "failed")]
+        """One that is being prepared; else the newest of those that came after the served one.
+
+        One that was `kept` when the index went back to an earlier one is told, too.
+        """
+        found = [one for one in self.generations or () if one.state != "active"]
         served = self.generation
         newer = [one for one in found if served is None or one.created > served.created]
         return next((one for one in found if one.state == "preparing"), newer[0] if newer else None)

@@ -213,7 +213,7 @@ class IndexSpec(SpecModel):
         default="auto",
         description="`auto`: when a shard holds more fresh rows than `flatBelow`, and a fifth of its rows are fresh, a new "
         "generation that takes them in is built and activated; so it is when as many of the rows that were built are dead, "
-        "or when as many changes were logged since. `never`: generations are made on demand only.",
+        "or when as many changes were logged since; not after a rollback. `never`: generations are made on demand only.",
     )
     live_recall_sample: float = Field(
         default=0.01,

@@ -107,13 +107,15 @@ class NextGeneration(StatusModel):
     """A snapshot newer than the served one."""
 
     id: str = Field(default="", description="The generation.")
-    state: Literal["ready", "preparing", "failed"] = Field(
+    state: Literal["ready", "preparing", "failed", "kept"] = Field(
         default="ready",
-        description="`ready` to be activated, `preparing`: shards load it, or `failed`: it could not be activated.",
+        description="`ready` to be activated, `preparing`: shards load it, `failed`: it could not be activated, or `kept`: "
+        "it was served before a rollback.",
     )
     recall: str = Field(default="", description="Measured recall@10 against exact search.")
     problem: str = Field(
-        default="", description="Why it could not be activated, or why the quality gate refused it."
+        default="",
+        description="Why it could not be activated, was refused by the quality gate, or is not served any more.",
     )
 
 

@@ -90,7 +90,10 @@ async def list_generations(request: Request, name: Name) -> list[GenerationView]
     responses=openapi.problem_responses(*_PROBLEMS),
 )
 async def post_generation(request: Request, name: Name) -> JobView:
-    """Build a generation of everything the index has now, in the background. While one is built, that one is told."""
+    """Build a generation of everything the index has now, in the background.
+
+    While one is built, that job is told, and activates what it builds as soon as one of those who asked for it wants that.
+    """
     index = await _admin(request, name)
     asked = (await read_body(request, form=False)).read(BuildRequest)
     job, _ = await index.catalog.request_job(index.name, BUILD, {"activate": asked.activate})
@@ -289,6 +292,7 @@ def job_view(job: JobRecord) -> JobView:
         job_id=job.job_id,
         kind=job.kind,
         state=job.state,
+        activate=job.activates_since is not None,
         phase=job.phase,
         done=job.done,
         total=job.total,

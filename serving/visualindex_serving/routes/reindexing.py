@@ -44,7 +44,8 @@ async def _admin(request: Request, name: str) -> IndexService:
 async def post_reindex(request: Request, name: Name) -> JobView:
     """Make what images lack of vectors, patches and colours from their originals, then build a generation of all.
 
-    In the background; while it is under way, that job is told. What is there already is not made again.
+    In the background; while it is under way, that job is told, and activates what it builds if one of those who asked for it
+    wants that. What is there already is not made again.
     """
     index = await _admin(request, name)
     asked = (await read_body(request, form=False)).read(ReindexRequest)
