@@ -26,7 +26,6 @@ from visualindex.catalog import (
     JobRecord,
     Lacking,
     Refused,
-    sorted_out,
 )
 from visualindex.encoders import fingerprint_of
 from visualindex.errors import ProblemError, ProblemType
@@ -207,7 +206,7 @@ class _Reindex:
             job = await self._catalog.get_job(self._name, UUID(job_id))
         except (ValueError, ProblemError) as error:
             return isinstance(error, ProblemError) and error.type is ProblemType.NOT_FOUND
-        return job.kind == REINDEX and job.state in ("done", "failed", "cancelled")
+        return job.kind == REINDEX and job.ended
 
     async def _wanted(self) -> IndexRecord:
         """The encoder that the spec names, entered so that gateways take it up where the index has another one."""
@@ -337,12 +336,11 @@ class _Reindex:
     async def _commit(self, plan: Plan, chunk: int) -> None:
         done = await self._ledger.done(plan.name, chunk)
         of = plan.recipe.fingerprint, plan.recipe.features
-        commit = sorted_out(
-            ChunkCommit(plan.name, chunk, *of, done.encoded, done.refused, done.account.to_json())
-        )
-        await self._patiently(partial(self._catalog.commit_chunk, self._name, self._job.fence, commit))
-        self._refused += len(commit.refused)
-        self._refuse_too_many(commit.refused)
+        commit = ChunkCommit(plan.name, chunk, *of, done.encoded, done.refused, done.account.to_json())
+        committing = partial(self._catalog.commit_chunk, self._name, self._job.fence, commit)
+        refused = await self._patiently(committing)
+        self._refused += len(refused)
+        self._refuse_too_many(refused)
 
     def _refuse_too_many(self, latest: Sequence[Refused]) -> None:
         """Raises ProblemError CONFLICT beyond the limit, also for a job that is resumed with all of its chunks in."""

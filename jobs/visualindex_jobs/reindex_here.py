@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -76,7 +79,9 @@ class Here:
         refuse_other_hardware(plan, self._resource.spec)
         tools = await self._opened(plan.recipe.threads)
         preparer = await self._preparer(tools)
-        front = BatchEncoder(tools.encoder, tools.packing, plan.recipe.batch)
+        fetching = time.pthread_getcpuclockid(threading.get_ident())
+        apart = partial(time.clock_gettime, fetching)
+        front = BatchEncoder(tools.encoder, tools.packing, plan.recipe.batch, apart=apart)
         under_way: set[asyncio.Task[Any]] = set()
 
         def begin(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -89,7 +89,8 @@ class _Encoding:
     def __init__(self, process: _Process, tools: EncoderTools) -> None:
         refuse_other_hardware(process.plan, process.resource.spec)
         self._process = process
-        self._front = BatchEncoder(tools.encoder, tools.packing, process.plan.recipe.batch)
+        batch = process.plan.recipe.batch
+        self._front = BatchEncoder(tools.encoder, tools.packing, batch, apart=process.loop.cpu_s)
         self._turn = threading.Lock()
 
     def finish(self, chunk: int, prepared: Prepared) -> None:

@@ -414,13 +414,11 @@ class ShardReplica:
             return self._behind(view, query)
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting in shard {self._shard}")
-        if query.background:
-            return await asyncio.get_running_loop().run_in_executor(self._quiet, self._repeated, view, query)
-        if (kind := _kind(query)) is not None and view.paces[kind].quick:
+        kind = None if query.background else _kind(query)
+        if kind is not None and view.paces[kind].quick:
             return self._search(view, query)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._search_in_time, view, query
-        )
+        threads = self._quiet if query.background else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, self._search_in_time, view, query)
 
     def tell_news(self) -> None:
         """Something was written: the generation that is searched looks into the change log now."""
@@ -439,7 +437,7 @@ class ShardReplica:
         """In a thread, which may have become free too late: nobody waits for the answer any more then."""
         if remaining(query.deadline) <= 0:
             raise exceeded(f"waiting for a thread of shard {self._shard}")
-        return self._search(view, query)
+        return (self._repeated if query.background else self._search)(view, query)
 
     def _check_space(self, view: ShardView, query: ShardQuery) -> None:
         """A vector of another length is of another encoder: the gateway has not heard yet what is active here."""
@@ -459,8 +457,6 @@ class ShardReplica:
 
     def _repeated(self, view: ShardView, query: ShardQuery) -> ShardAnswer:
         """A search that nobody waits for: neither live recall nor the pace of searches takes notice of it."""
-        if remaining(query.deadline) <= 0:
-            raise exceeded(f"waiting in shard {self._shard}")
         start = time.thread_time()
         return self._answer(view, query, view.index.snapshot().look(query.vectors, _ask(query)), start)
 

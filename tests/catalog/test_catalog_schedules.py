@@ -114,3 +114,12 @@ async def test_schedules_that_are_gone_and_old_runs_are_forgotten(catalog: Catal
     await catalog.forget_schedules(INDEX, [], keep_days=90)
     assert await catalog.list_schedule_runs(INDEX) == []
     assert await at(catalog, NINE + 5 * HOUR) is None
+
+
+async def test_a_gateway_of_the_spec_before_does_not_take_a_new_schedule_back(catalog: Catalog) -> None:
+    """Both run during a rollout. A time that came before the next look would be lost with the schedule's row."""
+    now = datetime.now(UTC)
+    every_minute = replace(HOURLY, cron="* * * * *")
+    assert await at(catalog, now, every_minute) is None
+    await catalog.forget_schedules(INDEX, ["nightly"])
+    assert await at(catalog, now + timedelta(minutes=1), every_minute) is not None

@@ -1,9 +1,10 @@
 """A driver with a catalog of its own that stands still before its first commit, as in a paused process."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from visualindex.catalog import Catalog, ChunkCommit, Fence
+from visualindex.catalog import Catalog, ChunkCommit, Fence, Refused
 from visualindex.errors import ProblemError
 from visualindex_jobs.reindex import Surroundings
 
@@ -15,7 +16,7 @@ class _Standing(Catalog):
 
     driver: "Paused"
 
-    async def commit_chunk(self, index: str, fence: Fence, chunk: ChunkCommit) -> bool:
+    async def commit_chunk(self, index: str, fence: Fence, chunk: ChunkCommit) -> Sequence[Refused]:
         self.driver.reached.set()
         await self.driver.go_on.wait()
         try:

@@ -65,8 +65,8 @@ async def test_a_driver_that_wakes_late_commits_nothing(things: Collection) -> N
 async def test_a_chunk_is_committed_once_and_only_by_the_holder(things: Collection) -> None:
     job = await things.claimed()
     chunk = ChunkCommit("0-1", 0, things.fingerprint, None, [], [], {"images": 3})
-    assert await things.catalog.commit_chunk(NAME, job.fence, chunk)
-    assert not await things.catalog.commit_chunk(NAME, job.fence, chunk)
+    assert await things.catalog.commit_chunk(NAME, job.fence, chunk) == []
+    assert await things.catalog.commit_chunk(NAME, job.fence, chunk) == []
     assert await things.catalog.chunk_accounts(job.job_id) == [{"images": 3, "refused": 0}]
     await things.let_lease_end(job)
     await things.catalog.claim_job(NAME, LEASE_S)

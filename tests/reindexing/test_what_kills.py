@@ -29,7 +29,10 @@ async def no_room_for_decoders() -> AsyncIterator[list[int]]:
         while True:
             for decoder in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if decoder.memory_info().rss > _ROOM and "visualindex.imaging.worker" in decoder.cmdline():
+                    if (
+                        decoder.memory_info().rss > _ROOM
+                        and "visualindex.imaging.worker" in decoder.cmdline()
+                    ):
                         decoder.kill()
                         killed.append(decoder.pid)
             await asyncio.sleep(0.005)
@@ -62,7 +65,9 @@ async def test_a_picture_that_kills_its_decoders_is_set_aside_and_the_others_are
     (aside,) = await things.catalog.quarantined(NAME)
     assert (aside.image_id, aside.reason) == (number_id(10), "invalid-image")
     assert "crashed the decoder (SIGKILL)" in aside.detail
-    assert len(set(killed)) == 2, "it was tried more than once, for a decoder may be killed for no fault of its picture"
+    assert len(set(killed)) == 2, (
+        "it was tried more than once, for a decoder may be killed for no fault of its picture"
+    )
 
 
 def whoever_begins(node: Path) -> Moment:

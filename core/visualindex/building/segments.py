@@ -61,6 +61,7 @@ def build_segment(
     ids, versions = spool.ids(), spool.versions()
     order = _order(ids)
     ids, versions = ids[order], versions[order]
+    # Of these rows in their own order: a sample of the whole index depends on how the database happens to read it.
     measured = measured_by(list(spool.attributes(order[:SAMPLE])))
     recipe = chosen(index, len(ids), spool.dimension, measured)
     codes = spool.write_vectors(order, directory / VECTORS)

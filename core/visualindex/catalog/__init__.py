@@ -49,7 +49,6 @@ from visualindex.catalog.reindexing import (
     Lacking,
     Quarantined,
     Refused,
-    sorted_out,
 )
 from visualindex.catalog.replicas import (
     HoldingBackend,
@@ -140,7 +139,6 @@ __all__ = [
     "reach",
     "read_keys",
     "short_of_images",
-    "sorted_out",
     "unloadable",
     "within",
 ]

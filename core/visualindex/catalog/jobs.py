@@ -18,6 +18,8 @@ from visualindex.catalog.connections import Connection, Connections, Transaction
 from visualindex.errors import ProblemError, ProblemType
 
 JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+ENDED: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+"""States that a job stays in, unless somebody resumes it."""
 BUILD, RERANK_TRIAL = "build", "rerank-trial"
 """Kinds of jobs: build a generation (parameter `activate`: whether it is to be served); measure whether reranking helps."""
 INGEST = "ingest"
@@ -74,6 +76,11 @@ class JobRecord:
             return None
         joined = self.parameters.get(_SINCE)
         return self.requested_at if joined is None else datetime.fromisoformat(joined)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in ENDED
 
 
 @dataclass(frozen=True)

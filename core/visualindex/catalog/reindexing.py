@@ -136,27 +136,26 @@ class Reindexing:
 
         await self.connections.write(work)
 
-    async def commit_chunk(self, index: str, fence: Fence, chunk: ChunkCommit) -> bool:
-        """Takes a chunk in, once; False when it was in already. Raises ProblemError CONFLICT as `check_fence`.
+    async def commit_chunk(self, index: str, fence: Fence, chunk: ChunkCommit) -> Sequence[Refused]:
+        """Takes a chunk in, once, and returns what is refused of it. Raises ProblemError CONFLICT as `check_fence`.
 
-        Images whose vectors point nowhere are refused. A job that gets on has its attempts counted anew: what ends it is a
-        fault that repeats itself.
+        Images whose vectors point nowhere are refused, too. A job that gets on has its attempts counted anew: what ends it
+        is a fault that repeats itself.
         """
-        chunk = sorted_out(chunk)
+        chunk = _sorted_out(chunk)
         mark = """INSERT INTO job_chunks (job_id, plan, chunk, account) VALUES (%s, %s, %s, %s)
             ON CONFLICT DO NOTHING"""
 
-        async def work(transaction: Transaction) -> bool:
+        async def work(transaction: Transaction) -> None:
             connection = transaction.connection
             await check_fence(connection, fence)
             await run(connection, "UPDATE jobs SET attempts = 0 WHERE job_id = %s", fence.job_id)
             account = Jsonb({**chunk.account, "refused": len(chunk.refused)})
-            if not await run(connection, mark, fence.job_id, chunk.plan, chunk.chunk, account):
-                return False
-            await _take(connection, index, fence.job_id, chunk)
-            return True
+            if await run(connection, mark, fence.job_id, chunk.plan, chunk.chunk, account):
+                await _take(connection, index, fence.job_id, chunk)
 
-        return await self.connections.write(work)
+        await self.connections.write(work)
+        return chunk.refused
 
     async def committed_chunks(self, job_id: UUID, plan: str) -> set[int]:
         """The chunks of a plan that are in the catalog."""
@@ -197,7 +196,7 @@ class Reindexing:
         return await self.connections.read(work)
 
 
-def sorted_out(chunk: ChunkCommit) -> ChunkCommit:
+def _sorted_out(chunk: ChunkCommit) -> ChunkCommit:
     """The chunk in which images are refused whose vectors point nowhere."""
     nowhere = [one for one in chunk.encoded if one.vector is not None and not has_direction(one.vector)]
     if not nowhere:

@@ -81,8 +81,12 @@ class Schedules:
         return await self.connections.read(work)
 
     async def forget_schedules(self, index: str, kept: Sequence[str], keep_days: int = 90) -> None:
-        """Forgets schedules that are gone from the spec, and decisions of more than `keep_days` days ago."""
-        gone = "DELETE FROM schedules WHERE index_name = %s AND name <> ALL(%s)"
+        """Forgets schedules that are gone from the spec, and decisions of more than `keep_days` days ago.
+
+        One whose times were looked at within a day is left: the caller's spec may be the one before, which lacks it yet.
+        """
+        gone = """DELETE FROM schedules WHERE index_name = %s AND name <> ALL(%s)
+            AND considered_through < now() - interval '1 day'"""
         old = "DELETE FROM schedule_runs WHERE index_name = %s AND decided_at < now() - make_interval(days => %s)"
 
         async def work(transaction: Transaction) -> None:

@@ -37,8 +37,17 @@ class Made:
 class BatchEncoder:
     """An encoder fed with batches of one size."""
 
-    def __init__(self, encoder: Encoder, packing: PatchProjection | None, batch: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        packing: PatchProjection | None,
+        batch: int,
+        *,
+        apart: Clock = lambda: 0.0,
+    ) -> None:
+        """`apart` tells CPU seconds of this process that others account for: those of the thread that fetches."""
         self.encoder = encoder
+        self._apart = apart
         self._packing = packing
         self.batch = batch
         calls = encoder.threads if encoder.prefers == "calls" else 1
@@ -47,21 +56,26 @@ class BatchEncoder:
     def encode(self, pixels: NDArray[np.uint8]) -> Made:
         """Vectors and patches of uint8[n, height, width, 3]. Blocks."""
         parts = [pixels[start : start + self.batch] for start in range(0, len(pixels), self.batch)]
+        begun = self._process_s()
         made = list(self._threads.map(self._one, parts))
+        # Calls side by side compute in their own threads; batches are computed by threads of the runtime.
+        calls = self.encoder.prefers == "calls"
+        cpu_s = sum(part.cpu_s for part in made) if calls else self._process_s() - begun
         vectors = [part.vectors for part in made] or [np.zeros((0, self.encoder.dimension), np.float16)]
         patches = None
         if self._packing is not None:
             patches = [row for part in made for row in part.patches or ()]
-        return Made(np.concatenate(vectors), patches, sum(part.cpu_s for part in made))
+        return Made(np.concatenate(vectors), patches, cpu_s)
 
     def shut(self) -> None:
         """End the threads; the encoder stays open."""
         self._threads.shutdown()
 
+    def _process_s(self) -> float:
+        return time.process_time() - self._apart()
+
     def _one(self, pixels: NDArray[np.uint8]) -> Made:
-        # Calls side by side compute in their own threads; a batch is computed by threads of the runtime.
-        clock = time.thread_time if self.encoder.prefers == "calls" else time.process_time
-        begun = clock()
+        begun = time.thread_time()
         wanted = self._packing is not None
         parallelism: Parallelism = "throughput" if self.encoder.prefers == "calls" else "latency"
         found = self.encoder.encode(pixels, patches=wanted, parallelism=parallelism)
@@ -70,7 +84,7 @@ class BatchEncoder:
             assert found.patches is not None  # noqa: S101 - they were asked for
             packed = self._packing.pack(found.patches)
             patches = [packed.row_bytes(row) for row in range(len(pixels))]
-        return Made(found.vectors.astype("<f2"), patches, clock() - begun)
+        return Made(found.vectors.astype("<f2"), patches, time.thread_time() - begun)
 
 
 def measured_batch(

@@ -64,8 +64,28 @@ class _Again:
         self.count += 1
 
 
+class _Spent:
+    """CPU seconds of the thread in which chunks are prepared, side by side: each second is one chunk's alone."""
+
+    def __init__(self) -> None:
+        self._at_work = 0
+        self._told = 0.0
+
+    def begin(self) -> None:
+        """A chunk begins."""
+        if not self._at_work:
+            self._told = time.thread_time()
+        self._at_work += 1
+
+    def end(self) -> float:
+        """A chunk ends: it is told what was spent since another was, or since it began alone."""
+        self._at_work -= 1
+        before, self._told = self._told, time.thread_time()
+        return self._told - before
+
+
 class Preparer:
-    """Fetches and decodes for one process."""
+    """Fetches and decodes for one process, in one thread."""
 
     def __init__(self, ledger: Ledger, index: str, pool: DecodePool, workers: int, input_: InputSpec) -> None:
         self._ledger = ledger
@@ -73,20 +93,25 @@ class Preparer:
         self._pool = pool
         self._input = input_
         self._at_once = asyncio.Semaphore(workers * _AHEAD)
+        self._spent = _Spent()
 
     async def prepare(self, images: Sequence[Todo]) -> Prepared:
         """Fetch and decode the images of a chunk. Raises ProblemError when the object store stays away."""
-        again, cpu = _Again(), time.thread_time()
+        again = _Again()
         pixels = self._room(sum(image.encode for image in images))
         rows = iter(pixels)
         work = [self._one(image, next(rows) if image.encode else None, again) for image in images]
-        outcomes = list(zip(images, await all_of(work), strict=True))
+        self._spent.begin()
+        try:
+            outcomes = list(zip(images, await all_of(work), strict=True))
+        finally:
+            cpu_s = self._spent.end()
         opened = [(image, one) for image, one in outcomes if isinstance(one, _Opened)]
         account = Account(
             images=len(images),
             encoded=sum(image.encode for image, _ in opened),
             bytes=sum(one.size for _, one in opened),
-            cpu_s=time.thread_time() - cpu + sum(one.cpu_s for _, one in opened),
+            cpu_s=cpu_s + sum(one.cpu_s for _, one in opened),
             retries=again.count,
         )
         return Prepared(

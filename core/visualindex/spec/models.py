@@ -1082,7 +1082,8 @@ class ReindexSpec(SpecModel):
         default=10,
         ge=1,
         le=1000,
-        description="Times in a row that a job may lose its process without a chunk done in between.",
+        description="Times in a row that a job may lose its process without a chunk done in between, and times that one "
+        "chunk may lose the process that makes it.",
     )
     patience_seconds: int = Field(
         default=300,
