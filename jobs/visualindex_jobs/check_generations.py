@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from visualindex.building import find_abandoned, retire_abandoned
 from visualindex.catalog import BUILD, GenerationRecord
 from visualindex.checking import Finding, FindingKind
 from visualindex.checking.originals import drawn
@@ -24,6 +25,7 @@ async def check_generations(checked: Checked) -> None:
     if not records:
         return
     checked.go_on("comparing generations", 0, len(records))
+    await _abandoned(checked)
     parts = _Parts(checked, {key async for key in checked.store.list(part_prefix(checked.index))})
     for number, record in enumerate(records):
         checked.go_on("comparing generations", number, len(records))
@@ -37,6 +39,17 @@ async def check_generations(checked: Checked) -> None:
         }
         if any(faults.values()) and not await _has_ended(checked, record):
             await _without_parts(checked, record, faults)
+
+
+async def _abandoned(checked: Checked) -> None:
+    """Those that no row names: gateways retire them by themselves, one after another."""
+    look = retire_abandoned if checked.repair else find_abandoned
+    if names := await look(checked.catalog, checked.store, checked.index):
+        mended, action = (len(names), "deleted") if checked.repair else (0, "check again with repair")
+        finding = Finding(
+            FindingKind.ABANDONED_GENERATION, "object store", len(names), mended, tuple(names), action
+        )
+        checked.report.findings.append(finding)
 
 
 class _Parts:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from visualindex.building import retire_abandoned
 from visualindex.catalog import Catalog, EncoderRecord, GenerationRecord
 from visualindex.errors import ProblemError
 from visualindex.generations import retire
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _PERIOD_S = 10.0
 _ADVANCE_S = 1.0
+_ABANDONED_PERIOD_S = 600.0
+"""How often to look for generations that were never proposed: a listing of the object store, and seldom more."""
 _QUIET_S = 60.0
 """Objects of a retired generation outlive it by that much, for replicas that are just reading them."""
 
@@ -45,6 +48,7 @@ class Maintenance:
         steps = (self._erase, self._forget, self._trim, self._prune, *made, *told)
         self._tasks = [
             asyncio.create_task(self._run(_PERIOD_S, *steps), name="maintenance"),
+            asyncio.create_task(self._run(_ABANDONED_PERIOD_S, self._retire_abandoned), name="abandoned"),
             asyncio.create_task(self._run(_ADVANCE_S, self._advance), name="activations"),
         ]
 
@@ -111,6 +115,11 @@ class Maintenance:
                 async with self._catalog.publishing_turn(name):
                     await retire(index.store, name, generation, kept)
                 await self._catalog.forget_generation(name, generation)
+
+    async def _retire_abandoned(self) -> None:
+        for name, index in self._indexes.items():
+            for generation in await retire_abandoned(self._catalog, index.store, name):
+                logger.warning("generation %s of index %s was never proposed: deleted", generation, name)
 
     async def _forget_vectors(self) -> None:
         for name, index in self._indexes.items():

@@ -1,14 +1,20 @@
 """Whatever is killed while shards are built, the generation is the one of an undisturbed build, and nothing else is left."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
+from tests.reindexing.collection import NAME
 from tests.reindexing.conftest import cluster
 from tests.reindexing.killing import Killing, Moment
+
+from visualindex.building import retire_abandoned
+from visualindex.generations import list_generations
 
 from .filled import Filled, named_in
 
@@ -53,6 +59,40 @@ async def test_a_build_that_is_killed_between_two_uploads_begins_again_and_its_o
     await filled.sweep(first.generation)
     assert await filled.parts() == named_in(second)
     assert held(filled) == []
+
+
+async def test_what_a_build_published_that_was_killed_before_it_proposed_it_is_retired_after_a_day(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killing = Killing(filled, kind="build", index=INDEX, reindex={"builders": 1})
+
+    async def published(driver: psutil.Process) -> None:
+        async with no_proposals(filled.dsn):
+            await when(lambda: bool(manifests(filled)), lambda driver: [driver])(driver)
+
+    told = await killing.run(published)
+    assert told.ended is not None
+    assert (told.kills, told.ended["state"]) == (1, "done")
+    built = told.ended["result"]["generation"]
+    [abandoned] = set(await list_generations(filled.store, NAME)) - {built}
+    assert await retire_abandoned(filled.catalog, filled.store, NAME) == [], "its build may go on"
+    monkeypatch.setattr("visualindex.generations.retiring._ABANDONED", timedelta(0))
+    assert await retire_abandoned(filled.catalog, filled.store, NAME) == [abandoned]
+    assert await list_generations(filled.store, NAME) == [built]
+    assert await filled.parts() == named_in(await filled.manifest(built))
+
+
+@asynccontextmanager
+async def no_proposals(dsn: str) -> AsyncIterator[None]:
+    """Whoever proposes a generation waits."""
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        await connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE")
+        yield
+
+
+def manifests(filled: Filled) -> list[Path]:
+    """Manifests of published generations."""
+    return list((filled.root / "objects").glob("**/manifests/*/*.json"))
 
 
 @pytest.mark.stack

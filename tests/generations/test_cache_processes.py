@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 from tests.generations.conftest import PART, Shards, noise
 from tests.generations.stores import Observed
 
-from visualindex.errors import ProblemError
+from visualindex.errors import ProblemError, ProblemType
 from visualindex.generations import Manifest, NodeCache
 from visualindex.objectstore import LocalObjectStore
 
@@ -105,6 +106,14 @@ class Other:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        """It hangs from now on."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """As the kernel does it when memory runs out."""
@@ -221,6 +230,52 @@ async def test_an_abandoned_partial_file_gives_way(
         other.kill()
         await cache.fetch(store, "shop", published, 1)
     assert list((tmp_path / "cache" / "partial").iterdir()) == []
+
+
+async def test_a_process_that_hangs_is_not_waited_for_without_an_end(
+    store: LocalObjectStore, published: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, it keeps its lock: who waits is told of file, process and remedy, and goes on once that has ended."""
+    observed = Observed(store)
+    cache = NodeCache(tmp_path / "cache", 1 << 30)
+    monkeypatch.setattr("visualindex.generations.cache._STALLED_S", 0.5)
+    with other_process(tmp_path, published) as other:
+        for _ in range(3):
+            await asyncio.to_thread(other.says, "get")
+        other.stop()
+        async with asyncio.timeout(60):
+            with pytest.raises(ProblemError, match=r"none has come for .* s: end it if it hangs") as caught:
+                await cache.fetch(observed, "shop", published, 0)
+        assert caught.value.type is ProblemType.UNAVAILABLE
+        assert caught.value.retry_after_s
+        digest = published.shards[0].files[0].digest
+        assert f"vectors.f16 ({tmp_path}/cache/partial/{digest})" in caught.value.detail
+        assert f"which process {other.pid} fetches" in caught.value.detail
+        assert observed.seen == []
+    (await cache.fetch(observed, "shop", published, 0)).release()
+
+
+async def test_who_waits_tells_the_log_for_what(
+    store: LocalObjectStore,
+    published: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And goes on to wait while another process lives up to it."""
+    monkeypatch.setattr("visualindex.generations.cache._TELL_EVERY_S", 0.0)
+    caplog.set_level("INFO", "visualindex.generations.cache")
+    with other_process(tmp_path, published) as other:
+        for _ in range(3):
+            await asyncio.to_thread(other.says, "get")
+        fetch = asyncio.create_task(NodeCache(tmp_path / "cache", 1 << 30).fetch(store, "shop", published, 0))
+        async with asyncio.timeout(60):
+            while not caplog.records:  # noqa: ASYNC110 - a log tells nobody
+                await asyncio.sleep(0.01)
+        for _ in range(6):
+            other.go_on()
+        (await fetch).release()
+    assert f"which process {other.pid} fetches" in caplog.records[0].getMessage()
 
 
 @pytest.fixture

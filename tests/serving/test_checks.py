@@ -1,6 +1,8 @@
 """The corrector: faults that are planted in the database, the object store and a replica are found and mended."""
 
 import asyncio
+import dataclasses
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +16,7 @@ import pytest
 
 from visualindex.ann import Deletes, HeldRows, Upserts, decode
 from visualindex.catalog import CHECK, LEASE_S, Catalog
+from visualindex.generations import list_generations, read_manifest
 from visualindex.identity import content_digest
 from visualindex.objectstore import (
     ObjectStore,
@@ -384,6 +387,48 @@ async def test_damaged_and_missing_parts_of_what_nobody_is_served_are_told_and_i
     report = await checking.check(originals_share=1, repair=True)
     assert kinds(report) == {"missing-part": (1, 1), "damaged-part": (1, 1)}
     assert (await checking.catalog.get_generation("things", generation)).state in ("retired", "gone")
+
+
+async def abandon(checking: Checking, generation: str) -> str:
+    """Publish what was published as another generation, two days ago, and propose it to nobody."""
+    known = await read_manifest(checking.store, "things", generation)
+    manifest = dataclasses.replace(known, watermark="1:1:1:")
+    await checking.store.put(
+        manifest_key("things", manifest.generation), manifest.to_json(), content_type="application/json"
+    )
+    [file] = (checking.served.state / "objects").rglob(f"{manifest.generation}.json")
+    then = time.time() - 2 * 86_400
+    os.utime(file, (then, then))
+    return manifest.generation
+
+
+async def test_a_generation_that_was_never_proposed_is_told_and_deleted(
+    checking: Checking, tmp_path: Path
+) -> None:
+    await search(checking.served, await put(checking.served, 0))
+    known = (await build(checking.served, tmp_path)).generation
+    abandoned = await abandon(checking, known)
+    report = await checking.check()
+    assert kinds(report) == {"abandoned-generation": (1, 0)}
+    assert report["findings"][0]["examples"] == [abandoned]
+    assert kinds(await checking.check(repair=True)) == {"abandoned-generation": (1, 1)}
+    assert await list_generations(checking.store, "things") == [known]
+    assert (await checking.check(originals_share=1))["findings"] == []
+
+
+async def test_gateways_delete_a_generation_that_was_never_proposed_by_themselves(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visualindex_serving.maintenance._ABANDONED_PERIOD_S", 0.1)
+    async with serve(spec_document()) as served, checks_of(served) as checking:
+        await search(served, await put(served, 0))
+        known = (await build(served, tmp_path)).generation
+        await abandon(checking, known)
+
+        async def gone() -> bool:
+            return await list_generations(checking.store, "things") == [known]
+
+        await until(gone)
 
 
 async def test_a_damaged_original_in_a_folder_is_told_and_mended_by_putting_it_again(

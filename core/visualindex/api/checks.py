@@ -38,7 +38,8 @@ class FindingView(BaseModel):
 
     kind: str = Field(
         description="`lost-row`, `stray-vector`, `stale-row`, `damaged-vector`, `missing-vector`, `missing-original`, "
-        "`damaged-original`, `orphaned-original`, `missing-manifest`, `missing-part`, `damaged-part` or `no-answer`."
+        "`damaged-original`, `orphaned-original`, `missing-manifest`, `missing-part`, `damaged-part`, "
+        "`abandoned-generation` or `no-answer`."
     )
     place: str = Field(description="The replica and generation, the object store or the database.")
     count: int = Field(description="How many.")

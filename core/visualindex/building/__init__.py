@@ -1,5 +1,6 @@
 """Building a generation: the catalog's rows of one moment, written as segments, tuned, published and proposed."""
 
+from visualindex.building.abandoned import find_abandoned, retire_abandoned
 from visualindex.building.builders import Builders
 from visualindex.building.generation import Built, build_generation
 from visualindex.building.patches import Kept, StoredPatches, features_of, fetch_patches
@@ -16,4 +17,6 @@ __all__ = [
     "build_generation",
     "features_of",
     "fetch_patches",
+    "find_abandoned",
+    "retire_abandoned",
 ]

@@ -23,6 +23,7 @@ class FindingKind(StrEnum):
     MISSING_MANIFEST = "missing-manifest"
     MISSING_PART = "missing-part"
     DAMAGED_PART = "damaged-part"
+    ABANDONED_GENERATION = "abandoned-generation"
     NO_ANSWER = "no-answer"
 
 

@@ -12,7 +12,7 @@ from visualindex.generations.publishing import (
     publish_shard,
     read_manifest,
 )
-from visualindex.generations.retiring import retire
+from visualindex.generations.retiring import published_long_ago, retire
 
 __all__ = [
     "FORMAT",
@@ -28,6 +28,7 @@ __all__ = [
     "list_generations",
     "publish",
     "publish_shard",
+    "published_long_ago",
     "read_manifest",
     "retire",
 ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ from visualindex.generations.folder import CacheFolder, Claim
 from visualindex.generations.leases import Lease
 from visualindex.generations.manifest import FileEntry, Manifest
 from visualindex.generations.partials import Partial
+from visualindex.generations.stalls import Stall
 from visualindex.generations.threads import all_of, in_thread
 from visualindex.generations.transfer import Transfer
 from visualindex.objectstore import ObjectStore
@@ -20,6 +22,10 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.05
 """How often to look whether another process has fetched what is waited for."""
+_TELL_EVERY_S = 30.0
+"""How often to tell the log what is waited for."""
+_STALLED_S = 600.0
+"""A process of whose fetch nothing has arrived for so long is taken to hang: verifying and flushing a file takes less."""
 
 Progress = Callable[[int, int], None]
 """Told bytes there and bytes wanted; the first falls when a damaged file has to be fetched again."""
@@ -52,7 +58,8 @@ class NodeCache:
 
         Raises ProblemError: STORAGE_FULL naming the bytes, before anything is fetched where `limit_bytes` is the reason;
         NOT_FOUND for a shard or a name that the manifest does not list; INTERNAL naming an object that is not what its name
-        says; UNAVAILABLE when object store or directory cannot be used.
+        says; UNAVAILABLE when object store or directory cannot be used, or when another process hangs that fetches a file of
+        these: what it has is kept, and another call goes on from there once that process is gone.
         """
         entries = _chosen(manifest, shard, names)
         transfer = Transfer(store, index, manifest, self._folder)
@@ -83,6 +90,8 @@ class _Fetch:
         self._wanted = sum({entry.digest: entry.bytes for entry in entries}.values())
         self._verified = set[str]()
         self._failed = set[str]()
+        self._stall = Stall()
+        self._told_at = time.monotonic()
 
     async def finish(self) -> None:
         while not await self._is_complete():
@@ -95,10 +104,27 @@ class _Fetch:
             self._tell()
             await self._fetch_all(claim)
         if claim.busy and not claim.owned:
+            await in_thread(self._wait_for, claim.busy)
             await asyncio.sleep(_LOOK_EVERY_S)
         if claim.busy or claim.owned:
             return False
         return await self._is_intact()
+
+    def _wait_for(self, busy: Sequence[FileEntry]) -> None:
+        """Tell now and then what is waited for; ProblemError UNAVAILABLE where that seems to have no end."""
+        there, now = sum(self._there[entry.digest] for entry in busy), time.monotonic()
+        still_s = self._stall.lasts_s(there, now)
+        if still_s <= _STALLED_S and now - self._told_at < _TELL_EVERY_S:
+            return
+        self._told_at = now
+        what = f"{self._lease.directory.name} waits for {self._folder.fetched(busy[0])}, of which {there} bytes are there"
+        if still_s > _STALLED_S:
+            raise ProblemError(
+                ProblemType.UNAVAILABLE,
+                f"{what} and none has come for {still_s:.0f} s: end it if it hangs, and what it has is gone on with",
+                retry_after_s=_TELL_EVERY_S,
+            )
+        log.info("%s", what)
 
     async def _fetch_all(self, claim: Claim) -> None:
         try:

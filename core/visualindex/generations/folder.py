@@ -17,6 +17,7 @@ from visualindex.generations.leases import Lease, lease_directory, sweep
 from visualindex.generations.manifest import FileEntry
 from visualindex.generations.partials import Partial
 from visualindex.generations.room import Demand, Held, free_bytes, to_evict
+from visualindex.generations.stalls import holder_of
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -108,6 +109,11 @@ class CacheFolder:
             with suppress(OSError):
                 return min(entry.bytes, path.stat().st_blocks * 512)
         return 0
+
+    def fetched(self, entry: FileEntry) -> str:
+        """A file that another fetches, in words, and whoever that is."""
+        path = self._partial / entry.digest
+        return f"{entry.name} ({path}), which {holder_of(path)} fetches"
 
     @contextmanager
     def translated(self) -> Iterator[None]:

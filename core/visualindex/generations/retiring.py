@@ -23,9 +23,10 @@ _ABANDONED = timedelta(days=1)
 async def retire(store: ObjectStore, index: str, generation: str, kept: Iterable[str]) -> int:
     """Delete a generation from the object store; returns how many parts went with it.
 
-    Parts stay that any other published generation names, or one that is being published. What an earlier retirement or a
-    crashed publication left goes as well. `kept` are the generations that must be complete afterwards. The caller sees to
-    it that no shard of this index begins to be published meanwhile (`Catalog.publishing_turn`).
+    Parts stay that any other published generation names, or one that is being published. What an earlier retirement left
+    goes as well, and what a publication left that crashed before its manifest was there. `kept` are the generations that
+    must be complete afterwards. The caller sees to it that no shard of this index begins to be published meanwhile
+    (`Catalog.publishing_turn`).
 
     Raises ProblemError: INVALID_REQUEST for a generation that is kept; and, before any part is deleted, whatever keeps a
     manifest from being read, since nobody knows then which parts it names.
@@ -39,6 +40,17 @@ async def retire(store: ObjectStore, index: str, generation: str, kept: Iterable
     held = await _held(store, index, generation, needed)
     await store.delete([manifest_key(index, generation), pending_key(index, generation)])
     return await _delete_parts(store, index, held)
+
+
+async def published_long_ago(store: ObjectStore, index: str) -> list[str]:
+    """The generations that were published more than a day ago: one that nobody knows by then never will be known."""
+    published = await list_generations(store, index)
+    return [name for name in published if await _is_old(store, manifest_key(index, name))]
+
+
+async def _is_old(store: ObjectStore, key: str) -> bool:
+    found = await store.stat(key)
+    return found is not None and datetime.now(UTC) - found.modified > _ABANDONED
 
 
 async def _held(store: ObjectStore, index: str, generation: str, needed: Iterable[str]) -> set[str]:
