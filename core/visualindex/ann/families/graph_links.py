@@ -30,7 +30,8 @@ def fault(index: Any, expected: Any, rows: int) -> str | None:
 def _fields(index: Any, expected: Any) -> Iterator[Field]:
     yield "metric_type", index.metric_type, expected.metric_type
     if index.storage is not None:
-        yield "storage", *(type(faiss.downcast_index(one.storage)).__name__ for one in (index, expected))
+        found, wanted = (type(faiss.downcast_index(one.storage)).__name__ for one in (index, expected))
+        yield "storage", found, wanted
         yield "storage.metric_type", index.storage.metric_type, expected.storage.metric_type
 
 

@@ -65,15 +65,16 @@ class _Lists(Approximate):
         scores = np.full((len(turned), depth), -np.inf, np.float32)
         rows = np.full((len(turned), depth), -1, np.int64)
         selector, _bits = half.selector(keep)
-        pending = np.arange(len(turned))
-        while len(pending) and self._scannable_of(nprobe) <= kept:
+        pending, worth_it = np.arange(len(turned)), self._scannable_of(nprobe) <= kept
+        while len(pending) and worth_it:
             parameters = _faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
             before = rows[pending, : wanted.hits]
             scores[pending], rows[pending] = self._lists.search(turned[pending], depth, params=parameters)
             if scarcity <= _USUAL or nprobe == self._nlist:
                 return scores, rows
             pending = pending[_changed(before, rows[pending, : wanted.hits])]
-            nprobe = min(2 * nprobe, self._nlist)
+            nprobe *= 2
+            worth_it = nprobe / self._nlist * self.rows <= kept
         rows[pending] = -1
         return scores, rows
 
@@ -202,7 +203,7 @@ def _seeded(clustering: Any, parameters: Parameters) -> None:
 def _changed(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which queries have other hits than before, int64 [q, hits] each, bool [q]."""
     news = [len(np.setdiff1d(new, old)) for new, old in zip(after, before, strict=True)]
-    return np.array(news) > after.shape[1] // _SAME
+    return np.array([count > after.shape[1] // _SAME for count in news], np.bool_)
 
 
 def nprobe_of(wanted: Wanted) -> int:
