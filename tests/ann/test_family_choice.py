@@ -101,13 +101,14 @@ def test_the_least_effort_that_reaches_the_target_is_chosen(family: str) -> None
     recalls = [point.recall for point in report.curve]
     assert recalls == sorted(recalls)
     assert all(point.latency_ms > 0 for point in report.curve)
-    cheaper = report.curve[: [point.effort for point in report.curve].index(report.chosen)]
-    assert all(point.recall - point.deviation < 0.9 for point in cheaper)
+    at = [point.effort for point in report.curve].index(report.chosen)
+    surely = [point.recall - 2 * point.deviation for point in report.curve]
+    assert max(surely[:at], default=0) < 0.9 <= surely[at]
     again = build_and_tune(family, codes, 0.9, parameters)[1]
     assert (again.chosen, again.recall) == (report.chosen, report.recall)
     queries = clustered(200, 32, seed=1, clusters=30)
     exact, _ = half.scan(codes, queries, 10, None)
-    assert np.mean(index.search(queries, 10, None, report.chosen)[0] >= exact[:, -1:]) >= 0.88
+    assert np.mean(index.search(queries, 10, None, report.chosen)[0] >= exact[:, -1:]) >= 0.9
 
 
 def test_a_target_out_of_reach_gives_the_best_there_is() -> None:

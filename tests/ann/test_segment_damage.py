@@ -20,10 +20,10 @@ from visualindex.identity import buckets_of
 from visualindex.spec.models import HnswSpec
 
 ROWS, DIMENSION = 400, 16
-LISTS = ("ivf-sq8", "ivf-pq", "rabitq")
+LISTS, GRAPHS = ("ivf-sq8", "ivf-pq", "rabitq"), ("hnsw-fp16", "hnsw-sq8")
 
 
-@pytest.fixture(params=LISTS)
+@pytest.fixture(params=LISTS + GRAPHS)
 def segment(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = tmp_path / "segment"
     folder.mkdir()
@@ -31,7 +31,7 @@ def segment(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     codes.tofile(folder / "vectors.f16")
     ids = np.random.default_rng(1).integers(0, 256, (ROWS, 16)).astype(np.uint8)
     ann = build_ann(request.param, codes, Parameters(HnswSpec(m=8, ef_construction=16)))
-    ann.effort = Effort(nprobe=3, rescore=2)
+    ann.effort = Effort(nprobe=3, rescore=2) if request.param in LISTS else Effort(ef_search=16, rescore=2)
     about = ({"category": "ab"[n % 2], "metadata": {"n": n, "tags": ["x", n % 3]}} for n in range(ROWS))
     write_segment(
         folder,
@@ -118,6 +118,7 @@ def numbers_of(segment: Path) -> tuple[int, list[int]]:
     return at, ids.tolist()
 
 
+@pytest.mark.parametrize("segment", LISTS, indirect=True)
 @pytest.mark.parametrize(
     ("wrong", "said"), [(ROWS, "outside of 0 … 399"), (-1, "outside of 0 … 399"), (None, "nowhere")]
 )
@@ -130,6 +131,55 @@ def test_lists_that_name_no_row_or_one_twice_are_refused(segment: Path, wrong: i
         ProblemError, match=rf"ann\.faiss cannot be used: its invlists\.ids.* {said}.*fetched again"
     ):
         open_segment(segment, DIMENSION)
+
+
+@pytest.mark.parametrize("segment", GRAPHS, indirect=True)
+@pytest.mark.parametrize(("field", "wrong"), [("levels", 9), ("offsets", 25), ("neighbors", ROWS)])
+def test_graphs_that_name_rows_or_places_that_are_not_there_are_refused(
+    segment: Path, field: str, wrong: int
+) -> None:
+    rewritten(segment, links_of(segment, field), 1, wrong)
+    with pytest.raises(
+        ProblemError, match=r"ann\.faiss cannot be used: Faiss cannot read it .*fetched again"
+    ):
+        open_segment(segment, DIMENSION)
+
+
+@pytest.mark.parametrize("segment", GRAPHS, indirect=True)
+def test_graphs_that_lead_to_a_row_that_is_not_on_the_level_are_refused(segment: Path) -> None:
+    levels, offsets, neighbors = (links_of(segment, name) for name in ("levels", "offsets", "neighbors"))
+    above = int(offsets[np.argmax(levels)]) + 16  # behind the 2 m links of the lowest level
+    rewritten(segment, neighbors, above, int(np.argmin(levels)))
+    with pytest.raises(ProblemError, match=r"its hnsw\.neighbors of level 1 name rows that are not on it"):
+        open_segment(segment, DIMENSION)
+
+
+@pytest.mark.parametrize("segment", GRAPHS, indirect=True)
+@pytest.mark.parametrize(("place", "wrong", "said"), [(0, 399, "entry_point 399"), (1, 9, "max_level is 9")])
+def test_graphs_that_begin_where_there_is_no_row_are_refused(
+    segment: Path, place: int, wrong: int, said: str
+) -> None:
+    found = open_segment(segment, DIMENSION).ann
+    assert found is not None
+    links = found.index.hnsw  # type: ignore[attr-defined]
+    rewritten(segment, np.array([links.entry_point, links.max_level], np.int32), place, wrong)
+    with pytest.raises(ProblemError, match=rf"ann\.faiss cannot be used: its hnsw\.{said}.*fetched again"):
+        open_segment(segment, DIMENSION)
+
+
+def links_of(segment: Path, field: str) -> np.ndarray:
+    found = open_segment(segment, DIMENSION).ann
+    assert found is not None
+    values = getattr(found.index.hnsw, field)  # type: ignore[attr-defined]
+    return np.array(faiss.rev_swig_ptr(values.data(), values.size()))
+
+
+def rewritten(segment: Path, values: np.ndarray, place: int, wrong: int) -> None:
+    """Another value in one place of those that stand somewhere in `ann.faiss`."""
+    path = segment / "ann.faiss"
+    content = path.read_bytes()
+    at = content.index(values.tobytes()) + place * values.itemsize
+    path.write_bytes(content[:at] + values.dtype.type(wrong).tobytes() + content[at + values.itemsize :])
 
 
 def test_a_field_whose_rows_are_none_of_the_segment_names_its_file(segment: Path) -> None:

@@ -106,7 +106,7 @@ def way(index: ShardIndex, ask: Ask, part: int = 0) -> Way:
         ("ivf-sq8", below("luck", 11_000), 10, Way.FILTERED_INDEX),
         ("ivf-sq8", below("luck", 6000), 10, Way.FILTERED_INDEX),
         ("ivf-sq8", below("luck", 6000), 1000, Way.SURVIVORS),
-        ("ivf-sq8", below("far", 6000), 10, Way.FILTERED_INDEX),
+        ("ivf-sq8", below("far", 6000), 10, Way.INDEX_THEN_SCAN),
         ("rabitq", below("far", 6000), 10, Way.INDEX_THEN_SCAN),
     ],
 )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from visualindex.ann.codes import Codes
-from visualindex.ann.families import files, lists
+from visualindex.ann.families import files, graphs, lists
 from visualindex.ann.families.base import Ann, Effort, Parameters
 from visualindex.ann.families.building import CLASSES, adopted, build_ann, gpus
 from visualindex.ann.families.tuning import (
@@ -47,6 +47,7 @@ def open_ann(directory: Path, codes: Codes, *, verified: bool = False, gpu: bool
     opened = files.read(directory, codes, CLASSES, verified=verified)
     if opened is None:
         return None
-    if (why := lists.fault(opened.family, opened.index, codes, opened.parameters)) is not None:
-        raise damaged(directory / files.INDEX, why)
+    for kind in (lists, graphs):
+        if (why := kind.fault(opened.family, opened.index, codes, opened.parameters)) is not None:
+            raise damaged(directory / files.INDEX, why)
     return adopted(opened.family, opened.index, codes, opened.parameters, opened.effort, gpu=gpu)

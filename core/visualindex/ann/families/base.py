@@ -154,7 +154,10 @@ class Approximate(ABC):
             return scores, rows, False
         # What a mask leaves may lie so close together that compressed codes do not tell it apart. Then hits are all over the
         # candidates, and further ones are behind them: those queries look deeper, and at last at every row.
-        late = [np.isin(rows[at], candidates[at, wanted.depth // 2 :]).sum() for at in range(len(rows))]
+        late = [
+            np.isin(rows[at], candidates[at, wanted.depth // 2 :]).sum() if rows[at, -1] >= 0 else 0
+            for at in range(len(rows))
+        ]
         unsure, scanned = np.flatnonzero(np.array(late) > wanted.hits // 10), False
         if len(unsure):
             scores[unsure], rows[unsure], scanned = self._deeper(queries[unsure], keep, wanted)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from visualindex.ann import codes as half
 from visualindex.ann.codes import Codes, Mask
-from visualindex.ann.families import files
+from visualindex.ann.families import files, graph_links
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters, Wanted
 from visualindex.ann.passing_walk import ROWS_PER_CANDIDATE, Walk, walk
 from visualindex.capacity.sizes import ann_bytes
@@ -82,6 +82,14 @@ def untrained(family: str, dimension: int, parameters: Parameters) -> tuple[Any,
         storage = index.storage
     index.hnsw.efConstruction = parameters.hnsw.ef_construction
     return index, storage
+
+
+def fault(family: str, index: Any, codes: Codes, parameters: Parameters) -> str | None:
+    """What is wrong with a Faiss index that was read for `codes`; None when nothing is, or it is no graph."""
+    if family not in (HnswFp16.family, HnswSq8.family):
+        return None
+    expected, _held = untrained(family, codes.shape[1] // 2, parameters)
+    return graph_links.fault(index, expected, len(codes))
 
 
 def _ef(wanted: Wanted) -> int:

@@ -26,7 +26,11 @@ _ITERATIONS = 10
 _SAMPLE = 64
 """Rows of a list that stand for all of it where a filter's share is estimated."""
 _SCARCE = 8.0
-"""How many times as many rows are read at most where few of those near a query pass."""
+"""How many times as many rows are read at most, to begin with, where few of those near a query pass."""
+_USUAL = 1.1
+"""Up to so many times as many, a filter leaves near the query about what it leaves elsewhere."""
+_SAME = 20
+"""Of so many hits one may change when more lists are read."""
 _GATHERED = 2.5
 """How many bytes in a row are read in the time of one of a row that is gathered for a scan."""
 
@@ -44,22 +48,35 @@ class _Lists(Approximate):
     def _candidates(self, queries: NDArray[np.float32], keep: Mask | None, wanted: Wanted) -> Found:
         faiss.omp_set_num_threads(1)
         turned = self._turned(queries)
-        if keep is None:
-            parameters = unmasked(min(nprobe_of(wanted), self._nlist))
-        else:
-            nprobe, scarcity = self._enough_lists(turned, keep, wanted)
-            wanted = wanted._replace(
-                depth=min(math.ceil(wanted.depth * scarcity**0.5), int(self.rows / wanted.widening))
-            )
-            if self._scannable_of(nprobe) > self.rows / wanted.widening:
-                return (  # nothing is found, and the caller scans
-                    np.full((len(queries), wanted.depth), -np.inf, np.float32),
-                    np.full((len(queries), wanted.depth), -1, np.int64),
-                )
-            selector, _bits = half.selector(keep)
-            parameters = _faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+        if keep is not None:
+            return self._kept_candidates(turned, keep, wanted)
+        parameters = unmasked(min(nprobe_of(wanted), self._nlist))
         found: Found = self._lists.search(turned, wanted.depth, params=parameters)
         return found
+
+    def _kept_candidates(self, turned: NDArray[np.float32], keep: Mask, wanted: Wanted) -> Found:
+        """Where fewer rows near a query are kept than elsewhere, twice the lists are read until that changes no hit.
+
+        Nothing is found for queries of which so many would be read that it is cheaper to scan: the caller does.
+        """
+        kept = self.rows / wanted.widening
+        nprobe, scarcity = self._enough_lists(turned, keep, wanted)
+        depth = min(math.ceil(wanted.depth * scarcity**0.5), int(kept))
+        scores = np.full((len(turned), depth), -np.inf, np.float32)
+        rows = np.full((len(turned), depth), -1, np.int64)
+        selector, _bits = half.selector(keep)
+        pending, worth_it = np.arange(len(turned)), self._scannable_of(nprobe) <= kept
+        while len(pending) and worth_it:
+            parameters = _faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+            before = rows[pending, : wanted.hits]
+            scores[pending], rows[pending] = self._lists.search(turned[pending], depth, params=parameters)
+            if scarcity <= _USUAL or nprobe == self._nlist:
+                return scores, rows
+            pending = pending[_changed(before, rows[pending, : wanted.hits])]
+            nprobe *= 2
+            worth_it = nprobe / self._nlist * self.rows <= kept
+        rows[pending] = -1
+        return scores, rows
 
     def _enough_lists(self, turned: NDArray[np.float32], keep: Mask, wanted: Wanted) -> tuple[int, float]:
         """How many lists hold as many rows that pass as a search of them alone would read, and how many times that is.
@@ -181,6 +198,12 @@ def _rotated(index: Any, parameters: Parameters) -> Any:
 def _seeded(clustering: Any, parameters: Parameters) -> None:
     clustering.seed = parameters.seed
     clustering.min_points_per_centroid = 1  # few rows are no reason to warn: they are few lists, and rescored
+
+
+def _changed(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which queries have other hits than before, int64 [q, hits] each, bool [q]."""
+    news = [len(np.setdiff1d(new, old)) for new, old in zip(after, before, strict=True)]
+    return np.array([count > after.shape[1] // _SAME for count in news], np.bool_)
 
 
 def nprobe_of(wanted: Wanted) -> int:

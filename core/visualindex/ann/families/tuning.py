@@ -22,6 +22,8 @@ from visualindex.identity import scattered
 MOST_QUERIES = 1000
 _ENOUGH = 0.998
 """Recall beyond which more effort is not measured, unless more is asked for."""
+_MARGIN = 2.0
+"""Standard errors by which the recall of the chosen effort lies above the target: one is too few in one case of six."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Measured:
     """Standard error of `recall`: another sample of queries differs by about that much."""
     latency_ms: float
     """Median CPU time of one query on one thread, as long as the query takes on a core of its own."""
+
+    @property
+    def surely(self) -> float:
+        """What other queries from the same collection find nearly always."""
+        return self.recall - _MARGIN * self.deviation
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ def _measure(index: Approximate, queries: NDArray[np.float32], k: int, target: f
         point = _point(index, queries, k, effort, exact)
         if not curve or point.recall > curve[-1].recall:
             curve.append(point)
-        if point.recall >= max(target, _ENOUGH):
+        if point.surely >= target and point.recall >= _ENOUGH:
             break
     chosen = _chosen(curve, target)
     return RecallReport(
@@ -140,6 +147,6 @@ def _one_by_one(
 def _chosen(curve: list[Measured], target: float) -> Measured:
     """The cheapest that would reach the target with other queries too, or else the best."""
     for point in curve:
-        if point.recall - point.deviation >= target:
+        if point.surely >= target:
             return point
     return curve[-1]
