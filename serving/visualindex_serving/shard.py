@@ -153,7 +153,8 @@ class ShardReplica:
         try:
             await self._load(_name_of(active), active)
         except Exception as problem:
-            if active is None or active.generation in self._views:  # they stand in for it already
+            held = None if active is None else self._views.get(active.generation)
+            if active is None or (held is not None and held.following):  # they stand in for it already
                 raise
             self._note_problem(active.generation, problem)
             logger.error("generation %s is served from the catalog's rows instead", active.generation)
@@ -295,15 +296,18 @@ class ShardReplica:
         return time.monotonic() - self._failed_at.get(name, -math.inf) >= _LOAD_AGAIN_S
 
     async def _attend(self, name: str, load: Callable[[], Awaitable[None]]) -> None:
-        self._problems.pop(name, None)
+        failed_at = self._failed_at.get(name)
+        if name not in self._stand_ins:  # else the problem lasts, however often it is tried
+            self._problems.pop(name, None)
         try:
             await load()
         except Exception as problem:
             self._failed_at[name] = time.monotonic()
             self._note_problem(name, problem)
         else:
-            if name not in self._problems:
+            if self._failed_at.get(name) == failed_at:  # and nothing stands in for it
                 self._stand_ins.discard(name)
+                self._problems.pop(name, None)
         await self._lease()
 
     async def _forget_problems(self, wanted: set[str]) -> None:

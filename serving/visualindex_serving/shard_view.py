@@ -33,9 +33,8 @@ _LOAD_ROWS = 5_000
 _AWAY_S = 0.2
 _LOOKS_APART_S = 0.02
 """However much is written, news brings no more looks than this into the change log: each costs the database a query."""
-_RELOAD_S = 1.0
-_MOST_RELOAD_S = 30.0
-"""Pauses between loads that fail double from the first to the second: each reads the whole generation."""
+_RELOAD_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Between loads that fail, each of which reads the whole generation. After the last one the catalog's rows are served."""
 _PIECE_ROWS = 64
 _ROOM = 0.9
 
@@ -177,29 +176,25 @@ class ShardView:
             raise
 
     async def _from_catalog(self, bases: Sequence[Base], progress: Progress) -> tuple[ShardIndex, bool]:
-        """Every row of the catalog: of those that a base holds in this version only the base's."""
-        reconciled = Reconciled(bases)
+        """Every row of the catalog: of those that a base holds in this version only the base's.
+
+        A full index reads on for what it has to forget of its bases, and holds no row meanwhile that it cannot keep.
+        """
+        index, reconciled, full = self._make(bases), Reconciled(bases), False
         parts = cast("AsyncGenerator[Rows]", self._follower.load(_LOAD_ROWS))
-        pending: list[Rows] = []
-        index: ShardIndex | None = None if bases else self._make(())
         try:
             async with aclosing(parts):
                 async for rows in parts:
                     await progress()
-                    if index is None:
-                        pending.append(await self._on_writer(partial(reconciled.rest, rows)))
-                    elif await self._take(index, upserts(rows), None):
-                        return index, True
-            if index is None:
-                index = self._make(reconciled.bases())
-            for rows in pending:
-                if await self._take(index, upserts(rows), None):
-                    return index, True
+                    full = await self._on_writer(partial(_compare, index, reconciled, rows, full=full))
+                    if full and not bases:
+                        break
+            for ids in reconciled.gone(_LOAD_ROWS):
+                await self._on_writer(partial(index.mend, ids))
         except BaseException:
-            if index is not None:
-                await asyncio.to_thread(index.close)
+            await asyncio.to_thread(index.close)
             raise
-        return index, False
+        return index, full
 
     async def _on_writer(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, job)
@@ -226,15 +221,16 @@ class ShardView:
             try:
                 await self._poll()
                 await self._mend_asked()
-                if self._has_room_again():
-                    logger.info("generation %s has room again: reloading", self.generation)
-                    await self._reload()
+                why = "it has room again" if self._has_room_again() else None
             except LogTrimmed as exc:
-                logger.warning("generation %s reloads: %s", self.generation, exc)
-                await self._reload()
+                why = str(exc)
             except ProblemError as exc:
                 logger.warning("the change log cannot be read: %s", exc)
                 await asyncio.sleep(_AWAY_S)
+                continue
+            if why is not None:
+                logger.warning("generation %s reloads: %s", self.generation, why)
+                await self._reload()
 
     async def mend(self, image_ids: Sequence[uuid.UUID]) -> None:
         """Hold of some images what the catalog says now, whatever was held before. Raises ProblemError UNAVAILABLE."""
@@ -285,16 +281,19 @@ class ShardView:
         return True
 
     async def _reload(self) -> None:
-        """Load until it succeeds: the rows of a load that broke off are not all here, so polling on would miss some."""
-        pause_s = _RELOAD_S
-        while True:
+        """Load until it succeeds: the rows of a load that broke off are not all here, so polling on would miss some.
+
+        Raises the ProblemError of the last attempt, which ends the following.
+        """
+        for pause_s in (*_RELOAD_PAUSES_S, None):
             try:
                 await self._load(_nothing)
             except ProblemError as exc:
                 self.problem = f"it cannot load again: {' '.join(exc.detail.split())}"
                 logger.warning("generation %s cannot reload yet: %s", self.generation, exc)
+                if pause_s is None:
+                    raise
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _MOST_RELOAD_S)
             else:
                 self.problem = None
                 return
@@ -376,6 +375,14 @@ def _closed(generation: str) -> ProblemError:
 
 async def _nothing() -> None:
     pass
+
+
+def _compare(index: ShardIndex, reconciled: Reconciled, rows: Rows, *, full: bool) -> bool:
+    """Take in what the bases of the index do not hold of the catalog's rows, unless it is full; whether it is now."""
+    rest, outdated = reconciled.rest(rows)
+    if len(outdated):
+        index.mend(outdated)
+    return full or (len(rest) > 0 and take(index, upserts(rest), None))
 
 
 def take(index: ShardIndex, rows: Upserts, gone: Deletes | None) -> bool:

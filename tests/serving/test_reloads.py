@@ -52,8 +52,7 @@ async def test_files_that_cannot_be_opened_are_not_held(postgres: EmbeddedPostgr
 async def test_a_view_that_cannot_load_again_answers_tells_why_and_waits_longer_each_time(
     postgres: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_view, "_RELOAD_S", 0.01)
-    monkeypatch.setattr(shard_view, "_MOST_RELOAD_S", 0.04)
+    monkeypatch.setattr(shard_view, "_RELOAD_PAUSES_S", (0.01, 0.02) + (0.04,) * 1000)
     async with generated(postgres, tmp_path) as things:
         await things.put(range(20))
         generation = await things.activated()

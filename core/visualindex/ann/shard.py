@@ -154,8 +154,8 @@ class ShardIndex:
         self._start_maintenance()
         return Applied(len(added), len(dead), stale + late)
 
-    def mend(self, ids: NDArray[np.uint8], rows: Upserts) -> None:
-        """Hold of the images `ids`, uint8 [n, 16], just `rows`, whatever versions were held or removed before.
+    def mend(self, ids: NDArray[np.uint8], rows: Upserts | None = None) -> None:
+        """Hold of the images `ids`, uint8 [n, 16], just `rows`, or nothing, whatever versions were held or removed before.
 
         Of an image that is in `rows` and fits, a search may miss it for a moment, and finds it then. Raises what `apply`
         raises; then the images are forgotten.
@@ -169,7 +169,7 @@ class ShardIndex:
             for key in keys:
                 self._removed.pop(key, None)
             self._publish(after, {}, fresh, {})
-        if len(rows):
+        if rows:
             self.apply(rows)
 
     def _upserted(self, upserts: Upserts | None) -> tuple[State, dict[bytes, int], int]:
