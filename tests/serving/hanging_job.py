@@ -5,6 +5,7 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,24 @@ def hang(told: str) -> None:
         time.sleep(60)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Return once it holds."""
+    while not condition():
+        time.sleep(0.05)
+
+
 async def main() -> None:
     """Print `killed` when the process is gone."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "pid"
         task: Any = ray.remote(max_retries=0)(hang)
         waiting = asyncio.create_task(or_killed(task.remote(str(told))))
-        while not told.exists():
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(until, told.exists)
         process = Path("/proc") / told.read_text()
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await waiting
-        while process.exists():
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(until, lambda: not process.exists())
     print("killed")  # noqa: T201 - told to the test
 
 
