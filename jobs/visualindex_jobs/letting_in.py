@@ -48,28 +48,36 @@ class Candidates:
     async def let_in(
         self, built: Built, judge: Judge, *, servable: bool = True, same_encoder: bool = True
     ) -> dict[str, Any]:
-        """Judge it and activate it, if that is asked for and it is good enough; the job's result has what is returned.
+        """Judge it and activate it, if that is asked for and it is good enough; the job's result has what is returned, with
+        the reason (`kept_back`) where it was asked for and is not.
 
         One that is not `servable` just now is judged alone, and with `same_encoder` one of another encoder stays as it is.
         Raises ProblemError, saying that the generation is kept, when database or store stay away for too long: resumed, the
         job goes on here.
         """
+        asked = bool(self.job.parameters.get("activate"))
         try:
             judged = await self._patiently(partial(judge, built.generation))
-            wanted = bool(self.job.parameters.get("activate")) and built.met and servable
-            shadow = await self._shadowed(built, judged) if wanted else None
+            shadow = await self._shadowed(built, judged) if asked and built.met and servable else None
         except ProblemError as problem:
             raise self._kept(built, problem) from problem
         if judged is not None and shadow is not None:
             judged = await self._with_shadow(built, judged, shadow)
-        refused = judged is not None and judged.verdict == "refused"
-        overtaken = shadow is not None and shadow.ended == "overtaken"
-        activating = wanted and not refused and not overtaken
-        if activating:
-            prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
-            state = await self._patiently(partial(prepare, fence=self.job.fence, same_encoder=same_encoder))
-            activating = state != "ready"
-        return {**_told(judged, shadow), "activating": activating}
+        if not asked:
+            return {**_told(judged, shadow), "activating": False}
+        why = _kept_back(built, judged, shadow, servable=servable)
+        if why is None and not await self._prepared(built, same_encoder=same_encoder):
+            why = "the index is searched with another encoder since, or is about to be: run the job again"
+        told = {} if why is None else {"kept_back": why}
+        return {**_told(judged, shadow), "activating": why is None, **told}
+
+    async def _prepared(self, built: Built, *, same_encoder: bool) -> bool:
+        """Ask the shards to load it; False where it is of another encoder than it must be."""
+        prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
+        return (
+            await self._patiently(partial(prepare, fence=self.job.fence, same_encoder=same_encoder))
+            != "ready"
+        )
 
     async def _noted(self) -> Built | None:
         document = (await self._ledger()).get(_BUILT)
@@ -117,6 +125,21 @@ class Candidates:
 
     async def _patiently(self, work: Callable[[], Awaitable[Any]]) -> Any:
         return await patiently(work, self.resource.spec.reindex.patience_seconds)
+
+
+def _kept_back(
+    built: Built, judged: GateReport | None, shadow: ShadowReport | None, *, servable: bool
+) -> str | None:
+    """Why a generation is not activated though that was asked for, for people; None where nothing is against it."""
+    if judged is not None and (refused := refusal(judged)) is not None:
+        return refused
+    if not built.met:
+        return f"its measured recall of {built.recall:.3f} misses spec.index.targetRecall: activate it by hand to serve it"
+    if not servable:
+        return "not every write brings a vector of its encoder yet: run the job again"
+    if shadow is not None and shadow.ended == "overtaken":
+        return "while live searches were compared another one was activated, or took its place"
+    return None
 
 
 def _told(judged: GateReport | None, shadow: ShadowReport | None) -> Mapping[str, Any]:

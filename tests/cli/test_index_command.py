@@ -421,13 +421,20 @@ def test_the_last_check_is_shown_without_beginning_one(script: Service, service:
 def test_schedules_are_listed_with_their_last_times(script: Service, service: ScriptedService) -> None:
     run_of = {"scheduled_at": "2026-03-01T09:15:00Z", "decided_at": "2026-03-01T09:15:04Z"}
     asked = {**run_of, "outcome": "requested", "missed": 6, "job_id": JOB}
+    kept = {"became": "refused", "problem": "the quality gate refused it: too little is found"}
+    refused = {**asked, "missed": 0, **kept}
     late = {**run_of, "outcome": "late", "missed": 0, "job_id": None}
     hourly = {"name": "hourly", "kind": "refresh", "cron": "15 * * * *", "time_zone": "UTC"}
     script.says(
         "GET /api/indexes/shop/schedules",
         reply(
             [
-                {**hourly, "suspended": False, "next_at": "2026-03-01T10:15:00Z", "runs": [asked, late]},
+                {
+                    **hourly,
+                    "suspended": False,
+                    "next_at": "2026-03-01T10:15:00Z",
+                    "runs": [asked, refused, late],
+                },
                 {**hourly, "suspended": True, "next_at": None, "runs": []},
             ]
         ),
@@ -436,6 +443,7 @@ def test_schedules_are_listed_with_their_last_times(script: Service, service: Sc
     assert run(service, "schedules", "shop").output.splitlines() == [
         "hourly  refresh  15 * * * * (UTC)  next 2026-03-01 10:15 UTC",
         f"  2026-03-01 09:15 UTC  requested, 6 before it missed  job {JOB}",
+        f"  2026-03-01 09:15 UTC  requested  job {JOB} refused: the quality gate refused it: too little is found",
         "  2026-03-01 09:15 UTC  late",
         "hourly  refresh  15 * * * * (UTC)  suspended",
     ]
