@@ -265,6 +265,18 @@ def test_a_comparison_that_was_made_is_shown(script: Service, service: ScriptedS
     assert lines[-1].split() == [IMAGE, "1", ">10", "1.000", "0.100", "0.900", "0.200"]
 
 
+def test_across_encoders_nothing_is_said_of_ranks_before(script: Service, service: ScriptedService) -> None:
+    """The active generation cannot be asked for copies that its encoder has not seen."""
+    worse = {**REPORT["worse"][0], "rank_before": None, "overlap": 1.0}
+    active = {**REPORT["active"], "self_first": None, "self_in_ten": None}
+    report = {**REPORT, "active": active, "worse": [worse]}
+    script.says(f"GET /api/indexes/shop/generations/{GENERATION}/compare/{EARLIER}", reply(report))
+    *_, told, head, line = run(service, "compare", "shop", GENERATION, EARLIER).output.splitlines()
+    assert told.startswith("1 searches got worse or are found badly (nothing is known of their rank before)")
+    assert "rank before" not in head
+    assert line.split() == [IMAGE, ">10", "1.000", "1.000", "0.900", "0.200"]
+
+
 def test_a_comparison_that_was_not_made_is_made(script: Service, service: ScriptedService) -> None:
     path = f"/api/indexes/shop/generations/{GENERATION}/compare/{EARLIER}"
     script.says(f"GET {path}", problem("not-found", 404, "was not measured"))
