@@ -384,7 +384,7 @@ async def _refuse_unjudged(connection: Connection, index: str, generation: str) 
     if await rows(connection, query, index, generation):
         raise _conflict(
             f"generation {generation} of index {index} is not activated: the quality gate has not judged it. Wait for its "
-            "job, resume one that failed, or build again, which judges what is there; or activate it by force"
+            "job, resume one that failed, or build another; or activate it by force"
         )
 
 
