@@ -25,6 +25,7 @@ Judge = Callable[[str], Awaitable[GateReport | None]]
 T = TypeVar("T")
 _BUILT = "built"
 _LET_GO = ("failed", "retired", "gone")
+_ANOTHER_ENCODER = "the index is searched with another encoder since, or is about to be: run the job again"
 _ROLLED_BACK = "the index was rolled back after this was asked for: activate it by hand if it is to be served"
 
 
@@ -50,7 +51,8 @@ class Candidates:
     async def let_in(
         self, built: Built, judge: Judge, *, servable: bool = True, same_encoder: bool = True
     ) -> dict[str, Any]:
-        """Judge it and activate it, if that is asked for and it is good enough; the job's result has what is returned.
+        """Judge it and activate it, if that is asked for and it is good enough; the job's result has what is returned, with
+        the reason (`kept_back`) where it was asked for and is not.
 
         One that is not `servable` just now is judged alone, and with `same_encoder` one of another encoder stays as it is.
         Raises ProblemError, saying that the generation is kept, when database or store stay away for too long: resumed, the
@@ -58,32 +60,33 @@ class Candidates:
         """
         try:
             judged = await self._patiently(partial(judge, built.generation))
-            since = (await self._as_asked()).activates_since
-            wanted = since is not None and built.met and servable
-            shadow = await self._shadowed(built, judged) if wanted else None
+            asked = (await self._as_asked()).activates_since is not None
+            shadow = await self._shadowed(built, judged) if asked and built.met and servable else None
         except ProblemError as problem:
             raise self._kept(built, problem) from problem
         if judged is not None and shadow is not None:
             judged = await self._with_shadow(built, judged, shadow)
-        refused = judged is not None and judged.verdict == "refused"
-        overtaken = shadow is not None and shadow.ended == "overtaken"
-        if not wanted or refused or overtaken:
+        if not asked:
             return {**_told(judged, shadow), "activating": False}
-        return {**_told(judged, shadow), **(await self._prepared(built, same_encoder))}
+        why = _kept_back(built, judged, shadow, servable=servable)
+        if why is None:
+            why = await self._prepared(built, same_encoder=same_encoder)
+        told = {} if why is None else {"kept_back": why}
+        return {**_told(judged, shadow), "activating": why is None, **told}
 
     async def _as_asked(self) -> JobRecord:
         """The job as it is wanted now: others may have asked for it since it was claimed."""
         return await self._patiently(partial(self.catalog.get_job, self.job.index, self.job.job_id))
 
-    async def _prepared(self, built: Built, same_encoder: bool) -> dict[str, Any]:
+    async def _prepared(self, built: Built, *, same_encoder: bool) -> str | None:
+        """Ask the shards to load it; why not, where the index was rolled back or has another encoder meanwhile."""
         since = (await self._as_asked()).activates_since
         prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
         asked = partial(prepare, fence=self.job.fence, same_encoder=same_encoder, since=since)
         if await self._patiently(asked) != "ready":
-            return {"activating": True}
+            return None
         rolled_back = await self._patiently(partial(self.catalog.rolled_back_at, self.resource.name))
-        why = {} if rolled_back is None else {"not_activated": _ROLLED_BACK}
-        return {"activating": False, **why}
+        return _ANOTHER_ENCODER if rolled_back is None else _ROLLED_BACK
 
     async def _noted(self) -> Built | None:
         document = (await self._ledger()).get(_BUILT)
@@ -131,6 +134,21 @@ class Candidates:
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         return await patiently(work, self.resource.spec.reindex.patience_seconds)
+
+
+def _kept_back(
+    built: Built, judged: GateReport | None, shadow: ShadowReport | None, *, servable: bool
+) -> str | None:
+    """Why a generation is not activated though that was asked for, for people; None where nothing is against it."""
+    if judged is not None and (refused := refusal(judged)) is not None:
+        return refused
+    if not built.met:
+        return f"its measured recall of {built.recall:.3f} misses spec.index.targetRecall: activate it by hand to serve it"
+    if not servable:
+        return "not every write brings a vector of its encoder yet: run the job again"
+    if shadow is not None and shadow.ended == "overtaken":
+        return "while live searches were compared another one was activated, or took its place"
+    return None
 
 
 def _told(judged: GateReport | None, shadow: ShadowReport | None) -> Mapping[str, Any]:

@@ -17,19 +17,26 @@ _LOOK_S = 0.1
 
 
 async def activate(
-    catalog: Catalog, index: str, generation: str, shards: int, wait_s: float, *, force: bool = False
+    catalog: Catalog,
+    index: str,
+    generation: str,
+    shards: int,
+    wait_s: float,
+    *,
+    force: bool = False,
+    judged: bool = False,
 ) -> GenerationRecord:
     """Prepare and activate, waiting at most `wait_s` seconds for the shards; the record tells how far it got.
 
     Whatever was asked for before and is not active yet is taken back. Raises ProblemError NOT_FOUND, or CONFLICT for a
     generation that has ended, that the shards cannot load, whose encoder cannot be searched with, that somebody takes back
-    meanwhile, or, without `force`, that the quality gate refused or with which a full shard that has it loaded would find
-    fewer images than it does now.
+    meanwhile, or, without `force`, that the quality gate refused (with `judged`, or has not judged) or with which a full
+    shard that has it loaded would find fewer images than it does now.
     """
     until = time.monotonic() + wait_s
     if not force:
         await _refuse_short(catalog, index, generation, shards)
-    await catalog.prepare_generation(index, generation, force=force)
+    await catalog.prepare_generation(index, generation, force=force, judged=judged)
     while True:
         await advance(catalog, index, shards)
         record = await catalog.get_generation(index, generation)

@@ -1,12 +1,13 @@
 """Runs the jobs of the indexes: any gateway claims what is due and has Ray find it a place.
 
-A job lives with the gateway that claimed it. When that dies the job's lease ends, and another gateway takes it up.
+A job lives with the gateway that claimed it. When that dies the job's lease ends, and another gateway takes it up. One
+that is cancelled ends by itself within seconds; its process is killed where it does not, so that it keeps no other waiting.
 """
 
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import ray
@@ -26,12 +27,13 @@ from visualindex.catalog import (
 from visualindex.errors import ProblemError
 from visualindex.footprint import SHARD_CPUS
 from visualindex_serving.ending import ended
+from visualindex_serving.holding_jobs import while_held
 from visualindex_serving.index_service import IndexService
 
 logger = logging.getLogger(__name__)
 
-RunJob = Callable[[IndexService, JobRecord], Awaitable[None]]
-"""Carries a claimed job out and returns when it has ended."""
+RunJob = Callable[[IndexService, JobRecord], Coroutine[Any, Any, None]]
+"""Carries a claimed job out and returns when it has ended. Cancelled, it ends the job's process by force."""
 
 _MAIN = {
     BUILD: "visualindex_jobs.build",
@@ -46,12 +48,22 @@ _MAIN = {
 _LOOK_S = 1.0
 _AT_ONCE = 3
 """Jobs of a gateway that run at a time: one that takes days must not keep the others waiting."""
+_PATIENCE_S = 30.0
+"""Seconds that the process of a job that was cancelled, paused or taken over has to end by itself."""
 
 
 class BackgroundJobs:
     """A background task, and one for each job that runs for this gateway."""
 
-    def __init__(self, catalog: Catalog, indexes: list[IndexService], run: RunJob) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        indexes: list[IndexService],
+        run: RunJob,
+        *,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        self._patience_s = patience_s
         self._catalog = catalog
         self._indexes = indexes
         self._run_job = run
@@ -90,7 +102,7 @@ class BackgroundJobs:
     async def _carry(self, index: IndexService, job: JobRecord) -> None:
         try:
             if job.kind in _MAIN:
-                await self._run_job(index, job)
+                await while_held(self._catalog, job, self._run_job(index, job), self._patience_s)
             else:
                 problem = f"this release knows no job of kind {job.kind}"
                 await self._catalog.end_job(job.fence, problem=problem)
@@ -105,7 +117,16 @@ async def run_in_ray(index: IndexService, job: JobRecord) -> None:
     document = index.resource.model_dump(mode="json", by_alias=True, exclude_none=True)
     task: Any = ray.remote(num_cpus=SHARD_CPUS, num_gpus=_gpus(index, job), max_retries=0)(_carry_out)
     named = task.options(name=f"{job.kind} {index.name}")
-    await named.remote(_MAIN[job.kind], document, job, features_of(index, job))
+    await or_killed(named.remote(_MAIN[job.kind], document, job, features_of(index, job)))
+
+
+async def or_killed(running: Any) -> None:
+    """Wait for a Ray task; when that is cancelled its process is killed: one that hangs would hear of nothing else."""
+    try:
+        await running
+    except asyncio.CancelledError:
+        ray.cancel(running, force=True)
+        raise
 
 
 def features_of(index: IndexService, job: JobRecord) -> str | None:

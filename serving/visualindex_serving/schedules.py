@@ -67,6 +67,8 @@ def _view(schedule: Schedule, runs: list[ScheduleRun], now: datetime) -> Schedul
                     outcome=run.outcome,
                     missed=run.missed,
                     job_id=run.job_id,
+                    became=run.became,
+                    problem=run.problem,
                 )
                 for run in runs
             ],

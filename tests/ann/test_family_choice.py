@@ -1,6 +1,7 @@
 """What is built for a spec: the fastest family that fits the memory, or an error that says what would fit."""
 
 import dataclasses
+import itertools
 import re
 
 import numpy as np
@@ -17,6 +18,7 @@ from visualindex.ann.families import (
     held_out_last,
     shard_bytes,
 )
+from visualindex.ann.graph import CHUNK, Abandoned
 from visualindex.capacity.choosing import needed_bytes
 from visualindex.capacity.coefficients import DEFAULTS
 from visualindex.capacity.sizes import FAMILIES
@@ -124,3 +126,13 @@ def test_too_few_rows_to_ask_are_searched_as_hard_as_can_be() -> None:
     index, report = build_and_tune("hnsw-fp16", codes, 0.95, Parameters())
     assert (report.queries, report.met, report.curve) == (0, True, ())
     assert index.effort == report.chosen == Effort(ef_search=16)
+
+
+def test_tuning_ends_soon_after_it_is_not_wanted() -> None:
+    """Of many rows the exact searches that recall is measured by take as long as the build."""
+    codes = half.encode(clustered(3000, 16, seed=0, clusters=3))
+    grown = -(-2700 // CHUNK)
+    looks = itertools.count()
+    with pytest.raises(Abandoned):
+        build_and_tune("hnsw-fp16", codes, 0.9, Parameters(), wanted=lambda: next(looks) < grown + 5)
+    assert next(looks) == grown + 6

@@ -78,7 +78,7 @@ async def test_no_more_shards_are_at_work_than_there_are_builders(filled: Filled
 async def test_progress_counts_the_shards_that_are_done(filled: Filled) -> None:
     told: list[tuple[str, int, int]] = []
     await filled.build(resource(2), say=lambda *what: told.append(what))
-    assert told == [*(("building", done, 4) for done in range(5)), ("publishing", 0, 1), ("done", 1, 1)]
+    assert told == [*(("building", done, 4) for done in range(5)), ("publishing", 0, 1), ("built", 1, 1)]
     told.clear()
     await filled.build(resource(1), say=lambda *what: told.append(what))
     assert "reading shard 3" in {phase for phase, _, _ in told}

@@ -26,6 +26,16 @@ async def finish(catalog: Catalog) -> None:
     assert await catalog.end_job(job.fence, result={})
 
 
+async def test_what_the_quality_gate_kept_back_is_told(catalog: Catalog) -> None:
+    assert await at(catalog, NINE) is None
+    assert await at(catalog, NINE + HOUR) is not None
+    job = await catalog.claim_job(INDEX, 60)
+    assert job is not None
+    await catalog.end_job(job.fence, result={"gate": "refused", "kept_back": "too little is found"})
+    (run,) = await catalog.list_schedule_runs(INDEX)
+    assert (run.outcome, run.became, run.problem) == ("requested", "refused", "too little is found")
+
+
 async def test_a_new_schedule_begins_now_and_each_time_asks_for_one_job(catalog: Catalog) -> None:
     assert await at(catalog, NINE + HOUR / 2) is None
     assert await at(catalog, NINE + HOUR * 0.9) is None
@@ -40,7 +50,8 @@ async def test_a_new_schedule_begins_now_and_each_time_asks_for_one_job(catalog:
     second = await at(catalog, NINE + 2 * HOUR)
     assert second is not None
     assert second.job_id != first.job_id
-    assert await catalog.list_schedule_runs(INDEX) == [second, first]
+    told = [replace(second, became="queued"), replace(first, became="done")]
+    assert await catalog.list_schedule_runs(INDEX) == told
 
 
 async def test_processes_that_look_together_ask_once(catalog: Catalog) -> None:

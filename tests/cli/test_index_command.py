@@ -265,6 +265,18 @@ def test_a_comparison_that_was_made_is_shown(script: Service, service: ScriptedS
     assert lines[-1].split() == [IMAGE, "1", ">10", "1.000", "0.100", "0.900", "0.200"]
 
 
+def test_across_encoders_nothing_is_said_of_ranks_before(script: Service, service: ScriptedService) -> None:
+    """The active generation cannot be asked for copies that its encoder has not seen."""
+    worse = {**REPORT["worse"][0], "rank_before": None, "overlap": 1.0}
+    active = {**REPORT["active"], "self_first": None, "self_in_ten": None}
+    report = {**REPORT, "active": active, "worse": [worse]}
+    script.says(f"GET /api/indexes/shop/generations/{GENERATION}/compare/{EARLIER}", reply(report))
+    *_, told, head, line = run(service, "compare", "shop", GENERATION, EARLIER).output.splitlines()
+    assert told.startswith("1 searches got worse or are found badly (nothing is known of their rank before)")
+    assert "rank before" not in head
+    assert line.split() == [IMAGE, ">10", "1.000", "1.000", "0.900", "0.200"]
+
+
 def test_a_comparison_that_was_not_made_is_made(script: Service, service: ScriptedService) -> None:
     path = f"/api/indexes/shop/generations/{GENERATION}/compare/{EARLIER}"
     script.says(f"GET {path}", problem("not-found", 404, "was not measured"))
@@ -429,13 +441,20 @@ def test_the_last_check_is_shown_without_beginning_one(script: Service, service:
 def test_schedules_are_listed_with_their_last_times(script: Service, service: ScriptedService) -> None:
     run_of = {"scheduled_at": "2026-03-01T09:15:00Z", "decided_at": "2026-03-01T09:15:04Z"}
     asked = {**run_of, "outcome": "requested", "missed": 6, "job_id": JOB}
+    kept = {"became": "refused", "problem": "the quality gate refused it: too little is found"}
+    refused = {**asked, "missed": 0, **kept}
     late = {**run_of, "outcome": "late", "missed": 0, "job_id": None}
     hourly = {"name": "hourly", "kind": "refresh", "cron": "15 * * * *", "time_zone": "UTC"}
     script.says(
         "GET /api/indexes/shop/schedules",
         reply(
             [
-                {**hourly, "suspended": False, "next_at": "2026-03-01T10:15:00Z", "runs": [asked, late]},
+                {
+                    **hourly,
+                    "suspended": False,
+                    "next_at": "2026-03-01T10:15:00Z",
+                    "runs": [asked, refused, late],
+                },
                 {**hourly, "suspended": True, "next_at": None, "runs": []},
             ]
         ),
@@ -444,6 +463,7 @@ def test_schedules_are_listed_with_their_last_times(script: Service, service: Sc
     assert run(service, "schedules", "shop").output.splitlines() == [
         "hourly  refresh  15 * * * * (UTC)  next 2026-03-01 10:15 UTC",
         f"  2026-03-01 09:15 UTC  requested, 6 before it missed  job {JOB}",
+        f"  2026-03-01 09:15 UTC  requested  job {JOB} refused: the quality gate refused it: too little is found",
         "  2026-03-01 09:15 UTC  late",
         "hourly  refresh  15 * * * * (UTC)  suspended",
     ]

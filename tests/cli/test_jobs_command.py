@@ -54,6 +54,49 @@ def test_a_rebuild_is_followed_to_its_end(script: Service, service: ScriptedServ
     assert service.received[0].request() == {"activate": True}
 
 
+KEPT_BACK = {
+    "generation": "a" * 16,
+    "gate": "refused",
+    "activating": False,
+    "kept_back": "the quality gate refused it: 0.1 of the hits are those of the active generation",
+}
+
+
+def test_a_rebuild_that_is_not_activated_is_an_error_that_says_why(
+    script: Service, service: ScriptedService
+) -> None:
+    script.says("POST /api/indexes/shop/reindex", reply(REBUILDING, 202))
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply({**REBUILT, "result": KEPT_BACK}))
+    result = run(service, "run", "reindex", "shop", "--activate")
+    assert isinstance(result.exception, ProblemError)
+    assert KEPT_BACK["kept_back"] in result.exception.detail
+    assert f"visualindex index activate shop {'a' * 16} --force" in result.exception.detail
+
+
+def test_what_keeps_it_back_may_be_another_thing_than_the_gate(
+    script: Service, service: ScriptedService
+) -> None:
+    missed = {**KEPT_BACK, "gate": "passed", "kept_back": "its measured recall of 0.700 misses the target"}
+    script.says("POST /api/indexes/shop/generations", reply({**DONE, "result": missed}, 202))
+    result = run(service, "run", "build", "shop", "--activate")
+    assert isinstance(result.exception, ProblemError)
+    assert str(missed["kept_back"]) in result.exception.detail
+    assert "--force" not in result.exception.detail
+
+
+def test_a_job_that_stays_queued_says_what_it_waits_for(
+    script: Service, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visualindex.cli.watching._LOOK_S", 0.01)
+    waiting = "waiting; running now: check of shop (originals)"
+    queued = {**REBUILDING, "state": "queued", "phase": waiting, "done": 0, "total": 0}
+    script.says("POST /api/indexes/shop/reindex", reply(queued, 202))
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", *[reply(queued)] * 8, reply(REBUILT))
+    result = run(service, "run", "reindex", "shop")
+    assert result.stderr.split("\n") == [f"reindex is queued: {waiting}", ""]
+    assert f"{JOB}  reindex done" in result.stdout
+
+
 def test_detached_it_is_only_asked_for(script: Service, service: ScriptedService) -> None:
     script.says("POST /api/indexes/shop/reindex", reply(REBUILDING, 202))
     assert "encoding, round 1 256 of 820" in run(service, "run", "reindex", "shop", "--detach").output

@@ -1,6 +1,7 @@
 """Generations of a few images, written and opened as real ones are."""
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def generation(
     versions: NDArray[np.int64] | None = None,
     shards: int = 1,
     index: IndexSpec = SPEC.index,
+    check: Callable[[], None] = lambda: None,
 ) -> Opened:
     """A generation of these images, opened from its files."""
     versions = np.ones(len(ids), np.int64) if versions is None else versions
@@ -61,6 +63,7 @@ def generation(
         fingerprint=fingerprint,
         dimension=vectors.shape[1],
         index=index,
+        check=check,
     )
 
 

@@ -1,10 +1,12 @@
 """What is measured of generations that are known to be good, to have lost something, or to be mixed up."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from visualindex.ann.graph import Abandoned
 from visualindex.api.gate import GateReport
 from visualindex.gate.asking import ask
 from visualindex.gate.labels import CategoryLabels, FeedbackLabels
@@ -139,3 +141,28 @@ def test_probes_are_the_same_for_the_same_images(tmp_path: Path) -> None:
     first, second = ({i.tobytes() for i in g.spread(100)} for g in (one, more))
     assert len(first) > 90
     assert len(first & second) > 75
+
+
+def test_asking_ends_soon_after_it_is_not_wanted(tmp_path: Path) -> None:
+    ids, vectors = ids_of(ALL), vectors_of(ALL)
+    looks = iter(range(5))
+    asked = generation(tmp_path / "asked", ids, vectors, check=lambda: stop_after(looks))
+    with pytest.raises(Abandoned):
+        asked.ask(vectors, 10, exact=True)
+    with pytest.raises(Abandoned):
+        asked.took_ms(vectors[0], 10)
+
+
+def stop_after(looks: Iterator[int]) -> None:
+    if next(looks, None) is None:
+        raise Abandoned
+
+
+def test_many_queries_are_answered_as_each_alone(tmp_path: Path) -> None:
+    asked = generation(tmp_path / "asked", ids_of(ALL), vectors_of(ALL), shards=2)
+    together = asked.ask(vectors_of(range(20)), 10)
+    alone = [asked.ask(vectors_of(range(one, one + 1)), 10) for one in range(20)]
+    for name in ("ids", "scores", "counts", "versions"):
+        np.testing.assert_array_equal(
+            getattr(together, name), np.concatenate([getattr(one, name) for one in alone])
+        )

@@ -1,12 +1,17 @@
 """What a job has built is not built again because the store was away while it was judged."""
 
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 
+from visualindex.ann.graph import Abandoned
 from visualindex.catalog import BUILD, JobRecord
 from visualindex.errors import ProblemError, ProblemType
+from visualindex.gate import compare
 from visualindex.generations import NodeCache
 from visualindex.objectstore import LocalObjectStore, manifest_prefix
 from visualindex_jobs.build import carry_out as build
@@ -16,6 +21,7 @@ from .collection import LEASE_S, NAME, Collection, resource_of
 
 Run = Callable[[JobRecord], Awaitable[None]]
 IMPATIENT = {"patienceSeconds": 1}
+ENCODING = "judging: encoding changed copies"
 
 
 class NotJudging(LocalObjectStore):
@@ -91,6 +97,37 @@ async def test_a_job_that_cannot_judge_keeps_what_it_built_and_goes_on_there(
     assert (done.result["gate"], done.result["activating"]) == ("passed", True)
     (generation,) = await things.catalog.list_generations(NAME)
     assert generation.state == "preparing"
+
+
+async def test_judging_ends_soon_after_it_is_not_wanted_and_tells_how_far_it_is(things: Collection) -> None:
+    """Encoding hundreds of changed pictures takes minutes: a job that was cancelled does not go on with it."""
+    job, run = await begun(things, "build")
+    await run(job)
+    (generation,) = await things.catalog.list_generations(NAME)
+    asked: list[int] = []
+    said: list[tuple[str, int, int]] = []
+
+    async def encode(images: Sequence[uuid.UUID]) -> dict[uuid.UUID, Any]:
+        asked.append(len(images))
+        return {image: np.eye(6, 32, dtype=np.float32) for image in images}
+
+    judging = partial(
+        compare,
+        *(things.catalog, things.store, NodeCache(things.root / "generations", 1 << 30), resource_of()),
+        *(generation, None),
+        encode=encode,
+        say=lambda *told: said.append(told),
+    )
+    with pytest.raises(Abandoned):
+        await judging(wanted=lambda: not asked)
+    assert 0 < sum(asked) < 20
+
+    asked.clear()
+    said.clear()
+    assert (await judging()).probes == 20 == sum(asked)
+    told = [done for phase, done, total in said if (phase, total) == (ENCODING, 20)]
+    assert told[:1] == [0]
+    assert len(told) > 1
 
 
 async def test_a_short_outage_is_waited_out(things: Collection) -> None:

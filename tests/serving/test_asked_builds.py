@@ -93,7 +93,7 @@ async def test_a_build_that_was_asked_for_before_a_rollback_is_kept_and_not_acti
     await index.roll_back()
     result = await index.ended(job)
     assert result["activating"] is False
-    assert result["not_activated"].startswith("the index was rolled back")
+    assert result["kept_back"].startswith("the index was rolled back")
     assert await index.states() == {
         result["generation"]: "ready",
         index.second: "kept",

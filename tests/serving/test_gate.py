@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import numpy as np
+import psycopg
 import pytest
 
 from visualindex.catalog import Catalog, Feedback, SearchLog
@@ -94,6 +95,7 @@ async def test_a_generation_of_mixed_up_vectors_is_refused_and_names_the_queries
     await shuffle_half(served)
     result, worse = await built(served)
     assert (result["gate"], result["activating"]) == ("refused", False)
+    assert result["kept_back"] == worse["problem"]
     assert worse["state"] == "ready"
     gate = worse["gate"]
     assert {failure["measure"] for failure in gate["failures"]} >= {"agreement", "precision"}
@@ -117,6 +119,19 @@ async def test_a_refused_generation_is_activated_by_force_only(served: Served) -
     forced = await served.client.post(activate, json={"wait_s": 20, "force": True})
     assert (forced.status_code, forced.json()["state"]) == (200, "active")
     assert forced.json()["gate"]["verdict"] == "refused"
+
+
+async def test_a_generation_that_was_not_judged_is_activated_by_force_only(served: Served) -> None:
+    """As one is whose job was cancelled while it was judged."""
+    await write(served, range(40))
+    _, generation = await built(served)
+    async with await psycopg.AsyncConnection.connect(served.dsn, autocommit=True) as connection:
+        await connection.execute("UPDATE generations SET gate = NULL, state = 'ready'")
+    activate = f"{GENERATIONS}/{generation['generation']}/activate"
+    refused = problem(await served.client.post(activate, json={"wait_s": 20}), 409, "conflict")
+    assert "the quality gate has not judged it" in refused["detail"]
+    forced = await served.client.post(activate, json={"wait_s": 20, "force": True})
+    assert (forced.status_code, forced.json()["state"]) == (200, "active")
 
 
 async def test_a_refused_generation_can_be_discarded(served: Served) -> None:
@@ -194,7 +209,7 @@ async def test_a_gate_that_only_measures_lets_a_worse_one_in_and_says_so(serve: 
 
 async def test_a_gate_that_is_off_measures_nothing(serve: Any) -> None:
     async with serve(spec_document(reindex={"gate": {"mode": "off"}})) as served:
-        generation = await first_generation(served)
+        generation = await first_generation(served)  # which activates it without force
         assert generation["gate"] is None
 
 

@@ -58,6 +58,7 @@ async def test_a_schedule_whose_time_has_come_ends_in_a_generation_or_a_report(s
     ]
     (run,) = told[1]["runs"]
     assert (run["outcome"], run["job_id"]) == ("requested", str(jobs["build"].job_id))
+    assert (run["became"], run["problem"]) == ("done", None)
     assert run["missed"] >= 23
 
 

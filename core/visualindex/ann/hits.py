@@ -43,6 +43,16 @@ class Hits:
         hits.counts[0] = count
         return hits
 
+    @staticmethod
+    def joined(parts: Sequence["Hits"]) -> "Hits":
+        """The answers to the queries of all parts, one part after the other; `k` is the same in each."""
+        return Hits(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+            np.concatenate([part.versions for part in parts]),
+        )
+
 
 def merge_hits(parts: Sequence[Hits], k: int) -> Hits:
     """The best `k` of the answers of several shards to the same queries, whatever the order of `parts`.

@@ -152,7 +152,11 @@ class GateReport(BaseModel):
         default=None, description="Why nothing could be judged, for people; null where something was."
     )
     failures: list[GateFailure] = Field(default=[], description="Limits that are missed.")
-    worse: list[WorseQuery] = Field(default=[], description="Searches that got worse, the worst first.")
+    worse: list[WorseQuery] = Field(
+        default=[],
+        description="Searches that got worse, the worst first; also those that are found badly where nothing is known of "
+        "their rank before, as with another encoder.",
+    )
     worse_count: int = Field(default=0, description="How many got worse; `worse` has the first of them.")
     seconds: float = Field(default=0, description="How long the gate took.")
     shadow: ShadowReport | None = Field(

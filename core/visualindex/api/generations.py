@@ -24,7 +24,9 @@ class ActivateRequest(ApiModel):
 class ActivateGenerationRequest(ActivateRequest):
     """How long a caller waits for an activation, and whether the quality gate is overruled."""
 
-    force: bool = Field(default=False, description="Activate a generation that the quality gate refused.")
+    force: bool = Field(
+        default=False, description="Activate a generation that the quality gate refused, or has not judged."
+    )
 
 
 class BuildRequest(ApiModel):
@@ -95,7 +97,7 @@ class JobView(BaseModel):
         default=False,
         description="Whether what it builds is to be served: one of those who asked for it wants that.",
     )
-    phase: str = Field(description="What it is doing.")
+    phase: str = Field(description="What it is doing; while it is queued, what it waits for.")
     done: int = Field(description="How much of the phase is done.")
     total: int = Field(description="Of how much; 0 when that is not known.")
     result: dict[str, Any] | None = Field(description="What came of it.")

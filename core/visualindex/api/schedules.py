@@ -18,6 +18,14 @@ class ScheduleRunView(BaseModel):
     )
     missed: int = Field(description="Times before it that passed while nothing ran, at most 100.")
     job_id: uuid.UUID | None = Field(description="The job; of `skipped` the one that was under way.")
+    became: str | None = Field(
+        default=None,
+        description="Where that job stands: its state, or `refused` where the quality gate kept back what it built; null "
+        "without a job, and for one that is forgotten.",
+    )
+    problem: str | None = Field(
+        default=None, description="Why that job failed, or did not activate what it built."
+    )
 
 
 class ScheduleView(BaseModel):

@@ -83,7 +83,7 @@ async def build_generation(
         manifest = await build.run()
     finally:
         await in_thread(partial(shutil.rmtree, scratch, ignore_errors=True))
-    say("done", 1, 1)
+    say("built", 1, 1)
     return Built(
         manifest.generation,
         sum(one.images for one in manifest.shards),

@@ -216,6 +216,7 @@ class Generations:
         generation: str,
         *,
         force: bool = False,
+        judged: bool = False,
         same_encoder: bool = False,
         fence: Fence | None = None,
         since: datetime | None = None,
@@ -230,7 +231,7 @@ class Generations:
 
         One that is active takes every other wish back. Returns the state it has now. Raises ProblemError NOT_FOUND, or
         CONFLICT for one that has ended, whose encoder cannot be searched with and, without `force`, that the quality gate
-        refused, or for a job that is no longer the caller's.
+        refused or, with `judged`, has not judged, or for a job that is no longer the caller's.
         """
 
         async def work(transaction: Transaction) -> State:
@@ -248,6 +249,8 @@ class Generations:
                 return state
             if state in ("ready", "failed") and not force:
                 await _refuse_worse(connection, index, generation)
+                if judged:
+                    await _refuse_unjudged(connection, index, generation)
             if state != "active":
                 await _refuse_unsearchable(connection, index, generation)
             await _take_wishes_back(connection, index)
@@ -395,6 +398,16 @@ async def _refuse_worse(connection: Connection, index: str, generation: str) -> 
         raise _conflict(
             f"generation {generation} of index {index} is not activated: {why}. Look at its report and discard it, "
             "or activate it by force"
+        )
+
+
+async def _refuse_unjudged(connection: Connection, index: str, generation: str) -> None:
+    """Raise ProblemError CONFLICT for one whose job has not come to its judgement: it runs, failed or was cancelled."""
+    query = "SELECT 1 FROM generations WHERE index_name = %s AND generation = %s AND gate IS NULL"
+    if await rows(connection, query, index, generation):
+        raise _conflict(
+            f"generation {generation} of index {index} is not activated: the quality gate has not judged it. Wait for its "
+            "job, resume one that failed, or build another; or activate it by force"
         )
 
 

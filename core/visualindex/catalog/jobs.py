@@ -281,6 +281,15 @@ class Jobs:
 
         return await self.connections.read(work)
 
+    async def jobs_at_work(self, limit: int = 50) -> list[JobRecord]:
+        """Jobs of all indexes that run now, the one that was begun first at the front."""
+        query = f"SELECT {_COLUMNS} FROM jobs WHERE state = 'running' ORDER BY started_at LIMIT %s"  # noqa: S608
+
+        async def work(connection: Connection) -> list[JobRecord]:
+            return [_record(row) for row in await rows(connection, query, limit)]
+
+        return await self.connections.read(work)
+
     async def tell_job(self, fence: Fence, line: str) -> None:
         """Adds a line to the job's log, whoever holds it."""
 

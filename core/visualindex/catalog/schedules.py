@@ -23,6 +23,10 @@ class ScheduleRun:
     outcome: Outcome
     missed: int
     job_id: UUID | None
+    became: str | None = None
+    """Where its job stands, or `refused` where the quality gate kept what it built; None without one, or long after."""
+    problem: str | None = None
+    """Why its job failed, or did not activate what it built."""
 
 
 class Schedules:
@@ -72,8 +76,11 @@ class Schedules:
         self, index: str, name: str | None = None, limit: int = 50
     ) -> list[ScheduleRun]:
         """What was decided last, the newest first; of one schedule, or of all."""
-        query = """SELECT name, scheduled_at, decided_at, outcome, missed, job_id FROM schedule_runs
-            WHERE index_name = %s AND (%s::text IS NULL OR name = %s) ORDER BY scheduled_at DESC, name LIMIT %s"""
+        query = """SELECT r.name, r.scheduled_at, r.decided_at, r.outcome, r.missed, r.job_id,
+                CASE WHEN j.result ->> 'gate' = 'refused' THEN 'refused' ELSE j.state END,
+                coalesce(j.problem, j.result ->> 'kept_back')
+            FROM schedule_runs r LEFT JOIN jobs j USING (job_id)
+            WHERE r.index_name = %s AND (%s::text IS NULL OR r.name = %s) ORDER BY r.scheduled_at DESC, r.name LIMIT %s"""
 
         async def work(connection: Connection) -> list[ScheduleRun]:
             return [ScheduleRun(*row) for row in await rows(connection, query, index, name, name, limit)]

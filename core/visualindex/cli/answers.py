@@ -31,9 +31,19 @@ def tell_joined(job: "JobView", activate: bool) -> None:
         typer.echo(f"job {job.job_id} was under way already, and {also}", err=True)
 
 
-def raise_failed(job: "JobView") -> None:
-    """A job that did not come to its end is an error of the command: raises ProblemError CONFLICT."""
+def raise_failed(job: "JobView", index: str) -> None:
+    """A job that did not come to its end, or did not activate what it was to, is an error: raises ProblemError CONFLICT."""
     from visualindex.errors import ProblemError, ProblemType
 
     if job.state in ("failed", "cancelled"):
         raise ProblemError(ProblemType.CONFLICT, job.problem or f"job {job.job_id} was {job.state}")
+    result = job.result or {}
+    if "kept_back" in result:
+        generation = result["generation"]
+        detail = f"generation {generation} is built and not activated: {result['kept_back']}"
+        if result.get("gate") == "refused":
+            command = f"visualindex index activate {index} {generation} --force"
+            detail += (
+                f". `visualindex index compare` shows what got worse, and `{command}` serves it all the same"
+            )
+        raise ProblemError(ProblemType.CONFLICT, detail)

@@ -70,17 +70,21 @@ def _worse(report: GateReport) -> Iterator[str]:
     if not report.worse:
         return
     yield ""
-    yield f"{report.worse_count} searches got worse, the worst first:"
-    head = ("image", "rank before", "rank after", "recall", "overlap", "precision before", "precision after")
+    # Of another encoder, or without an active one, nobody knows where the image was found before.
     known = report.active is not None and report.active.self_first is not None
+    before = ("rank before",) if known else ()
+    did = "got worse" if known else "got worse or are found badly (nothing is known of their rank before)"
+    yield f"{report.worse_count} searches {did}, the worst first:"
+    head = ("image", *before, "rank after", "recall", "overlap", "precision before", "precision after")
     yield table(head, [_query(one, known) for one in report.worse])
 
 
 def _query(one: WorseQuery, known: bool) -> tuple[str, ...]:
     """A line; `known`: the active generation was asked for the same copies."""
+    before = (_rank(one.rank_before),) if known else ()
     return (
         str(one.image_id),
-        _rank(one.rank_before) if known else "",
+        *before,
         _rank(one.rank_after),
         *map(_share, (one.recall, one.overlap, one.precision_before, one.precision_after)),
     )

@@ -185,7 +185,7 @@ def _outcome(job: JobView) -> str:
     if job.result:
         told = {name: value for name, value in job.result.items() if not isinstance(value, (list, dict))}
         return ", ".join(f"{name} {value}" for name, value in told.items())
-    if job.state in ("running", "paused"):
+    if job.state in ("queued", "running", "paused"):
         return f"{job.phase} {job.done} of {job.total}" if job.total else job.phase
     return ""
 
@@ -221,7 +221,9 @@ def schedule_table(views: Sequence[ScheduleView]) -> str:
 
 def _schedule_run(run: ScheduleRunView) -> str:
     missed = f", {run.missed} before it missed" if run.missed else ""
-    job = f"  job {run.job_id}" if run.job_id else ""
+    became = "" if run.became is None else f" {run.became}"
+    problem = "" if run.problem is None else f": {run.problem}"
+    job = f"  job {run.job_id}{became}{problem}" if run.job_id else ""
     return f"{run.scheduled_at:%Y-%m-%d %H:%M %Z}  {run.outcome}{missed}{job}"
 
 

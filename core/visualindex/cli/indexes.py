@@ -98,7 +98,7 @@ def build(
         if wait:
             job = watch(client, name, job, quiet=as_json)
     _print_job(job, as_json)
-    raise_failed(job)
+    raise_failed(job, name)
 
 
 @indexes.command()
@@ -156,7 +156,7 @@ def shadow(
         _print_job(job, as_json)
     else:
         typer.echo(shadow_page(ShadowReport.model_validate(job.result)))
-    raise_failed(job)
+    raise_failed(job, name)
 
 
 @indexes.command()
@@ -164,7 +164,7 @@ def activate(
     name: Name,
     generation: Generation,
     force: Annotated[
-        bool, typer.Option("--force", help="Though the quality gate refused it: see `index compare`.")
+        bool, typer.Option("--force", help="Though the quality gate refused it, or has not judged it.")
     ] = False,
     within: Within = 30.0,
     service: ServiceUrl = DEFAULT_SERVICE,
@@ -233,7 +233,7 @@ def check(
             job = client.check_index(name, repair=repair, vectors=vectors, originals_share=originals)
             if not wait:
                 return _print_job(job, as_json)
-            raise_failed(watch(client, name, job, quiet=as_json))
+            raise_failed(watch(client, name, job, quiet=as_json), name)
         view = client.last_check(name)
     return _print_check(view, as_json)
 

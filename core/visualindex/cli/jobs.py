@@ -45,7 +45,7 @@ def run(
         if not detach:
             job = watch(client, name, job, quiet=as_json)
     _print(job, as_json)
-    raise_failed(job)
+    raise_failed(job, name)
 
 
 @jobs.command("list")

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 EncodeCopies = Callable[[Sequence[uuid.UUID]], Awaitable[Mapping[uuid.UUID, NDArray[np.float32]]]]
 """Encodes changed copies of the pictures of images: L2-normalised float32 [m, dimension] for each that can be read."""
 Say = Callable[[str, int, int], None]
+_AT_ONCE = 8
+"""Pictures whose copies are encoded between two looks at whether that is still wanted: seconds on one core."""
 
 
 async def judge(
@@ -93,13 +96,12 @@ async def compare(
     limits = Limits.of(resource.spec)
     async with AsyncExitStack() as held:
         say("judging: fetching", 0, 1)
-        opened = await _opened(store, cache, resource, candidate, held)
-        before = None if active is None else await _opened(store, cache, resource, active, held)
+        opened = await _opened(store, cache, resource, candidate, held, wanted)
+        before = None if active is None else await _opened(store, cache, resource, active, held, wanted)
         feedback = await _feedback(catalog, resource.name, limits.spec.probes)
         probes = await _probes(catalog, resource.name, opened, before, list(feedback), limits.spec.probes)
         _check(wanted)
-        say("judging: encoding changed copies", 0, len(probes.ids))
-        copies, encoded = await _copies(probes, encode)
+        copies, encoded = await _copies(probes, encode, say, wanted)
         _check(wanted)
         say("judging: asking", 0, len(probes.ids))
         asked = await asyncio.to_thread(
@@ -118,13 +120,17 @@ async def _opened(
     resource: VisualIndex,
     record: GenerationRecord,
     held: AsyncExitStack,
+    wanted: Callable[[], bool],
 ) -> Opened:
     """A generation with all that shards read of it; its files are held as long as `held` is open."""
     manifest = await read_manifest(store, record.index, record.generation)
     segments = []
     for shard, files in enumerate(manifest.shards):
         names = {entry.name for entry in files.files}.difference(PATCH_FILES)
-        lease = await cache.fetch(store, record.index, manifest, shard, names=names)
+        fetching = cache.fetch(
+            store, record.index, manifest, shard, names=names, progress=lambda *_: _check(wanted)
+        )
+        lease = await fetching
         held.push_async_callback(asyncio.to_thread, lease.release)
         segments.append(await asyncio.to_thread(open_segment, lease.directory, manifest.dimension))
     return Opened(
@@ -133,6 +139,7 @@ async def _opened(
         fingerprint=record.fingerprint,
         dimension=manifest.dimension,
         index=resource.spec.index,
+        check=partial(_check, wanted),
     )
 
 
@@ -181,12 +188,18 @@ def _turns(spread: Sequence[NDArray[np.uint8]]) -> list[list[NDArray[np.uint8]]]
     ]
 
 
-async def _copies(probes: Probes, encode: EncodeCopies | None) -> tuple[Copies, bool]:
+async def _copies(
+    probes: Probes, encode: EncodeCopies | None, say: Say, wanted: Callable[[], bool]
+) -> tuple[Copies, bool]:
     """Changed copies of the probes, and whether they are of pictures."""
     if encode is None:
         return perturbed(probes.ids, probes.vectors), False
     images = [uuid.UUID(bytes=one.tobytes()) for one in probes.ids]
-    encoded = await encode(images)
+    encoded: dict[uuid.UUID, NDArray[np.float32]] = {}
+    for start in range(0, len(images), _AT_ONCE):
+        _check(wanted)
+        say("judging: encoding changed copies", start, len(images))
+        encoded.update(await encode(images[start : start + _AT_ONCE]))
     vectors = [encoded[image] for image in images if image in encoded]
     of = [np.full(len(encoded[image]), at) for at, image in enumerate(images) if image in encoded]
     none = np.zeros((0, probes.vectors.shape[1]), np.float32)

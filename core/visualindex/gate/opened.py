@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ from visualindex.identity import BUCKETS, scattered
 from visualindex.spec import IndexSpec
 
 _SEED = 1
+_AT_ONCE = 8
+"""Queries that are asked between two looks at whether an answer is still wanted: exact searches of millions of rows take
+about a second each."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,13 @@ class Opened:
         fingerprint: str,
         dimension: int,
         index: IndexSpec,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        """`check` is called between searches, and raises what ends them early."""
         self.generation = generation
         self.fingerprint = fingerprint
         self.dimension = dimension
+        self._check = check
         self._segments = segments
         self._shards = [_shard(segment, dimension, index) for segment in segments]
 
@@ -55,12 +61,16 @@ class Opened:
 
     def ask(self, queries: NDArray[np.float32], k: int, *, exact: bool = False) -> Hits:
         """The best `k` of all shards for each query, float32 [q, dimension]; with `exact` past every index."""
-        if not len(queries):
-            return Hits.none(0, k)
-        return merge_hits([one.look(queries, Ask(k), exact=exact).hits for one in self._shards], k)
+        answers = [Hits.none(0, k)]
+        for start in range(0, len(queries), _AT_ONCE):
+            self._check()
+            some = queries[start : start + _AT_ONCE]
+            answers.append(merge_hits([one.look(some, Ask(k), exact=exact).hits for one in self._shards], k))
+        return Hits.joined(answers)
 
     def took_ms(self, query: NDArray[np.float32], k: int) -> float:
         """CPU milliseconds of one query, float32 [dimension], on the shard that takes longest: they work side by side."""
+        self._check()
         return max(_took_ms(one, query, k) for one in self._shards)
 
     def holds(self, ids: NDArray[np.uint8]) -> Held:

@@ -88,6 +88,6 @@ def _outcome(job: "JobView") -> str:
         return f"{what}: the quality gate refused it (`visualindex index generations` says why), so it is not served"
     if not result.get("met", True):
         return f"{what}: less than the target, so it is not served by itself (--activate {result.get('generation')})"
-    if "not_activated" in result:
-        return f"{what}: {result['not_activated']} (--activate {result.get('generation')})"
+    if "kept_back" in result:
+        return f"{what}: {result['kept_back']} (--activate {result.get('generation')})"
     return f"{what}: it is served as soon as every shard has loaded it"

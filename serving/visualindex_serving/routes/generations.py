@@ -1,6 +1,7 @@
 """The generations of an index: list, build, activate, roll back, discard."""
 
 import uuid
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -24,6 +25,7 @@ from visualindex_serving.activation import activate, roll_back
 from visualindex_serving.bodies import NDJSON, read_body
 from visualindex_serving.comparing import compared, request_comparison, request_shadow
 from visualindex_serving.index_service import IndexService
+from visualindex_serving.queueing import waits_for
 from visualindex_serving.service import service_of
 
 router = APIRouter(tags=["generations"], prefix="/api/indexes/{name}")
@@ -109,9 +111,15 @@ async def list_jobs(request: Request, name: Name) -> list[JobView]:
 
 @router.get("/jobs/{job_id}", responses=openapi.problem_responses(*_PROBLEMS))
 async def get_job(request: Request, name: Name, job_id: JobId) -> JobView:
-    """One background job and how far it is."""
-    index = await _admin(request, name)
-    return job_view(await index.catalog.get_job(index.name, job_id))
+    """One background job and how far it is; of one that is queued, what it waits for."""
+    caller = await service_of(request).caller(request, "admin")
+    index, _ = caller.index(name)
+    job = await index.catalog.get_job(index.name, job_id)
+    if job.state != "queued":
+        return job_view(job)
+    known = {one.name for one in caller.indexes()}
+    phase = waits_for(job, await index.catalog.jobs_at_work(), known)
+    return job_view(replace(job, phase=phase, done=0, total=0))
 
 
 @router.get(
@@ -134,7 +142,7 @@ async def get_refused(request: Request, name: Name, job_id: JobId) -> Response:
 
 @router.post("/jobs/{job_id}/cancel", responses=openapi.problem_responses(*_PROBLEMS))
 async def cancel_job(request: Request, name: Name, job_id: JobId) -> JobView:
-    """Cancel a job that has not ended. It leaves nothing behind."""
+    """Cancel a job that has not ended. What it has finished stays: images it wrote, a generation it published."""
     index = await _admin(request, name)
     return job_view(await index.catalog.cancel_job(index.name, job_id))
 
@@ -174,13 +182,16 @@ async def get_generation(request: Request, name: Name, generation: Generation) -
 async def post_activate(
     request: Request, response: Response, name: Name, generation: Generation
 ) -> GenerationView:
-    """Make it the active one as soon as every shard has loaded it; one that the quality gate refused by `force` only."""
+    """Make it the active one as soon as every shard has loaded it.
+
+    One that the quality gate refused, or has not judged while it is to `enforce`, by `force` only.
+    """
     index = await _admin(request, name)
     _refuse_when_pinned(index, generation)
     asked = (await read_body(request, form=False)).read(ActivateGenerationRequest)
     shards = index.resource.spec.index.shards
-    wait_s, force = asked.wait_s, asked.force
-    record = await activate(index.catalog, index.name, generation, shards, wait_s, force=force)
+    how = {"force": asked.force, "judged": index.resource.spec.reindex.gate.mode == "enforce"}
+    record = await activate(index.catalog, index.name, generation, shards, asked.wait_s, **how)
     return await _activated(index, record, response)
 
 

@@ -17,6 +17,7 @@ from visualindex.ann.codes import Codes
 from visualindex.ann.families.base import Approximate, Effort, Found, Parameters
 from visualindex.ann.families.building import Building
 from visualindex.ann.families.ladders import ladder
+from visualindex.ann.graph import Abandoned
 from visualindex.identity import scattered
 
 MOST_QUERIES = 1000
@@ -98,20 +99,22 @@ def build_and_tune(
     indexed = len(codes) - held_out(len(codes))
     building.grow(indexed, wanted)
     queries = half.decode(np.ascontiguousarray(codes[indexed:]))
-    report = _measure(building.searchable(), queries, min(k, indexed), target_recall)
+    report = _measure(building.searchable(), queries, min(k, indexed), target_recall, wanted)
     building.grow(len(codes), wanted)
     return building.searchable(report.chosen), report
 
 
-def _measure(index: Approximate, queries: NDArray[np.float32], k: int, target: float) -> RecallReport:
+def _measure(
+    index: Approximate, queries: NDArray[np.float32], k: int, target: float, wanted: Callable[[], bool]
+) -> RecallReport:
     efforts = ladder(index.family, index.rows, index.dimension, index.parameters)
     if not len(queries):
         # So few rows are scanned whatever the effort.
         return RecallReport(target, k, 0, efforts[-1], 1.0, True, (), 0.0)
-    exact, exact_ms = _one_by_one(queries, lambda query: half.scan(index.codes, query, k, None))
+    exact, exact_ms = _one_by_one(queries, lambda query: half.scan(index.codes, query, k, None), wanted)
     curve: list[Measured] = []
     for effort in efforts:
-        point = _point(index, queries, k, effort, exact)
+        point = _point(index, queries, k, effort, exact, wanted)
         if not curve or point.recall > curve[-1].recall:
             curve.append(point)
         if point.surely >= target and point.recall >= _ENOUGH:
@@ -123,9 +126,14 @@ def _measure(index: Approximate, queries: NDArray[np.float32], k: int, target: f
 
 
 def _point(
-    index: Approximate, queries: NDArray[np.float32], k: int, effort: Effort, exact: NDArray[np.float32]
+    index: Approximate,
+    queries: NDArray[np.float32],
+    k: int,
+    effort: Effort,
+    exact: NDArray[np.float32],
+    wanted: Callable[[], bool],
 ) -> Measured:
-    scores, latency = _one_by_one(queries, lambda query: index.search(query, k, None, effort))
+    scores, latency = _one_by_one(queries, lambda query: index.search(query, k, None, effort), wanted)
     # By score and not by row: of rows that tie with the last hit any is as good.
     shares = np.count_nonzero(scores >= exact[:, -1:], axis=1) / k
     deviation = float(np.std(shares)) / len(shares) ** 0.5
@@ -133,11 +141,13 @@ def _point(
 
 
 def _one_by_one(
-    queries: NDArray[np.float32], search: Callable[[NDArray[np.float32]], Found]
+    queries: NDArray[np.float32], search: Callable[[NDArray[np.float32]], Found], wanted: Callable[[], bool]
 ) -> tuple[NDArray[np.float32], float]:
     """Scores of every query, float32 [q, k], and the median milliseconds of one."""
     scores, times = [], []
     for query in range(len(queries)):
+        if not wanted():
+            raise Abandoned
         start = time.thread_time()
         scores.append(search(queries[query : query + 1])[0])
         times.append(time.thread_time() - start)
