@@ -12,6 +12,7 @@ import pytest
 from .conftest import Served, put, spec_document
 from .conftest import found_keys as found
 from .pictures import picture
+from .test_checks import checks_of, kinds
 from .test_generations import finished
 
 
@@ -86,6 +87,47 @@ async def test_known_content_under_another_key_is_not_encoded_again(serve: Any, 
         result = await taken_in(served, {"location": str(folder)})
         assert counts(result) == {"read": 3, "created": 3, "reused": 1}
         assert set((await found(served, 1, consistency="strong"))[:2]) == {"k1", "chairs/1.jpg"}
+
+
+@pytest.mark.parametrize("location", ["", "list.csv"], ids=["objects", "a manifest"])
+async def test_originals_that_a_check_found_missing_or_damaged_are_put_again(
+    serve: Any, folder: Path, location: str
+) -> None:
+    names = [f"chairs/{seed}.jpg" for seed in range(3)]
+    (folder / "list.csv").write_text("\n".join(["object", *names, ""]))
+    async with serve(allowing(folder)) as served, checks_of(served) as checking:
+        source = {"location": str(folder / location)}
+        await taken_in(served, source)
+        stored = await images(served)
+        gone, damaged, _ = [await checking.original(stored[name]["image_id"]) for name in names]
+        await checking.store.delete([gone])
+        await checking.store.put(damaged, picture(1)[:-1], content_type="image/jpeg")
+        assert counts(await taken_in(served, source)) == {"read": 3, "unchanged": 3}
+
+        found = {"missing-original": (1, 0), "damaged-original": (1, 0)}
+        report = await checking.check(originals_share=1)
+        assert kinds(report) == found
+        assert all("a batch on the server" in one["action"] for one in report["findings"])
+        assert kinds(await checking.check(originals_share=0)) == found
+        assert counts(await taken_in(served, source)) == {"read": 3, "unchanged": 3, "restored": 2}
+        assert [await checking.store.get(key) for key in (gone, damaged)] == [picture(0), picture(1)]
+        assert counts(await taken_in(served, source)) == {"read": 3, "unchanged": 3}
+        assert (await checking.check(originals_share=1))["findings"] == []
+
+
+async def test_a_missing_original_is_put_again_by_an_image_of_the_same_content(
+    serve: Any, folder: Path
+) -> None:
+    async with serve(allowing(folder)) as served, checks_of(served) as checking:
+        key = await checking.original((await put(served, 1))["image_id"])
+        await checking.store.delete([key])
+        assert kinds(await checking.check()) == {"missing-original": (1, 0)}
+        assert counts(await taken_in(served, {"location": str(folder)})) == {
+            "read": 3,
+            "created": 3,
+            "reused": 1,
+        }
+        assert await checking.store.get(key) == picture(1)
 
 
 async def test_refused_entries_are_told_with_their_reasons_and_hold_nothing_up(

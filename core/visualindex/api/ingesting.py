@@ -58,6 +58,10 @@ class SourceResult(BaseModel):
     created: int = Field(default=0, description="New images.")
     replaced: int = Field(default=0, description="Images given other content or fields.")
     unchanged: int = Field(default=0, description="Images that were like that already: nothing was written.")
+    restored: int = Field(
+        default=0,
+        description="Of those unchanged: originals put again, which a check had found missing or damaged.",
+    )
     reused: int = Field(
         default=0, description="Of those written: how many took the vector of the same content."
     )

@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 EXAMPLES = 20
 """Refused entries that the result itself carries."""
+_COUNTED = ("read", "created", "replaced", "unchanged", "restored", "reused", "removed", "refused", "bytes")
 _PATIENCE_S = 300.0
 
 
@@ -95,7 +96,7 @@ class Batches:
         await self.ledger.forget()
         totals = {
             name: sum(getattr(result, name) for result in results)
-            for name in ("read", "created", "replaced", "unchanged", "reused", "removed", "refused", "bytes")
+            for name in _COUNTED
         }
         return {**totals, "sources": [result.model_dump(mode="json") for result in results]}
 
@@ -259,7 +260,7 @@ async def _chunked(steps: AsyncIterator[Step], size: int) -> AsyncIterator[_Chun
 def _counted(
     before: SourceResult, outcomes: Sequence[Outcome], refusals: Sequence[Refusal], created: int = 0
 ) -> SourceResult:
-    unchanged = sum(isinstance(outcome, Unchanged) for outcome in outcomes)
+    unchanged = [outcome for outcome in outcomes if isinstance(outcome, Unchanged)]
     written = sum(isinstance(outcome, Ready | Pending) for outcome in outcomes)
     reused = sum(isinstance(outcome, Ready) and bool(outcome.write.embeddings) for outcome in outcomes)
     sizes = sum(o.size_bytes if isinstance(o, Pending | Unchanged) else 0 for o in outcomes)
@@ -268,7 +269,8 @@ def _counted(
             "read": before.read + len(outcomes),
             "created": before.created + created,
             "replaced": before.replaced + written - created,
-            "unchanged": before.unchanged + unchanged,
+            "unchanged": before.unchanged + len(unchanged),
+            "restored": before.restored + sum(outcome.restored for outcome in unchanged),
             "reused": before.reused + reused,
             "refused": before.refused + len(refusals),
             "bytes": before.bytes + sizes,
