@@ -287,7 +287,9 @@ async def test_an_image_without_a_vector_is_told_and_found_again_once_a_job_enco
     bare, other = await put(checking.served, 0), await put(checking.served, 1)
     await search(checking.served, other, consistency="strong")
     await checking.execute("DELETE FROM image_embeddings WHERE image_id = %s", bare["image_id"])
-    assert kinds(await checking.check()) == {"missing-vector": (1, 0), "stray-vector": (1, 0)}
+    report = await checking.check()
+    assert kinds(report) == {"missing-vector": (1, 0), "stray-vector": (1, 0)}
+    assert "check again with repair" in report["findings"][0]["action"]
     assert kinds(await checking.check(repair=True))["missing-vector"] == (1, 0)
     consistent = False
     async with asyncio.timeout(60):
