@@ -96,6 +96,38 @@ def test_a_job_with_a_long_result_stays_a_line(script: Service, service: Scripte
     assert "lost-row" not in line
 
 
+def test_a_batch_is_shown_with_a_row_for_each_source(script: Service, service: ScriptedService) -> None:
+    counts = {"read": 4, "created": 2, "replaced": 0, "unchanged": 1, "refused": 1}
+    refused = {"place": "a.jpg", "key": "a.jpg", "type": "invalid-image", "reason": "The bytes are cut off."}
+    broken = {"place": "/data/b.csv", "key": None, "type": "not-found", "reason": "/data/b.csv does not exist"}
+    sources = [
+        {"location": "s3://shop/chairs/", **counts, "examples": [refused]},
+        {"location": "/data/b.csv", "refused": 1, "examples": [broken], "state": "broken-off"},
+    ]
+    batch = {**DONE, "kind": "ingest", "result": {"read": 4, "refused": 2, "sources": sources}}
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(batch))
+    assert run(service, "show", "shop", JOB).output.splitlines() == [
+        f"{JOB}  ingest done",
+        "  read           4",
+        "  refused        2",
+        "",
+        "location           read  new  replaced  unchanged  refused  state",
+        "s3://shop/chairs/  4     2    0         1          1        done",
+        "/data/b.csv        0     0    0         0          1        broken-off",
+        "",
+        "refused, for example:",
+        "  a.jpg: The bytes are cut off.",
+        "  /data/b.csv: /data/b.csv does not exist",
+    ]
+
+
+def test_a_check_is_shown_with_a_row_for_each_fault(script: Service, service: ScriptedService) -> None:
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply({**DONE, "kind": "check", "result": CHECKED}))
+    lines = run(service, "show", "shop", JOB).output.splitlines()
+    assert lines[lines.index("") + 1].split()[:3] == ["fault", "found", "mended"]
+    assert "{" not in "".join(lines)
+
+
 def test_the_log_is_followed_until_the_job_ends(script: Service, service: ScriptedService) -> None:
     log = f"/api/indexes/shop/jobs/{JOB}/log"
     paused = {**REBUILDING, "state": "paused"}

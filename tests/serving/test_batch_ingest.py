@@ -250,6 +250,8 @@ async def test_a_source_that_cannot_be_read_does_not_keep_the_next_from_being_ta
         assert cut["created"] >= 1
         assert "none.csv" in missing["examples"][0]["reason"]
         assert chairs["created"] == 3
+        states = [source["state"] for source in result["sources"]]
+        assert states == ["broken-off", "broken-off", "done"]
 
 
 @pytest.mark.parametrize(

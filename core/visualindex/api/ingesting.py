@@ -71,6 +71,10 @@ class SourceResult(BaseModel):
     examples: list[dict[str, Any]] = Field(
         default_factory=list, description="The first refused entries: place, key, reason."
     )
+    state: Literal["done", "broken-off"] = Field(
+        default="done",
+        description="`broken-off`: it could not be opened, or not be read to its end; the refusals say why.",
+    )
     note: str | None = Field(default=None, description="What else there is to know.")
 
 

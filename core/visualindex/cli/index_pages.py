@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from visualindex.api.checks import CheckView
+from visualindex.api.checks import CheckView, FindingView
 from visualindex.api.generations import GenerationView, JobView
 from visualindex.api.images import EncoderView, IndexView, ReplicaView
+from visualindex.api.ingesting import SourceResult
 from visualindex.api.schedules import ScheduleRunView, ScheduleView
 from visualindex.cli.recall_plot import Curve, in_characters, read_curve
 
@@ -162,7 +163,33 @@ def job_page(job: JobView) -> str:
         return "\n".join([*lines, job.problem])
     if not job.result:
         return "\n".join([*lines, _outcome(job)]).rstrip()
-    return "\n".join([*lines, *(f"  {name:<14} {_figure(value)}" for name, value in job.result.items())])
+    sources = [SourceResult.model_validate(one) for one in job.result.get("sources", [])]
+    findings = [FindingView.model_validate(one) for one in job.result.get("findings", [])]
+    figures = {name: value for name, value in job.result.items() if name not in ("sources", "findings")}
+    lines += [f"  {name:<14} {_figure(value)}" for name, value in figures.items()]
+    lines += ["", *_sources_page(sources)] if sources else []
+    lines += ["", *_findings_page(findings)] if findings else []
+    return "\n".join(lines)
+
+
+def _sources_page(sources: Sequence[SourceResult]) -> list[str]:
+    """A line for each source of a batch, and below them some of what was refused."""
+    counted = ("read", "created", "replaced", "unchanged", "refused")
+    rows = [(one.location, *(str(getattr(one, name)) for name in counted), one.state) for one in sources]
+    lines = [table(("location", "read", "new", *counted[2:], "state"), rows)]
+    lines += [f"{one.location}: {one.note}" for one in sources if one.note]
+    refused = [example for one in sources for example in one.examples[:_EXAMPLES]]
+    if refused:
+        lines += ["", "refused, for example:", *(f"  {one['place']}: {one['reason']}" for one in refused)]
+    return lines
+
+
+def _findings_page(findings: Sequence[FindingView]) -> list[str]:
+    """A line for each kind of fault in each place, and examples below."""
+    rows = [(one.kind, str(one.count), str(one.mended), one.place, one.action) for one in findings]
+    lines = [table(("fault", "found", "mended", "where", "what to do, or was done"), rows)]
+    shown = [(one, one.examples[:_EXAMPLES]) for one in findings if one.examples]
+    return [*lines, "", *(f"{one.kind}: {', '.join(some)}" for one, some in shown)] if shown else lines
 
 
 def _figure(value: Any) -> str:
@@ -197,11 +224,7 @@ def check_page(view: CheckView) -> str:
     lines = [f"{verdict}: {compared}, {view.checked_at:%Y-%m-%d %H:%M:%S}"]
     if not view.findings:
         return lines[0]
-    rows = [(one.kind, str(one.count), str(one.mended), one.place, one.action) for one in view.findings]
-    lines += ["", table(("fault", "found", "mended", "where", "what to do, or was done"), rows)]
-    shown = [(one, one.examples[:_EXAMPLES]) for one in view.findings if one.examples]
-    lines += ["", *(f"{one.kind}: {', '.join(some)}" for one, some in shown)] if shown else []
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_findings_page(view.findings)])
 
 
 def schedule_table(views: Sequence[ScheduleView]) -> str:

@@ -119,7 +119,8 @@ class Batches:
                 raise
             noted = await self.ledger.latest(number) or noted
             refusals = [Refusal(asked.location, None, problem)]
-            noted = Noted(noted.chunk, noted.cursor, False, _counted(noted.result, [], refusals))
+            counted = Noted(noted.chunk, noted.cursor, False, _counted(noted.result, [], refusals))
+            noted = _with(counted, state="broken-off")
         done = Noted(noted.chunk + 1, noted.cursor, True, noted.result)
         await self.ledger.note(number, done, refusals)
         return done.result
