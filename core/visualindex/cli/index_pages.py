@@ -1,7 +1,9 @@
 """What `visualindex index` prints for people: plain text, one line a thing, the same in a terminal and in a pipe."""
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from visualindex.api.checks import CheckView, FindingView
 from visualindex.api.generations import GenerationView, JobView
@@ -233,16 +235,22 @@ def schedule_table(views: Sequence[ScheduleView]) -> str:
         return "no schedule is declared: spec.reindex.schedules has them"
     lines = []
     for view in views:
-        upcoming = "suspended" if view.next_at is None else f"next {view.next_at:%Y-%m-%d %H:%M %Z}"
+        zone = ZoneInfo(view.time_zone)
+        upcoming = "suspended" if view.next_at is None else f"next {_minute(view.next_at, zone)}"
         lines.append(f"{view.name}  {view.kind}  {view.cron} ({view.time_zone})  {upcoming}")
-        lines += [f"  {_schedule_run(run)}" for run in view.runs]
+        lines += [f"  {_schedule_run(run, zone)}" for run in view.runs]
     return "\n".join(lines)
 
 
-def _schedule_run(run: ScheduleRunView) -> str:
+def _schedule_run(run: ScheduleRunView, zone: ZoneInfo) -> str:
     missed = f", {run.missed} before it missed" if run.missed else ""
     job = f"  job {run.job_id}" if run.job_id else ""
-    return f"{run.scheduled_at:%Y-%m-%d %H:%M %Z}  {run.outcome}{missed}{job}"
+    return f"{_minute(run.scheduled_at, zone)}  {run.outcome}{missed}{job}"
+
+
+def _minute(moment: dt.datetime, zone: ZoneInfo) -> str:
+    """As its schedule counts: `2026-03-01 03:00+01:00`."""
+    return moment.astimezone(zone).isoformat(" ", "minutes")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
