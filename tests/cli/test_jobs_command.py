@@ -128,6 +128,22 @@ def test_a_check_is_shown_with_a_row_for_each_fault(script: Service, service: Sc
     assert "{" not in "".join(lines)
 
 
+def test_a_batch_that_runs_says_how_many_it_has_read(script: Service, service: ScriptedService) -> None:
+    running = {**RUNNING, "kind": "ingest", "phase": "/data/shop", "done": 256, "total": 0}
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(running))
+    assert run(service, "show", "shop", JOB).output.splitlines()[1] == "/data/shop 256 so far"
+
+
+def test_of_jobs_of_one_second_those_that_have_not_ended_come_first(
+    script: Service, service: ScriptedService
+) -> None:
+    ended = {**DONE, "requested_at": "2026-03-01T09:30:00.7Z", "ended_at": "2026-03-01T09:31:00Z"}
+    before = {**RUNNING, "state": "queued", "requested_at": "2026-03-01T09:29:59Z"}
+    script.says("GET /api/indexes/shop/jobs", reply([ended, {**REBUILDING, "done": 0}, before]))
+    lines = run(service, "list", "shop").output.splitlines()
+    assert [line.split()[2] for line in lines] == ["running", "done", "queued"]
+
+
 def test_the_log_is_followed_until_the_job_ends(script: Service, service: ScriptedService) -> None:
     log = f"/api/indexes/shop/jobs/{JOB}/log"
     paused = {**REBUILDING, "state": "paused"}

@@ -155,7 +155,12 @@ def job_table(views: Sequence[JobView]) -> str:
     """A line for each job."""
     if not views:
         return "no job was asked for yet"
-    return "\n".join(job_line(view) for view in views)
+    return "\n".join(job_line(view) for view in sorted(views, key=_place_in_list, reverse=True))
+
+
+def _place_in_list(job: JobView) -> tuple[dt.datetime, bool]:
+    """By the second in which it was asked for; of one second, what has not ended is before what has."""
+    return job.requested_at.replace(microsecond=0), job.ended_at is None
 
 
 def job_page(job: JobView) -> str:
@@ -212,7 +217,8 @@ def _outcome(job: JobView) -> str:
         told = {name: value for name, value in job.result.items() if not isinstance(value, (list, dict))}
         return ", ".join(f"{name} {value}" for name, value in told.items())
     if job.state in ("running", "paused"):
-        return f"{job.phase} {job.done} of {job.total}" if job.total else job.phase
+        counts = f"{job.done} of {job.total}" if job.total else f"{job.done} so far" if job.done else ""
+        return f"{job.phase} {counts}".rstrip()
     return ""
 
 
@@ -220,9 +226,8 @@ def check_page(view: CheckView) -> str:
     """What a check found: a line for each kind of fault in each place, with examples below."""
     left = view.found - view.mended
     verdict = "consistent" if view.consistent else f"{left} fault{'' if left == 1 else 's'} left"
-    compared = (
-        f"{view.images} images, {view.originals} originals, {view.replicas} generations of replicas compared"
-    )
+    replicas = f"{view.replicas} generation{'' if view.replicas == 1 else 's'} of replicas"
+    compared = f"{view.images} images, {view.originals} originals, {replicas} compared"
     lines = [f"{verdict}: {compared}, {view.checked_at:%Y-%m-%d %H:%M:%S}"]
     if not view.findings:
         return lines[0]
