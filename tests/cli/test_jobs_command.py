@@ -54,6 +54,33 @@ def test_a_rebuild_is_followed_to_its_end(script: Service, service: ScriptedServ
     assert service.received[0].request() == {"activate": True}
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["jobs", "show", "shop", "deadbeef"], ["'deadbeef' is no job", "visualindex jobs list"]),
+        (["jobs", "run", "check", "shop"], ["reindex", "full", "visualindex index check"]),
+        (["index", "activate", "shop", "1234"], ["16 hexadecimal digits", "visualindex index generations"]),
+        (["index", "compare", "shop", "0123456789abcdef", "live"], ["'live' is no generation"]),
+        (["keys", "revoke", "deadbeef"], ["'deadbeef' is no key", "visualindex keys list"]),
+    ],
+)
+def test_a_wrong_id_is_told_what_one_looks_like_and_where_they_are_listed(
+    typed: list[str], told: list[str]
+) -> None:
+    result = CliRunner(env={"TERMINAL_WIDTH": "300"}).invoke(app, typed)
+    assert result.exit_code == 2
+    assert all(words in result.output for words in told), result.output
+    assert "pattern" not in result.output
+
+
+@pytest.mark.parametrize(("kind", "called"), [("full", "reindex"), ("refresh", "generations")])
+def test_jobs_are_run_under_the_names_that_schedules_have_for_them(
+    script: Service, service: ScriptedService, kind: str, called: str
+) -> None:
+    script.says(f"POST /api/indexes/shop/{called}", reply(REBUILDING, 202))
+    assert run(service, "run", kind, "shop", "--detach").exit_code == 0
+
+
 def test_detached_it_is_only_asked_for(script: Service, service: ScriptedService) -> None:
     script.says("POST /api/indexes/shop/reindex", reply(REBUILDING, 202))
     assert "encoding, round 1 256 of 820" in run(service, "run", "reindex", "shop", "--detach").output
