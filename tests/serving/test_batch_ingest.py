@@ -227,7 +227,10 @@ async def test_a_webdataset_archive_carries_pictures_with_their_sidecars(serve: 
     )
     async with serve(allowing(folder)) as served:
         result = await taken_in(served, {"location": str(folder / "shard-000.tar")})
-        assert counts(result) == {"read": 3, "created": 2, "refused": 1}
+        assert counts(result) == {"read": 4, "created": 2, "refused": 2}
+        bare, broken = result["sources"][0]["examples"]
+        assert (bare["key"], broken["key"]) == ("0003", "0004")
+        assert "has no picture, but 0003.json" in bare["reason"]
         lamp = (await images(served))["0001"]
         assert (lamp["category"], lamp["metadata"]) == ("Lamps", {"price": 3, "text": "a lamp"})
 

@@ -93,6 +93,8 @@ def _is_hidden(path: Path) -> bool:
 
 def _manifest(path: Path) -> Iterator[Entry]:
     reader = _address_rows if path.suffix.lower() == ".txt" else reader_of(path, COLUMNS)
+    if path.suffix.lower() == ".tar":
+        raise _refused(f"{path} is an archive: the service reads those (WebDataset), by `visualindex ingest --server-side`")
     if reader is None:
         known = ", ".join((*MANIFESTS, ".txt"))
         raise _refused(f"{path} is neither a picture nor a manifest: manifests end with {known}")
