@@ -14,7 +14,8 @@ from visualindex_jobs.checked import Breather, Checked
 _DAY_S = 86_400.0
 _PLACE = "object store"
 _PUT_AGAIN = (
-    "nobody else has the file, put these images again: a batch on the server does so by itself, `visualindex ingest` with --again"
+    "nobody else has the file, put these images again: a batch on the server does so by itself, "
+    "`visualindex ingest` with --again"
 )
 
 

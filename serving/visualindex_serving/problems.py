@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 _MAX_ERRORS = 20
 _SHOWN_ERRORS = 5
-_GENERATION_ID = "a generation is named by 16 hexadecimal digits; GET /api/indexes/{name}/generations lists them"
+_GENERATION_ID = (
+    "a generation is named by 16 hexadecimal digits; GET /api/indexes/{name}/generations lists them"
+)
 _IDS = {
     "generation": _GENERATION_ID,
     "other": _GENERATION_ID,

@@ -126,7 +126,12 @@ def test_a_job_with_a_long_result_stays_a_line(script: Service, service: Scripte
 def test_a_batch_is_shown_with_a_row_for_each_source(script: Service, service: ScriptedService) -> None:
     counts = {"read": 4, "created": 2, "replaced": 0, "unchanged": 1, "refused": 1}
     refused = {"place": "a.jpg", "key": "a.jpg", "type": "invalid-image", "reason": "The bytes are cut off."}
-    broken = {"place": "/data/b.csv", "key": None, "type": "not-found", "reason": "/data/b.csv does not exist"}
+    broken = {
+        "place": "/data/b.csv",
+        "key": None,
+        "type": "not-found",
+        "reason": "/data/b.csv does not exist",
+    }
     sources = [
         {"location": "s3://shop/chairs/", **counts, "examples": [refused]},
         {"location": "/data/b.csv", "refused": 1, "examples": [broken], "state": "broken-off"},

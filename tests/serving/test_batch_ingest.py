@@ -191,7 +191,9 @@ async def test_a_manifest_names_objects_with_their_fields(serve: Any, folder: Pa
             "Chairs",
             {"price": 9.5, "colour": "red"},
         )
-        reasons = [example["reason"] for example in result["sources"][0]["examples"]]
+        examples = result["sources"][0]["examples"]
+        assert [one["place"] for one in examples] == [f"{folder}/list.csv:{line}" for line in (4, 5)]
+        reasons = [example["reason"] for example in examples]
         assert "chairs/none.jpg" in reasons[0]
         assert "names no picture" in reasons[1]
 

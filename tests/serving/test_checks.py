@@ -389,7 +389,9 @@ async def test_a_replica_that_unloads_a_generation_before_it_answers_is_no_fault
     written = await put(checking.served, 0)
     await search(checking.served, written, consistency="strong")
     position = (await checking.view()).position
-    await checking.catalog.heartbeat("things", 0, "leaving", position, 1, 60.0, shards=1, generations=["live"])
+    await checking.catalog.heartbeat(
+        "things", 0, "leaving", position, 1, 60.0, shards=1, generations=["live"]
+    )
     answering = asyncio.create_task(CheckAnswers(checking.catalog, "things", "leaving", views={}).run())
     try:
         assert (await checking.check())["findings"] == []

@@ -170,7 +170,7 @@ class Checks:
     async def note_missing_originals(
         self, index: str, part: int, missing: Collection[bytes], fence: Fence
     ) -> None:
-        """Marks the originals that nobody has whole, of those that begin with the byte `part`; others of them lose their mark."""
+        """Marks originals that nobody has whole, of those that begin with the byte `part`; others there lose their mark."""
         forget = """DELETE FROM missing_originals WHERE index_name = %s AND get_byte(content_digest, 0) = %s
             AND NOT content_digest = ANY(%s)"""
         mark = """INSERT INTO missing_originals (index_name, content_digest) SELECT %s, unnest(%s::bytea[])
@@ -185,7 +185,9 @@ class Checks:
 
     async def missing_originals(self, index: str, digests: Collection[bytes]) -> set[bytes]:
         """Those originals that the last check found nowhere, or damaged, and that nobody has put again since."""
-        query = "SELECT content_digest FROM missing_originals WHERE index_name = %s AND content_digest = ANY(%s)"
+        query = (
+            "SELECT content_digest FROM missing_originals WHERE index_name = %s AND content_digest = ANY(%s)"
+        )
 
         async def work(connection: Connection) -> set[bytes]:
             return {digest for (digest,) in await rows(connection, query, index, list(digests))}

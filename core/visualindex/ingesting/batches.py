@@ -94,10 +94,7 @@ class Batches:
         """
         results = [await self._source(number, request) for number in range(len(request.sources))]
         await self.ledger.forget()
-        totals = {
-            name: sum(getattr(result, name) for result in results)
-            for name in _COUNTED
-        }
+        totals = {name: sum(getattr(result, name) for result in results) for name in _COUNTED}
         return {**totals, "sources": [result.model_dump(mode="json") for result in results]}
 
     async def _source(self, number: int, request: IngestRequest) -> SourceResult:

@@ -223,7 +223,7 @@ class _Known:
     """Digests of those whose original a check found missing or damaged."""
 
     def origin_of(self, entry: Entry, image_id: uuid.UUID) -> Origin | None:
-        """The noted origin of an object that did not change and whose image still is what was made of it, original and all."""
+        """The noted origin of an object that did not change and whose image, and original, still is what was made of it."""
         if entry.object is None or image_id not in self.encoded:
             return None
         origin = self.origins.get((entry.object.place, entry.object.key))
