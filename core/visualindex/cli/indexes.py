@@ -26,7 +26,6 @@ Generation = Annotated[
     str,
     typer.Argument(
         parser=ids.generation,
-        metavar="GENERATION",
         help="The generation, from `index generations`.",
         show_default=False,
     ),
@@ -115,7 +114,6 @@ def compare(
         str,
         typer.Argument(
             parser=ids.generation,
-            metavar="OTHER",
             help="The generation to compare it with.",
             show_default=False,
         ),

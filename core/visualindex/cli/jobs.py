@@ -20,7 +20,7 @@ jobs = typer.Typer(no_args_is_help=True, help="Background jobs: run, list, show,
 
 JobId = Annotated[
     uuid.UUID,
-    typer.Argument(parser=ids.job, metavar="JOB_ID", help="The job, from `jobs list`.", show_default=False),
+    typer.Argument(parser=ids.job, help="The job, from `jobs list`.", show_default=False),
 ]
 _LOOK_S = 1.0
 _AS_SCHEDULES_CALL_IT = {"full": "reindex", "refresh": "build"}
@@ -42,7 +42,6 @@ def run(
         str,
         typer.Argument(
             parser=_kind,
-            metavar="KIND",
             help="`reindex` (in schedules `full`): make what images lack, then build. `build` (`refresh`): build alone.",
             show_default=False,
         ),

@@ -98,9 +98,7 @@ def list_(
 def revoke(
     key_id: Annotated[
         uuid.UUID,
-        typer.Argument(
-            parser=ids.key, metavar="KEY_ID", help="Id of the key, from `keys list`.", show_default=False
-        ),
+        typer.Argument(parser=ids.key, help="Id of the key, from `keys list`.", show_default=False),
     ],
     dsn: Dsn = None,
     state: State = _DEFAULT_STATE,
