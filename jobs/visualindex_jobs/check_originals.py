@@ -2,16 +2,20 @@
 
 import datetime as dt
 from collections.abc import Collection
+from functools import partial
 
 from visualindex.checking import Finding, FindingKind, split
 from visualindex.checking.originals import PARTS, digest_of, drawn
-from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import content_digest
 from visualindex.objectstore import index_prefix, original_key
 from visualindex_jobs.checked import Breather, Checked
 
 _DAY_S = 86_400.0
 _PLACE = "object store"
+_PUT_AGAIN = (
+    "nobody else has the file, put these images again: a batch on the server does so by itself, "
+    "`visualindex ingest` with --again"
+)
 
 
 async def check_originals(checked: Checked) -> None:
@@ -25,15 +29,19 @@ async def check_originals(checked: Checked) -> None:
         there = await _stored(checked, part)
         checked.report.originals += len(there)
         found = split(wanted, there)
-        await _missing(checked, part, found.missing, missing)
-        for digest in drawn(wanted & there, checked.read_share, checked.job.job_id):
+        lost = await _missing(checked, found.missing, missing)
+        # What a check found damaged is read by the next one, too, whatever it draws: else it would lose its mark.
+        marked = await checked.catalog.missing_originals(checked.index, wanted & there)
+        for digest in sorted(marked.union(drawn(wanted & there, checked.read_share, checked.job.job_id))):
             checked.go_on("reading originals", part, PARTS)
-            await _read(checked, digest, damaged)
+            if not await _read(checked, digest, damaged):
+                lost.add(digest)
             await breather.rest()
+        await checked.catalog.note_missing_originals(checked.index, part, lost, checked.job.fence)
         await _orphaned(checked, found.orphaned, orphaned)
         await breather.rest()
-    missing.report(checked, FindingKind.MISSING_ORIGINAL, "put these images again: nobody else has the file")
-    damaged.report(checked, FindingKind.DAMAGED_ORIGINAL, "put these images again: nobody else has the file")
+    missing.report(checked, FindingKind.MISSING_ORIGINAL, _PUT_AGAIN)
+    damaged.report(checked, FindingKind.DAMAGED_ORIGINAL, _PUT_AGAIN)
     orphaned.report(checked, FindingKind.ORPHANED_ORIGINAL, "check again with repair")
 
 
@@ -61,8 +69,8 @@ async def _stored(checked: Checked, part: int) -> set[bytes]:
     return {digest for key in keys if (digest := digest_of(key)) is not None}
 
 
-async def _missing(checked: Checked, part: int, suspected: Collection[bytes], tally: _Tally) -> None:
-    """Those that really are missing get their bytes back from another index, or else a mark."""
+async def _missing(checked: Checked, suspected: Collection[bytes], tally: _Tally) -> set[bytes]:
+    """Those that really are missing get their bytes back from another index; returns those that do not."""
     gone = [d for d in suspected if await checked.store.stat(original_key(checked.index, d)) is None]
     referred = await checked.catalog.images_of(checked.index, gone) if gone else {}
     lost = set[bytes]()
@@ -74,36 +82,37 @@ async def _missing(checked: Checked, part: int, suspected: Collection[bytes], ta
             tally.action = "copied from another index that has the same file"
         else:
             lost.add(digest)
-    await checked.catalog.note_missing_originals(checked.index, part, lost, checked.job.fence)
+    return lost
 
 
-async def _read(checked: Checked, digest: bytes, tally: _Tally) -> None:
-    """Whether an original still is what its digest says; a damaged one is replaced by what another index has."""
-    key = original_key(checked.index, digest)
-    right = await checked.is_right(key, lambda data: content_digest(data) == digest)
+async def _read(checked: Checked, digest: bytes, tally: _Tally) -> bool:
+    """Whether an original is what its digest says, be it that another index has replaced a damaged one."""
+    right = await checked.is_right(original_key(checked.index, digest), partial(_is, digest))
     checked.report.originals_read += right is not None
     if right is not False:  # None: erased meanwhile
-        return
+        return True
     images = (await checked.catalog.images_of(checked.index, [digest])).get(digest, [])
     tally.count += 1
     tally.examples += map(str, images)
     if checked.repair and await _copied(checked, digest):
         tally.mended += 1
         tally.action = "copied from another index that has the same file"
+        return True
+    return False
+
+
+def _is(digest: bytes, data: bytes) -> bool:
+    return content_digest(data) == digest
 
 
 async def _copied(checked: Checked, digest: bytes) -> bool:
     """Whether another index in this store had the same file. What is copied is compared with its digest."""
     for other in await checked.catalog.other_indexes_with(checked.index, digest):
         key = original_key(other, digest)
-        try:
-            data = await checked.store.get(key)
-        except ProblemError as problem:
-            if problem.type in (ProblemType.NOT_FOUND, ProblemType.INTERNAL):
-                continue
-            raise
-        stat = await checked.store.stat(key)
-        if content_digest(data) == digest and stat is not None:
+        if not await checked.is_right(key, partial(_is, digest)):
+            continue
+        data, stat = await checked.store.get(key), await checked.store.stat(key)
+        if stat is not None:
             await checked.store.put(original_key(checked.index, digest), data, content_type=stat.content_type)
             return True
     return False

@@ -13,7 +13,7 @@ async def check_vectors(checked: Checked) -> None:
     count, some = await checked.catalog.without_vector(checked.index, checked.fingerprint, EXAMPLES)
     if not count:
         return
-    action = "put these images again: they are encoded then"
+    action = "check again with repair: a job encodes them then"
     if checked.repair:
         job, _ = await checked.catalog.request_job(checked.index, REINDEX, {"activate": False})
         action = f"job {job.job_id} encodes them"

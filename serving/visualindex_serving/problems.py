@@ -21,6 +21,16 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 _MAX_ERRORS = 20
 _SHOWN_ERRORS = 5
+_GENERATION_ID = (
+    "a generation is named by 16 hexadecimal digits; GET /api/indexes/{name}/generations lists them"
+)
+_IDS = {
+    "generation": _GENERATION_ID,
+    "other": _GENERATION_ID,
+    "job_id": "a job is named by a UUID; GET /api/indexes/{name}/jobs lists them",
+    "image_id": "an image is named by a UUID; GET /api/images lists them",
+}
+"""What to say of parameters in paths that can be wrong in one way only."""
 _BY_STATUS = {
     404: ProblemType.NOT_FOUND,
     405: ProblemType.METHOD_NOT_ALLOWED,
@@ -63,7 +73,9 @@ def invalid_parameters(errors: Sequence[Any]) -> ProblemError:
     found = []
     for one in errors[:_MAX_ERRORS]:
         _, *path = one["loc"]
-        found.append({"parameter": ".".join(map(str, path)), "message": _sentence(str(one["msg"]))})
+        parameter = ".".join(map(str, path))
+        message = _IDS.get(parameter) or _sentence(str(one["msg"]))
+        found.append({"parameter": parameter, "message": message})
     return _listed(found, len(errors))
 
 

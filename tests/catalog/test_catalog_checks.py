@@ -108,7 +108,7 @@ async def test_a_check_that_lost_its_job_commits_nothing(catalog: Catalog) -> No
             await attempt
         assert refused.value.type is ProblemType.CONFLICT
     assert await catalog.last_check(INDEX) is None
-    assert await catalog.missing_originals(INDEX) == set()
+    assert await catalog.missing_originals(INDEX, [digest]) == set()
     assert await catalog.to_be_erased(INDEX, [digest]) == set()
 
 
@@ -118,7 +118,10 @@ async def test_a_missing_original_keeps_its_mark_until_it_is_there_again(catalog
     await catalog.note_missing_originals(INDEX, 7, {one, other}, fence)
     await catalog.note_missing_originals(INDEX, 8, {elsewhere}, fence)
     await catalog.note_missing_originals(INDEX, 7, {other}, fence)
-    assert await catalog.missing_originals(INDEX) == {other, elsewhere}
+    assert await catalog.missing_originals(INDEX, [one, other, elsewhere]) == {other, elsewhere}
+    assert await catalog.missing_originals(INDEX, [one, other]) == {other}
+    await catalog.forget_missing_original(INDEX, other)
+    assert await catalog.missing_originals(INDEX, [one, other, elsewhere]) == {elsewhere}
 
 
 async def test_the_originals_of_a_part_are_those_that_images_refer_to(catalog: Catalog) -> None:

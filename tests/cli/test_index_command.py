@@ -431,20 +431,22 @@ def test_a_check_is_waited_for_and_its_findings_are_a_table(
 
 
 def test_the_last_check_is_shown_without_beginning_one(script: Service, service: ScriptedService) -> None:
-    script.says("GET /api/indexes/shop/check", reply({**CHECKED, "consistent": True, "findings": []}))
+    sound = {**CHECKED, "consistent": True, "findings": [], "replicas": 1}
+    script.says("GET /api/indexes/shop/check", reply(sound))
     result = run(service, "check", "shop", "--last")
+    assert "1 generation of replicas compared" in result.output
     assert (result.exit_code, result.output.splitlines()[0][:11]) == (0, "consistent:")
     assert json.loads(run(service, "check", "shop", "--last", "--json").output)["images"] == 820
     assert {one.method for one in service.received} == {"GET"}
 
 
 def test_schedules_are_listed_with_their_last_times(script: Service, service: ScriptedService) -> None:
-    run_of = {"scheduled_at": "2026-03-01T09:15:00Z", "decided_at": "2026-03-01T09:15:04Z"}
+    run_of = {"scheduled_at": "2026-03-01T08:45:00Z", "decided_at": "2026-03-01T08:45:04Z"}
     asked = {**run_of, "outcome": "requested", "missed": 6, "job_id": JOB}
     kept = {"became": "refused", "problem": "the quality gate refused it: too little is found"}
     refused = {**asked, "missed": 0, **kept}
     late = {**run_of, "outcome": "late", "missed": 0, "job_id": None}
-    hourly = {"name": "hourly", "kind": "refresh", "cron": "15 * * * *", "time_zone": "UTC"}
+    hourly = {"name": "hourly", "kind": "refresh", "cron": "15 * * * *", "time_zone": "Asia/Kolkata"}
     script.says(
         "GET /api/indexes/shop/schedules",
         reply(
@@ -452,7 +454,7 @@ def test_schedules_are_listed_with_their_last_times(script: Service, service: Sc
                 {
                     **hourly,
                     "suspended": False,
-                    "next_at": "2026-03-01T10:15:00Z",
+                    "next_at": "2026-03-01T15:15:00+05:30",
                     "runs": [asked, refused, late],
                 },
                 {**hourly, "suspended": True, "next_at": None, "runs": []},
@@ -461,10 +463,10 @@ def test_schedules_are_listed_with_their_last_times(script: Service, service: Sc
         reply([]),
     )
     assert run(service, "schedules", "shop").output.splitlines() == [
-        "hourly  refresh  15 * * * * (UTC)  next 2026-03-01 10:15 UTC",
-        f"  2026-03-01 09:15 UTC  requested, 6 before it missed  job {JOB}",
-        f"  2026-03-01 09:15 UTC  requested  job {JOB} refused: the quality gate refused it: too little is found",
-        "  2026-03-01 09:15 UTC  late",
-        "hourly  refresh  15 * * * * (UTC)  suspended",
+        "hourly  refresh  15 * * * * (Asia/Kolkata)  next 2026-03-01 15:15+05:30",
+        f"  2026-03-01 14:15+05:30  requested, 6 before it missed  job {JOB}",
+        f"  2026-03-01 14:15+05:30  requested  job {JOB} refused: the quality gate refused it: too little is found",
+        "  2026-03-01 14:15+05:30  late",
+        "hourly  refresh  15 * * * * (Asia/Kolkata)  suspended",
     ]
     assert "spec.reindex.schedules" in run(service, "schedules", "shop").output

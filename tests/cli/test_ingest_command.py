@@ -182,6 +182,12 @@ def test_a_hidden_folder_that_is_named_itself_is_read(pictures: Path) -> None:
     assert len(list(read_source(str(hidden)))) == 3
 
 
+def test_of_an_archive_it_is_told_who_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "shard-000.tar").write_bytes(b"")
+    with pytest.raises(ProblemError, match="--server-side"):
+        read_source(str(tmp_path / "shard-000.tar"))
+
+
 def test_a_line_that_is_no_address_is_named(tmp_path: Path) -> None:
     listing = tmp_path / "list.txt"
     listing.write_text("chair.jpg\n\nHTTPS://images.example/a.jpg\n")

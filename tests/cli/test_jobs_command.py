@@ -97,6 +97,33 @@ def test_a_job_that_stays_queued_says_what_it_waits_for(
     assert f"{JOB}  reindex done" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["jobs", "show", "shop", "deadbeef"], ["'deadbeef' is no job", "visualindex jobs list"]),
+        (["jobs", "run", "check", "shop"], ["reindex", "full", "visualindex index check"]),
+        (["index", "activate", "shop", "1234"], ["16 hexadecimal digits", "visualindex index generations"]),
+        (["index", "compare", "shop", "0123456789abcdef", "live"], ["'live' is no generation"]),
+        (["keys", "revoke", "deadbeef"], ["'deadbeef' is no key", "visualindex keys list"]),
+    ],
+)
+def test_a_wrong_id_is_told_what_one_looks_like_and_where_they_are_listed(
+    typed: list[str], told: list[str]
+) -> None:
+    result = CliRunner(env={"TERMINAL_WIDTH": "300"}).invoke(app, typed)
+    assert result.exit_code == 2
+    assert all(words in result.output for words in told), result.output
+    assert "pattern" not in result.output
+
+
+@pytest.mark.parametrize(("kind", "called"), [("full", "reindex"), ("refresh", "generations")])
+def test_jobs_are_run_under_the_names_that_schedules_have_for_them(
+    script: Service, service: ScriptedService, kind: str, called: str
+) -> None:
+    script.says(f"POST /api/indexes/shop/{called}", reply(REBUILDING, 202))
+    assert run(service, "run", kind, "shop", "--detach").exit_code == 0
+
+
 def test_detached_it_is_only_asked_for(script: Service, service: ScriptedService) -> None:
     script.says("POST /api/indexes/shop/reindex", reply(REBUILDING, 202))
     assert "encoding, round 1 256 of 820" in run(service, "run", "reindex", "shop", "--detach").output
@@ -137,6 +164,59 @@ def test_a_job_with_a_long_result_stays_a_line(script: Service, service: Scripte
     (line,) = run(service, "list", "shop").output.splitlines()
     assert "found 4, mended 3" in line
     assert "lost-row" not in line
+
+
+def test_a_batch_is_shown_with_a_row_for_each_source(script: Service, service: ScriptedService) -> None:
+    counts = {"read": 4, "created": 2, "replaced": 0, "unchanged": 1, "refused": 1}
+    refused = {"place": "a.jpg", "key": "a.jpg", "type": "invalid-image", "reason": "The bytes are cut off."}
+    broken = {
+        "place": "/data/b.csv",
+        "key": None,
+        "type": "not-found",
+        "reason": "/data/b.csv does not exist",
+    }
+    sources = [
+        {"location": "s3://shop/chairs/", **counts, "examples": [refused]},
+        {"location": "/data/b.csv", "refused": 1, "examples": [broken], "state": "broken-off"},
+    ]
+    batch = {**DONE, "kind": "ingest", "result": {"read": 4, "refused": 2, "sources": sources}}
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(batch))
+    assert run(service, "show", "shop", JOB).output.splitlines() == [
+        f"{JOB}  ingest done",
+        "  read           4",
+        "  refused        2",
+        "",
+        "location           read  new  replaced  unchanged  refused  state",
+        "s3://shop/chairs/  4     2    0         1          1        done",
+        "/data/b.csv        0     0    0         0          1        broken-off",
+        "",
+        "refused, for example:",
+        "  a.jpg: The bytes are cut off.",
+        "  /data/b.csv: /data/b.csv does not exist",
+    ]
+
+
+def test_a_check_is_shown_with_a_row_for_each_fault(script: Service, service: ScriptedService) -> None:
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply({**DONE, "kind": "check", "result": CHECKED}))
+    lines = run(service, "show", "shop", JOB).output.splitlines()
+    assert lines[lines.index("") + 1].split()[:3] == ["fault", "found", "mended"]
+    assert "{" not in "".join(lines)
+
+
+def test_a_batch_that_runs_says_how_many_it_has_read(script: Service, service: ScriptedService) -> None:
+    running = {**RUNNING, "kind": "ingest", "phase": "/data/shop", "done": 256, "total": 0}
+    script.says(f"GET /api/indexes/shop/jobs/{JOB}", reply(running))
+    assert run(service, "show", "shop", JOB).output.splitlines()[1] == "/data/shop 256 so far"
+
+
+def test_of_jobs_of_one_second_those_that_have_not_ended_come_first(
+    script: Service, service: ScriptedService
+) -> None:
+    ended = {**DONE, "requested_at": "2026-03-01T09:30:00.7Z", "ended_at": "2026-03-01T09:31:00Z"}
+    before = {**RUNNING, "state": "queued", "requested_at": "2026-03-01T09:29:59Z"}
+    script.says("GET /api/indexes/shop/jobs", reply([ended, {**REBUILDING, "done": 0}, before]))
+    lines = run(service, "list", "shop").output.splitlines()
+    assert [line.split()[2] for line in lines] == ["running", "done", "queued"]
 
 
 def test_the_log_is_followed_until_the_job_ends(script: Service, service: ScriptedService) -> None:

@@ -12,6 +12,7 @@ import pytest
 from .conftest import Served, put, spec_document
 from .conftest import found_keys as found
 from .pictures import picture
+from .test_checks import checks_of, kinds
 from .test_generations import finished
 
 
@@ -88,6 +89,47 @@ async def test_known_content_under_another_key_is_not_encoded_again(serve: Any, 
         assert set((await found(served, 1, consistency="strong"))[:2]) == {"k1", "chairs/1.jpg"}
 
 
+@pytest.mark.parametrize("location", ["", "list.csv"], ids=["objects", "a manifest"])
+async def test_originals_that_a_check_found_missing_or_damaged_are_put_again(
+    serve: Any, folder: Path, location: str
+) -> None:
+    names = [f"chairs/{seed}.jpg" for seed in range(3)]
+    (folder / "list.csv").write_text("\n".join(["object", *names, ""]))
+    async with serve(allowing(folder)) as served, checks_of(served) as checking:
+        source = {"location": str(folder / location)}
+        await taken_in(served, source)
+        stored = await images(served)
+        gone, damaged, _ = [await checking.original(stored[name]["image_id"]) for name in names]
+        await checking.store.delete([gone])
+        await checking.store.put(damaged, picture(1)[:-1], content_type="image/jpeg")
+        assert counts(await taken_in(served, source)) == {"read": 3, "unchanged": 3}
+
+        found = {"missing-original": (1, 0), "damaged-original": (1, 0)}
+        report = await checking.check(originals_share=1)
+        assert kinds(report) == found
+        assert all("a batch on the server" in one["action"] for one in report["findings"])
+        assert kinds(await checking.check(originals_share=0)) == found
+        assert counts(await taken_in(served, source)) == {"read": 3, "unchanged": 3, "restored": 2}
+        assert [await checking.store.get(key) for key in (gone, damaged)] == [picture(0), picture(1)]
+        assert counts(await taken_in(served, source)) == {"read": 3, "unchanged": 3}
+        assert (await checking.check(originals_share=1))["findings"] == []
+
+
+async def test_a_missing_original_is_put_again_by_an_image_of_the_same_content(
+    serve: Any, folder: Path
+) -> None:
+    async with serve(allowing(folder)) as served, checks_of(served) as checking:
+        key = await checking.original((await put(served, 1))["image_id"])
+        await checking.store.delete([key])
+        assert kinds(await checking.check()) == {"missing-original": (1, 0)}
+        assert counts(await taken_in(served, {"location": str(folder)})) == {
+            "read": 3,
+            "created": 3,
+            "reused": 1,
+        }
+        assert await checking.store.get(key) == picture(1)
+
+
 async def test_refused_entries_are_told_with_their_reasons_and_hold_nothing_up(
     serve: Any, folder: Path
 ) -> None:
@@ -149,7 +191,9 @@ async def test_a_manifest_names_objects_with_their_fields(serve: Any, folder: Pa
             "Chairs",
             {"price": 9.5, "colour": "red"},
         )
-        reasons = [example["reason"] for example in result["sources"][0]["examples"]]
+        examples = result["sources"][0]["examples"]
+        assert [one["place"] for one in examples] == [f"{folder}/list.csv:{line}" for line in (4, 5)]
+        reasons = [example["reason"] for example in examples]
         assert "chairs/none.jpg" in reasons[0]
         assert "names no picture" in reasons[1]
 
@@ -185,7 +229,10 @@ async def test_a_webdataset_archive_carries_pictures_with_their_sidecars(serve: 
     )
     async with serve(allowing(folder)) as served:
         result = await taken_in(served, {"location": str(folder / "shard-000.tar")})
-        assert counts(result) == {"read": 3, "created": 2, "refused": 1}
+        assert counts(result) == {"read": 4, "created": 2, "refused": 2}
+        bare, broken = result["sources"][0]["examples"]
+        assert (bare["key"], broken["key"]) == ("0003", "0004")
+        assert "has no picture, but 0003.json" in bare["reason"]
         lamp = (await images(served))["0001"]
         assert (lamp["category"], lamp["metadata"]) == ("Lamps", {"price": 3, "text": "a lamp"})
 
@@ -208,6 +255,8 @@ async def test_a_source_that_cannot_be_read_does_not_keep_the_next_from_being_ta
         assert cut["created"] >= 1
         assert "none.csv" in missing["examples"][0]["reason"]
         assert chairs["created"] == 3
+        states = [source["state"] for source in result["sources"]]
+        assert states == ["broken-off", "broken-off", "done"]
 
 
 @pytest.mark.parametrize(

@@ -199,12 +199,13 @@ async def test_a_lost_row_and_a_missing_original_are_found_and_the_row_is_mended
     assert kinds(report) == {"lost-row": (1, 1), "missing-original": (1, 0)}
     assert await found_keys(checking.served, 0) == ["k0", "k1"]
     record = await checking.catalog.get_image("things", uuid.UUID(bare["image_id"]))
-    assert await checking.catalog.missing_originals("things") == {record.content_digest}
+    marked = await checking.catalog.missing_originals("things", [record.content_digest])
+    assert marked == {record.content_digest}
 
     await checking.store.put(key, data, content_type="image/jpeg")
     report = await checking.check()
     assert report["consistent"] is True
-    assert await checking.catalog.missing_originals("things") == set()
+    assert await checking.catalog.missing_originals("things", [record.content_digest]) == set()
 
 
 @pytest.mark.parametrize("based", [False, True], ids=["fresh rows", "a generation"])
@@ -297,7 +298,9 @@ async def test_an_image_without_a_vector_is_told_and_found_again_once_a_job_enco
     bare, other = await put(checking.served, 0), await put(checking.served, 1)
     await search(checking.served, other, consistency="strong")
     await checking.execute("DELETE FROM image_embeddings WHERE image_id = %s", bare["image_id"])
-    assert kinds(await checking.check()) == {"missing-vector": (1, 0), "stray-vector": (1, 0)}
+    report = await checking.check()
+    assert kinds(report) == {"missing-vector": (1, 0), "stray-vector": (1, 0)}
+    assert "check again with repair" in report["findings"][0]["action"]
     assert kinds(await checking.check(repair=True))["missing-vector"] == (1, 0)
     consistent = False
     async with asyncio.timeout(60):

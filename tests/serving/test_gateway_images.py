@@ -96,6 +96,19 @@ async def test_the_same_key_replaces_and_every_change_is_seen(served: Served) ->
     assert await found_keys(served, 1, token=back["token"]) == ["k1"]
 
 
+async def test_an_image_whose_original_is_gone_is_there_and_says_what_to_do(served: Served) -> None:
+    image_id = (await put(served, 1))["image_id"]
+    store = served.app.state.service.indexes["things"].store
+    digest = bytes.fromhex((await view(served, image_id))["content_digest"])
+    await store.delete([original_key("things", digest)])
+    answer = await served.client.get(f"/api/images/{image_id}/content")
+    problem(answer, 404, "not-found")
+    assert "is missing in the object store" in answer.json()["detail"]
+    assert "Put it again" in answer.json()["detail"]
+    await put(served, 1)
+    assert (await served.client.get(f"/api/images/{image_id}/content")).content == picture(1)
+
+
 async def test_a_deleted_image_is_erased_everywhere(served: Served) -> None:
     kept = await put(served, 2)
     written = await put(served, 1)

@@ -297,6 +297,18 @@ async def test_a_wrong_parameter_is_invalid(shared: Served, path: str) -> None:
     problem(await shared.client.get(path), 422, "invalid-request")
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("generations/1234", "16 hexadecimal digits; GET /api/indexes/{name}/generations"),
+        ("jobs/deadbeef", "UUID; GET /api/indexes/{name}/jobs"),
+    ],
+)
+async def test_a_wrong_id_is_told_where_ids_are_listed(shared: Served, path: str, told: str) -> None:
+    answer = await shared.client.get(f"/api/indexes/things/{path}")
+    assert told in problem(answer, 422, "invalid-request")["detail"]
+
+
 async def test_what_is_not_there_is_not_found(shared: Served) -> None:
     for method, path in (
         ("GET", f"/api/images/{NOWHERE}"),

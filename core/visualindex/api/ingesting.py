@@ -58,6 +58,10 @@ class SourceResult(BaseModel):
     created: int = Field(default=0, description="New images.")
     replaced: int = Field(default=0, description="Images given other content or fields.")
     unchanged: int = Field(default=0, description="Images that were like that already: nothing was written.")
+    restored: int = Field(
+        default=0,
+        description="Of those unchanged: originals put again, which a check had found missing or damaged.",
+    )
     reused: int = Field(
         default=0, description="Of those written: how many took the vector of the same content."
     )
@@ -66,6 +70,10 @@ class SourceResult(BaseModel):
     bytes: int = Field(default=0, description="Bytes of pictures read.")
     examples: list[dict[str, Any]] = Field(
         default_factory=list, description="The first refused entries: place, key, reason."
+    )
+    state: Literal["done", "broken-off"] = Field(
+        default="done",
+        description="`broken-off`: it could not be opened, or not be read to its end; the refusals say why.",
     )
     note: str | None = Field(default=None, description="What else there is to know.")
 

@@ -170,7 +170,7 @@ class Checks:
     async def note_missing_originals(
         self, index: str, part: int, missing: Collection[bytes], fence: Fence
     ) -> None:
-        """Marks the originals that nobody has, of those that begin with the byte `part`; others of them lose their mark."""
+        """Marks originals that nobody has whole, of those that begin with the byte `part`; others there lose their mark."""
         forget = """DELETE FROM missing_originals WHERE index_name = %s AND get_byte(content_digest, 0) = %s
             AND NOT content_digest = ANY(%s)"""
         mark = """INSERT INTO missing_originals (index_name, content_digest) SELECT %s, unnest(%s::bytea[])
@@ -183,14 +183,25 @@ class Checks:
 
         await self.connections.write(work)
 
-    async def missing_originals(self, index: str) -> set[bytes]:
-        """The originals that the last check found nowhere."""
-        query = "SELECT content_digest FROM missing_originals WHERE index_name = %s"
+    async def missing_originals(self, index: str, digests: Collection[bytes]) -> set[bytes]:
+        """Those originals that the last check found nowhere, or damaged, and that nobody has put again since."""
+        query = (
+            "SELECT content_digest FROM missing_originals WHERE index_name = %s AND content_digest = ANY(%s)"
+        )
 
         async def work(connection: Connection) -> set[bytes]:
-            return {digest for (digest,) in await rows(connection, query, index)}
+            return {digest for (digest,) in await rows(connection, query, index, list(digests))}
 
         return await self.connections.read(work)
+
+    async def forget_missing_original(self, index: str, digest: bytes) -> None:
+        """Takes the mark off an original that was put again."""
+        query = "DELETE FROM missing_originals WHERE index_name = %s AND content_digest = %s"
+
+        async def work(transaction: Transaction) -> None:
+            await run(transaction.connection, query, index, digest)
+
+        await self.connections.write(work)
 
     async def ask_replica(
         self,

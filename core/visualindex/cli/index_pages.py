@@ -1,11 +1,14 @@
 """What `visualindex index` prints for people: plain text, one line a thing, the same in a terminal and in a pipe."""
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from visualindex.api.checks import CheckView
+from visualindex.api.checks import CheckView, FindingView
 from visualindex.api.generations import GenerationView, JobView
 from visualindex.api.images import EncoderView, IndexView, ReplicaView
+from visualindex.api.ingesting import SourceResult
 from visualindex.api.schedules import ScheduleRunView, ScheduleView
 from visualindex.cli.recall_plot import Curve, in_characters, read_curve
 
@@ -155,7 +158,12 @@ def job_table(views: Sequence[JobView]) -> str:
     """A line for each job."""
     if not views:
         return "no job was asked for yet"
-    return "\n".join(job_line(view) for view in views)
+    return "\n".join(job_line(view) for view in sorted(views, key=_place_in_list, reverse=True))
+
+
+def _place_in_list(job: JobView) -> tuple[dt.datetime, bool]:
+    """By the second in which it was asked for; of one second, what has not ended is before what has."""
+    return job.requested_at.replace(microsecond=0), job.ended_at is None
 
 
 def job_page(job: JobView) -> str:
@@ -165,7 +173,33 @@ def job_page(job: JobView) -> str:
         return "\n".join([*lines, job.problem])
     if not job.result:
         return "\n".join([*lines, _outcome(job)]).rstrip()
-    return "\n".join([*lines, *(f"  {name:<14} {_figure(value)}" for name, value in job.result.items())])
+    sources = [SourceResult.model_validate(one) for one in job.result.get("sources", [])]
+    findings = [FindingView.model_validate(one) for one in job.result.get("findings", [])]
+    figures = {name: value for name, value in job.result.items() if name not in ("sources", "findings")}
+    lines += [f"  {name:<14} {_figure(value)}" for name, value in figures.items()]
+    lines += ["", *_sources_page(sources)] if sources else []
+    lines += ["", *_findings_page(findings)] if findings else []
+    return "\n".join(lines)
+
+
+def _sources_page(sources: Sequence[SourceResult]) -> list[str]:
+    """A line for each source of a batch, and below them some of what was refused."""
+    counted = ("read", "created", "replaced", "unchanged", "refused")
+    rows = [(one.location, *(str(getattr(one, name)) for name in counted), one.state) for one in sources]
+    lines = [table(("location", "read", "new", *counted[2:], "state"), rows)]
+    lines += [f"{one.location}: {one.note}" for one in sources if one.note]
+    refused = [example for one in sources for example in one.examples[:_EXAMPLES]]
+    if refused:
+        lines += ["", "refused, for example:", *(f"  {one['place']}: {one['reason']}" for one in refused)]
+    return lines
+
+
+def _findings_page(findings: Sequence[FindingView]) -> list[str]:
+    """A line for each kind of fault in each place, and examples below."""
+    rows = [(one.kind, str(one.count), str(one.mended), one.place, one.action) for one in findings]
+    lines = [table(("fault", "found", "mended", "where", "what to do, or was done"), rows)]
+    shown = [(one, one.examples[:_EXAMPLES]) for one in findings if one.examples]
+    return [*lines, "", *(f"{one.kind}: {', '.join(some)}" for one, some in shown)] if shown else lines
 
 
 def _figure(value: Any) -> str:
@@ -186,7 +220,8 @@ def _outcome(job: JobView) -> str:
         told = {name: value for name, value in job.result.items() if not isinstance(value, (list, dict))}
         return ", ".join(f"{name} {value}" for name, value in told.items())
     if job.state in ("queued", "running", "paused"):
-        return f"{job.phase} {job.done} of {job.total}" if job.total else job.phase
+        counts = f"{job.done} of {job.total}" if job.total else f"{job.done} so far" if job.done else ""
+        return f"{job.phase} {counts}".rstrip()
     return ""
 
 
@@ -194,17 +229,12 @@ def check_page(view: CheckView) -> str:
     """What a check found: a line for each kind of fault in each place, with examples below."""
     left = view.found - view.mended
     verdict = "consistent" if view.consistent else f"{left} fault{'' if left == 1 else 's'} left"
-    compared = (
-        f"{view.images} images, {view.originals} originals, {view.replicas} generations of replicas compared"
-    )
+    replicas = f"{view.replicas} generation{'' if view.replicas == 1 else 's'} of replicas"
+    compared = f"{view.images} images, {view.originals} originals, {replicas} compared"
     lines = [f"{verdict}: {compared}, {view.checked_at:%Y-%m-%d %H:%M:%S}"]
     if not view.findings:
         return lines[0]
-    rows = [(one.kind, str(one.count), str(one.mended), one.place, one.action) for one in view.findings]
-    lines += ["", table(("fault", "found", "mended", "where", "what to do, or was done"), rows)]
-    shown = [(one, one.examples[:_EXAMPLES]) for one in view.findings if one.examples]
-    lines += ["", *(f"{one.kind}: {', '.join(some)}" for one, some in shown)] if shown else []
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_findings_page(view.findings)])
 
 
 def schedule_table(views: Sequence[ScheduleView]) -> str:
@@ -213,18 +243,24 @@ def schedule_table(views: Sequence[ScheduleView]) -> str:
         return "no schedule is declared: spec.reindex.schedules has them"
     lines = []
     for view in views:
-        upcoming = "suspended" if view.next_at is None else f"next {view.next_at:%Y-%m-%d %H:%M %Z}"
+        zone = ZoneInfo(view.time_zone)
+        upcoming = "suspended" if view.next_at is None else f"next {_minute(view.next_at, zone)}"
         lines.append(f"{view.name}  {view.kind}  {view.cron} ({view.time_zone})  {upcoming}")
-        lines += [f"  {_schedule_run(run)}" for run in view.runs]
+        lines += [f"  {_schedule_run(run, zone)}" for run in view.runs]
     return "\n".join(lines)
 
 
-def _schedule_run(run: ScheduleRunView) -> str:
+def _schedule_run(run: ScheduleRunView, zone: ZoneInfo) -> str:
     missed = f", {run.missed} before it missed" if run.missed else ""
     became = "" if run.became is None else f" {run.became}"
     problem = "" if run.problem is None else f": {run.problem}"
     job = f"  job {run.job_id}{became}{problem}" if run.job_id else ""
-    return f"{run.scheduled_at:%Y-%m-%d %H:%M %Z}  {run.outcome}{missed}{job}"
+    return f"{_minute(run.scheduled_at, zone)}  {run.outcome}{missed}{job}"
+
+
+def _minute(moment: dt.datetime, zone: ZoneInfo) -> str:
+    """As its schedule counts: `2026-03-01 03:00+01:00`."""
+    return moment.astimezone(zone).isoformat(" ", "minutes")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visualindex.cli import ids
 from visualindex.cli.answers import AsJson, print_all, raise_failed, tell_joined
 from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, Name, ServiceUrl, connected
 
@@ -22,7 +23,12 @@ NOT_YET = 4
 """Exit code when time was up before a generation was active; it becomes so by itself."""
 
 Generation = Annotated[
-    str, typer.Argument(help="The generation, from `index generations`.", show_default=False)
+    str,
+    typer.Argument(
+        parser=ids.generation,
+        help="The generation, from `index generations`.",
+        show_default=False,
+    ),
 ]
 Within = Annotated[
     float, typer.Option("--within", min=0, max=600, help="Longest wait in seconds for the shards to load it.")
@@ -105,7 +111,14 @@ def build(
 def compare(
     name: Name,
     generation: Generation,
-    other: Annotated[str, typer.Argument(help="The generation to compare it with.", show_default=False)],
+    other: Annotated[
+        str,
+        typer.Argument(
+            parser=ids.generation,
+            help="The generation to compare it with.",
+            show_default=False,
+        ),
+    ],
     again: Annotated[
         bool, typer.Option("--again", help="Measure again, though both were compared before.")
     ] = False,

@@ -2,10 +2,11 @@
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visualindex.cli import ids
 from visualindex.cli.answers import AsJson, print_all, raise_failed, tell_joined
 from visualindex.cli.connection import DEFAULT_SERVICE, ApiKey, Name, ServiceUrl, connected
 
@@ -17,15 +18,33 @@ if TYPE_CHECKING:
 
 jobs = typer.Typer(no_args_is_help=True, help="Background jobs: run, list, show, logs, cancel.")
 
-JobId = Annotated[uuid.UUID, typer.Argument(help="The job, from `jobs list`.", show_default=False)]
+JobId = Annotated[
+    uuid.UUID,
+    typer.Argument(parser=ids.job, help="The job, from `jobs list`.", show_default=False),
+]
 _LOOK_S = 1.0
+_AS_SCHEDULES_CALL_IT = {"full": "reindex", "refresh": "build"}
+
+
+def _kind(typed: str) -> str:
+    kind = _AS_SCHEDULES_CALL_IT.get(typed, typed)
+    if kind not in ("reindex", "build"):
+        raise typer.BadParameter(
+            f"{typed!r} is no job to run from here: `reindex` (or `full`) and `build` (or `refresh`) are; "
+            "`visualindex index check` and `visualindex ingest --server-side` run theirs"
+        )
+    return kind
 
 
 @jobs.command()
 def run(
     kind: Annotated[
-        Literal["reindex", "build"],
-        typer.Argument(help="`reindex`: make what images lack, then build. `build`: build alone."),
+        str,
+        typer.Argument(
+            parser=_kind,
+            help="`reindex` (in schedules `full`): make what images lack, then build. `build` (`refresh`): build alone.",
+            show_default=False,
+        ),
     ],
     name: Name,
     activate: Annotated[

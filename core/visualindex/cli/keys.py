@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from visualindex.cli import ids
+
 if TYPE_CHECKING:
     from visualindex.catalog import Catalog, KeyRecord
 
@@ -94,7 +96,10 @@ def list_(
 
 @keys.command()
 def revoke(
-    key_id: Annotated[uuid.UUID, typer.Argument(help="Id of the key, from `keys list`.", show_default=False)],
+    key_id: Annotated[
+        uuid.UUID,
+        typer.Argument(parser=ids.key, help="Id of the key, from `keys list`.", show_default=False),
+    ],
     dsn: Dsn = None,
     state: State = _DEFAULT_STATE,
 ) -> None:

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from visualindex.errors import ProblemError, ProblemType
-from visualindex.ingesting.manifest_rows import COLUMNS, MANIFESTS, nested, picture_of, plain, reader_of, text
+from visualindex.ingesting.manifest_rows import (
+    COLUMNS,
+    MANIFESTS,
+    Rows,
+    nested,
+    picture_of,
+    plain,
+    reader_of,
+    text,
+)
 from visualindex.ingesting.naming import PICTURES
 
 MANIFEST = "manifest.jsonl"
@@ -93,15 +102,20 @@ def _is_hidden(path: Path) -> bool:
 
 def _manifest(path: Path) -> Iterator[Entry]:
     reader = _address_rows if path.suffix.lower() == ".txt" else reader_of(path, COLUMNS)
+    if path.suffix.lower() == ".tar":
+        raise _refused(
+            f"{path} is an archive: the service reads those (WebDataset), by `visualindex ingest --server-side`"
+        )
     if reader is None:
         known = ", ".join((*MANIFESTS, ".txt"))
         raise _refused(f"{path} is neither a picture nor a manifest: manifests end with {known}")
-    return _entries(reader(path), path.parent)
+    return _entries(path, reader(path))
 
 
-def _entries(rows: Iterable[tuple[str, Any]], base: Path) -> Iterator[Entry]:
-    for place, row in rows:
-        yield _entry(place, row, base) if isinstance(row, dict) else Unusable(place, str(row))
+def _entries(path: Path, rows: Rows) -> Iterator[Entry]:
+    for where, row in rows:
+        place = f"{path}{where}"
+        yield _entry(place, row, path.parent) if isinstance(row, dict) else Unusable(place, str(row))
 
 
 def _entry(place: str, row: dict[str, Any], base: Path) -> Entry:
@@ -126,14 +140,14 @@ def _entry(place: str, row: dict[str, Any], base: Path) -> Entry:
     )
 
 
-def _address_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _address_rows(path: Path) -> Rows:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             address = line.strip()
             if not address or line.startswith("#"):
                 continue
             usable = address.lower().startswith(("http://", "https://"))
-            yield f"{path}:{number}", {"image_url": address} if usable else _no_address(number)
+            yield f":{number}", {"image_url": address} if usable else _no_address(number)
 
 
 def _no_address(line: int) -> str:

@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 EXAMPLES = 20
 """Refused entries that the result itself carries."""
+_COUNTED = ("read", "created", "replaced", "unchanged", "restored", "reused", "removed", "refused", "bytes")
 _PATIENCE_S = 300.0
 _RACES = 5
 """Times that a chunk is looked at whose images others keep deleting and replacing."""
@@ -94,10 +95,7 @@ class Batches:
         LacksVectorError when the index is served with an encoder that is not at hand.
         """
         results = [await self._source(number, request) for number in range(len(request.sources))]
-        totals = {
-            name: sum(getattr(result, name) for result in results)
-            for name in ("read", "created", "replaced", "unchanged", "reused", "removed", "refused", "bytes")
-        }
+        totals = {name: sum(getattr(result, name) for result in results) for name in _COUNTED}
         return {**totals, "sources": [result.model_dump(mode="json") for result in results]}
 
     async def _source(self, number: int, request: IngestRequest) -> SourceResult:
@@ -119,7 +117,8 @@ class Batches:
                 raise
             noted = await self.ledger.latest(number) or noted
             refusals = [Refusal(asked.location, None, problem)]
-            noted = Noted(noted.chunk, noted.cursor, False, _counted(noted.result, [], refusals))
+            counted = Noted(noted.chunk, noted.cursor, False, _counted(noted.result, [], refusals))
+            noted = _with(counted, state="broken-off")
         done = Noted(noted.chunk + 1, noted.cursor, True, noted.result)
         await self.ledger.note(number, done, refusals)
         return done.result
@@ -269,7 +268,7 @@ async def _chunked(steps: AsyncIterator[Step], size: int) -> AsyncIterator[_Chun
 def _counted(
     before: SourceResult, outcomes: Sequence[Outcome], refusals: Sequence[Refusal], created: int = 0
 ) -> SourceResult:
-    unchanged = sum(isinstance(outcome, Unchanged) for outcome in outcomes)
+    unchanged = [outcome for outcome in outcomes if isinstance(outcome, Unchanged)]
     written = sum(isinstance(outcome, Ready | Pending) for outcome in outcomes)
     reused = sum(isinstance(outcome, Ready) and bool(outcome.write.embeddings) for outcome in outcomes)
     sizes = sum(o.size_bytes if isinstance(o, Pending | Unchanged) else 0 for o in outcomes)
@@ -278,7 +277,8 @@ def _counted(
             "read": before.read + len(outcomes),
             "created": before.created + created,
             "replaced": before.replaced + written - created,
-            "unchanged": before.unchanged + unchanged,
+            "unchanged": before.unchanged + len(unchanged),
+            "restored": before.restored + sum(outcome.restored for outcome in unchanged),
             "reused": before.reused + reused,
             "refused": before.refused + len(refusals),
             "bytes": before.bytes + sizes,

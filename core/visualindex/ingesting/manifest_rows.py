@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Rows = Iterator[tuple[str, Any]]
-"""Where a row is, and the row as an object, or why it cannot be read."""
+"""Where a row is, as one says behind the manifest's name (`:32`, ` row 31`), and the row, or why it cannot be read."""
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 
@@ -38,7 +38,7 @@ def csv_rows(path: Path, texts: Collection[str]) -> Rows:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         for row in reader:
-            place = f"{path}:{reader.line_num}"
+            place = f":{reader.line_num}"
             if None in row:
                 yield place, "has more cells than the header has columns"
             else:
@@ -54,7 +54,7 @@ def json_rows(path: Path) -> Rows:
                     row = json.loads(line)
                 except ValueError as error:
                     row = f"is not JSON: {error}"
-                yield f"{path}:{number}", row if isinstance(row, dict | str) else "is not a JSON object"
+                yield f":{number}", row if isinstance(row, dict | str) else "is not a JSON object"
 
 
 def parquet_rows(path: Path) -> Rows:
@@ -66,7 +66,7 @@ def parquet_rows(path: Path) -> Rows:
         for batch in file.iter_batches(batch_size=4096):
             for row in batch.to_pylist():
                 number += 1
-                yield f"{path} row {number}", row
+                yield f" row {number}", row
 
 
 def picture_of(row: Mapping[str, Any]) -> tuple[str | None, str | None]:

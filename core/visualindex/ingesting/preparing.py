@@ -5,6 +5,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from visualindex.api.images import ImageFields
@@ -43,6 +44,8 @@ class Unchanged:
     image_id: uuid.UUID
     origin: Origin | None
     size_bytes: int = 0
+    restored: bool = False
+    """Whether its original was put again, since a check had found it missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,13 @@ class Preparing:
         encoded = set(records)
         for made in self._made:
             encoded &= (await self._catalog.get_vectors(name, list(records), made.fingerprint)).keys()
+        lost = await self._catalog.missing_originals(name, [one.content_digest for one in records.values()])
         origins: dict[tuple[str, str], Origin] = {}
         for place in {entry.object.place for entry in entries if entry.object}:
             keys = [entry.object.key for entry in entries if entry.object and entry.object.place == place]
             found = await self._catalog.get_origins(name, place, keys)
             origins.update({(place, key): origin for key, origin in found.items()})
-        return _Known({i: record for i, record in records.items() if i in encoded}, records, origins)
+        return _Known({i: record for i, record in records.items() if i in encoded}, records, origins, lost)
 
     async def _one(self, entry: Entry, known: "_Known") -> Outcome:
         image_id = image_id_of(self._resource.name, entry.fields)
@@ -160,11 +164,13 @@ class Preparing:
         origin = _origin(entry, image_id, digest, content.etag)
         restore = self._restore(entry)
         if encoded is not None and encoded.content_digest == digest:
+            restored = await self._put_if_lost(digest, content.data)
             if says_the_same(encoded, fields):
-                return Unchanged(image_id, origin, len(content.data))
+                return Unchanged(image_id, origin, len(content.data), restored)
             return Ready(_fields_of(entry, encoded), origin, restore)
         twins = await self._twins(digest)
         if len(twins) == len(self._made):
+            await self._put_if_lost(digest, content.data)
             write = write_of_twins(image_id, entry.fields, digest, twins, beside=not entry.whole)
             return Ready(write, origin, restore)
         decoded = [
@@ -197,6 +203,15 @@ class Preparing:
 
         return restore
 
+    async def _put_if_lost(self, digest: bytes, data: bytes) -> bool:
+        """Puts an original again that a check found missing or damaged; says whether it was one."""
+        name = self._resource.name
+        if not await self._catalog.missing_originals(name, [digest]):
+            return False
+        await self._put(digest, data, "application/octet-stream")
+        await self._catalog.forget_missing_original(name, digest)
+        return True
+
     async def _put(self, digest: bytes, data: bytes, media_type: str) -> None:
         await self._store.put(original_key(self._resource.name, digest), data, content_type=media_type)
 
@@ -208,15 +223,18 @@ class _Known:
     encoded: Mapping[uuid.UUID, ImageRecord]
     records: Mapping[uuid.UUID, ImageRecord]
     origins: Mapping[tuple[str, str], Origin]
+    lost: AbstractSet[bytes]
+    """Digests of those whose original a check found missing or damaged."""
 
     def origin_of(self, entry: Entry, image_id: uuid.UUID) -> Origin | None:
-        """The noted origin of an object that did not change and whose image still is what was made of it."""
+        """The noted origin of an object that did not change and whose image, and original, still is what was made of it."""
         if entry.object is None or image_id not in self.encoded:
             return None
         origin = self.origins.get((entry.object.place, entry.object.key))
         if origin is None or origin.etag != entry.object.etag or origin.image_id != image_id:
             return None
-        return origin if self.encoded[image_id].content_digest == origin.content_digest else None
+        digest = self.encoded[image_id].content_digest
+        return origin if digest == origin.content_digest and digest not in self.lost else None
 
 
 def _fields_of(entry: Entry, record: ImageRecord) -> ImageWrite:

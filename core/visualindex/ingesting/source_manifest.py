@@ -48,9 +48,9 @@ class ManifestSource:
         """The entries behind a row."""
         done = int(after or 0)
         numbered = enumerate(self._read_rows(), start=1)
-        async for number, (_, row) in in_parts(numbered, _AT_ONCE):
+        async for number, (place, row) in in_parts(numbered, _AT_ONCE):
             if number > done:
-                yield Step(self._entry(f"{self._name} row {number}", row), str(number))
+                yield Step(self._entry(f"{self._name}{place}", row), str(number))
 
     def _read_rows(self) -> Rows:
         try:

@@ -25,12 +25,16 @@ from visualindex.ingesting.source_objects import refusal_of
 from visualindex.objectstore.sources import Content, check_size
 
 _AT_ONCE = 100
+_NAMED = 5
 _SIDECARS = frozenset({"json", "txt", "cls"})
 
 
 class WebDatasetSource:
-    """The samples of an uncompressed tar; the cursor is the number of the last picture. A sidecar `json` gives the metadata
-    (its `key`, `category` and `url` are the image's own), `txt` the metadata `text`, `cls` the category."""
+    """The samples of an uncompressed tar; the cursor is the number of the last picture, or sample without one.
+
+    A sidecar `json` gives the metadata (its `key`, `category` and `url` are the image's own), `txt` the metadata `text`,
+    `cls` the category.
+    """
 
     total = 0
 
@@ -62,6 +66,8 @@ class WebDatasetSource:
 
     def _entries(self, sample: list[tarfile.TarInfo]) -> Iterator[Entry | Refusal]:
         pictures = [member for member in sample if PurePosixPath(member.name).suffix.lower() in PICTURES]
+        if not pictures:
+            yield self._without_picture(sample)
         for member in pictures:
             base = _split(member.name)[0]
             key = base if len(pictures) == 1 else member.name
@@ -74,6 +80,12 @@ class WebDatasetSource:
                 yield Refusal(place, key, problem)
             else:
                 yield Entry(place, fields, partial(asyncio.to_thread, self._read, member))
+
+    def _without_picture(self, sample: list[tarfile.TarInfo]) -> Refusal:
+        base = _split(sample[0].name)[0]
+        names = ", ".join(PurePosixPath(member.name).name for member in sample[:_NAMED])
+        why = f"has no picture, but {names}: the files of a sample have one base name and lie one behind the other"
+        return Refusal(f"{self._name}:{base}", base, _invalid(f"sample {base}", why))
 
     def _fields(self, key: str, sample: list[tarfile.TarInfo]) -> ImageFields:
         sidecars = {_split(m.name)[1]: m for m in sample if _split(m.name)[1] in _SIDECARS}

@@ -175,7 +175,7 @@ async def get_image(request: Request, image_id: ImageId, index: IndexParameter =
     responses={
         200: {"description": "The picture.", "content": {"image/*": {"schema": openapi.BINARY}}},
         304: {"description": "The caller's copy, named by `If-None-Match`, is current."},
-        **openapi.problem_responses(ProblemType.IMAGE_NOT_FOUND),
+        **openapi.problem_responses(ProblemType.IMAGE_NOT_FOUND, ProblemType.NOT_FOUND),
     },
 )
 async def get_content(request: Request, image_id: ImageId, index: IndexParameter = None) -> Response:
