@@ -5,11 +5,13 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 from visualindex.ann import Hits
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.deadlines import remaining
+from visualindex_serving.hedging import Hedging
 from visualindex_serving.merging import Whole, merged
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 
@@ -25,6 +27,15 @@ class ShardCall(Protocol):
     """Asks one shard: over the network in production, in process in tests."""
 
     async def __call__(self, query: ShardQuery) -> ShardAnswer: ...
+
+
+@runtime_checkable
+class ReplicatedCall(ShardCall, Protocol):
+    """A way that knows how many replicas it may ask."""
+
+    @property
+    def replicas(self) -> int:
+        """Those that can be asked now."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Fanout:
     """Searches all shards of one index."""
 
     def __init__(self, shards: list[ShardCall]) -> None:
-        self._shards = shards
+        self._shards = [(call, Hedging(partial(_replicas, call))) for call in shards]
 
     async def search(self, query: ShardQuery) -> Merged:
         """Ask all shards.
@@ -87,7 +98,7 @@ class Fanout:
         Raises ProblemError when none answered, one could not catch up with the token, or (CONFLICT) one has let go of
         the query's generation.
         """
-        asking = [self._ask(shard, call, query) for shard, call in enumerate(self._shards)]
+        asking = [self._ask(shard, *way, query) for shard, way in enumerate(self._shards)]
         reports = [await asking[0]] if len(asking) == 1 else await asyncio.gather(*asking)
         answers = [report.answer for report in reports if report.answer is not None]
         if not answers:
@@ -97,10 +108,10 @@ class Fanout:
             raise _behind(max(behind))
         return Merged(merged(query, answers), reports)
 
-    async def _ask(self, shard: int, call: ShardCall, query: ShardQuery) -> ShardReport:
+    async def _ask(self, shard: int, call: ShardCall, hedging: Hedging, query: ShardQuery) -> ShardReport:
         start = time.perf_counter()
         try:
-            answer = await _answer(call, query)
+            answer = await _answer(call, hedging, query)
         except Exception as exc:
             if isinstance(exc, ProblemError) and exc.type not in _MISSING:
                 raise
@@ -110,12 +121,25 @@ class Fanout:
         return ShardReport(shard, answer, _since(start))
 
 
-async def _answer(call: ShardCall, query: ShardQuery) -> ShardAnswer:
-    """What nobody waits for is asked of one replica alone."""
-    if not query.background:
+def _replicas(call: ShardCall) -> int:
+    return call.replicas if isinstance(call, ReplicatedCall) else 1
+
+
+async def _answer(call: ShardCall, hedging: Hedging, query: ShardQuery) -> ShardAnswer:
+    """What nobody waits for is asked of one replica alone; what waits for a write says nothing of how slow a replica is."""
+    if query.strong or query.token is not None:
         return await _hedged(lambda: _twice(call, query), query.deadline)
+    if not query.background:
+        return await _hedged(lambda: _timed(call, hedging, query), query.deadline, hedging)
     async with asyncio.timeout(remaining(query.deadline)):
         return await call(query)
+
+
+async def _timed(call: ShardCall, hedging: Hedging, query: ShardQuery) -> ShardAnswer:
+    start = time.perf_counter()
+    answer = await _twice(call, query)
+    hedging.took(time.perf_counter() - start)
+    return answer
 
 
 async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:
@@ -131,14 +155,17 @@ async def _twice(call: ShardCall, query: ShardQuery) -> ShardAnswer:
         return await call(query)
 
 
-async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], deadline: float) -> ShardAnswer:
-    """Ask a second replica when the first is silent for half the time left: it may hang with its node.
+async def _hedged(
+    ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], deadline: float, hedging: Hedging | None = None
+) -> ShardAnswer:
+    """Ask a second replica when the first is silent for half the time left, as it may hang with its node; or, by `hedging`,
+    when it is slower than usual.
 
     Raises TimeoutError when neither has answered by the deadline.
     """
     tasks = [asyncio.create_task(ask())]
     try:
-        done, left = await asyncio.wait(tasks, timeout=remaining(deadline) * _HEDGE_SHARE)
+        done, left = await _silent(tasks, remaining(deadline) * _HEDGE_SHARE, hedging)
         if not done:
             tasks.append(asyncio.create_task(ask()))
             soonest = asyncio.FIRST_COMPLETED
@@ -152,6 +179,20 @@ async def _hedged(ask: Callable[[], Coroutine[Any, Any, ShardAnswer]], deadline:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _silent(
+    tasks: "list[asyncio.Task[ShardAnswer]]", latest_s: float, hedging: Hedging | None
+) -> tuple["set[asyncio.Task[ShardAnswer]]", "set[asyncio.Task[ShardAnswer]]"]:
+    """What is done and what is left when it is time to ask a second replica, or before."""
+    if hedging is None:
+        return await asyncio.wait(tasks, timeout=latest_s)
+    hedging.asked()
+    after_s = hedging.after_s
+    done, left = await asyncio.wait(tasks, timeout=min(after_s, latest_s))
+    if not done and after_s < latest_s:
+        hedging.hedged()
+    return done, left
 
 
 def _since(start: float) -> float:

@@ -65,10 +65,15 @@ class ShardDirectory:
         self._links[shard] = {}
         self._wanted.set()
 
-        async def call(query: ShardQuery) -> ShardAnswer:
-            return await (await self._least_busy(shard, query.generation)).ask(query)
+        return _Way(self, shard)
 
-        return call
+    def count(self, shard: ShardOf) -> int:
+        """Replicas of a shard that are connected."""
+        return len(self._links[shard])
+
+    async def ask(self, shard: ShardOf, query: ShardQuery) -> ShardAnswer:
+        """The answer of the replica that has least to do. Raises ProblemError UNAVAILABLE when none can be reached."""
+        return await (await self._least_busy(shard, query.generation)).ask(query)
 
     def tell_news(self, index: str) -> None:
         """Let every replica of an index look into the change log now, where something was just written."""
@@ -155,3 +160,18 @@ class ShardDirectory:
             logger.info("shard replica %s of %s does not answer: %s", address, shard, exc)
         finally:
             del self._dialling[address]
+
+
+class _Way:
+    """The way to one shard: a `fanout.ReplicatedCall`."""
+
+    def __init__(self, directory: ShardDirectory, shard: ShardOf) -> None:
+        self._directory = directory
+        self._shard = shard
+
+    async def __call__(self, query: ShardQuery) -> ShardAnswer:
+        return await self._directory.ask(self._shard, query)
+
+    @property
+    def replicas(self) -> int:
+        return self._directory.count(self._shard)

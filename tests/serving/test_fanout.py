@@ -1,13 +1,16 @@
 """One search over several shards: a shard's trouble costs its own hits, a hanging replica costs nothing."""
 
 import asyncio
+import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from visualindex.errors import ProblemError, ProblemType
 from visualindex_serving.fanout import Fanout, ShardCall
+from visualindex_serving.hedging import Hedging
 from visualindex_serving.messages import ShardAnswer, ShardQuery
 
 
@@ -81,6 +84,66 @@ async def test_a_hanging_replica_is_answered_for_by_another() -> None:
     merged = await Fanout([first_hangs]).search(query(2.0))
     assert merged.complete
     assert asked == 2
+
+
+class TwoReplicas:
+    """A shard whose every tenth search meets a replica that hangs, until no search does any more."""
+
+    replicas = 2
+
+    def __init__(self, hangs: Callable[[int], bool]) -> None:
+        self.hangs = hangs
+        self.asked = 0
+
+    async def __call__(self, _: ShardQuery) -> ShardAnswer:
+        self.asked += 1
+        if self.hangs(self.asked):
+            await asyncio.Event().wait()
+        return answer(7)
+
+
+async def searches(shard: ShardCall, count: int) -> None:
+    fanout = Fanout([shard])
+    for _ in range(count):
+        assert (await fanout.search(query(3600.0))).complete
+
+
+async def test_a_replica_that_is_slower_than_usual_is_answered_for_long_before_the_deadline() -> None:
+    shard = TwoReplicas(lambda asked: asked > 200 and asked % 100 == 0)
+    async with asyncio.timeout(60):
+        await searches(shard, 1000)
+    assert 1000 < shard.asked <= 1010
+
+
+async def test_second_requests_are_few_where_every_replica_is_slow() -> None:
+    hedging = Hedging(lambda: 2)
+    for _ in range(64):
+        hedging.took(0.001)
+    hedged = 0
+    for _ in range(1000):
+        hedging.asked()
+        if hedging.after_s < math.inf:
+            hedging.hedged()
+            hedged += 1
+    assert hedged <= 10 + 0.05 * 1000
+
+
+async def test_one_replica_alone_is_not_asked_twice_because_it_is_slow() -> None:
+    hedging = Hedging(lambda: 1)
+    for _ in range(64):
+        hedging.took(0.001)
+    assert hedging.after_s == math.inf
+
+
+async def test_the_second_request_waits_for_as_long_as_most_searches_take() -> None:
+    hedging = Hedging(lambda: 2)
+    assert hedging.after_s == math.inf, "nothing is known yet"
+    for number in range(256):
+        hedging.took(0.05 if number % 10 else 0.2)
+    assert hedging.after_s == 0.2
+    for _ in range(256):
+        hedging.took(0.001)
+    assert hedging.after_s == 0.01, "sooner would be noise"
 
 
 async def test_a_hedge_that_fails_does_not_spoil_the_first_answer() -> None:
