@@ -293,7 +293,7 @@ def view(record: GenerationRecord, *, curves: bool = False) -> GenerationView:
 
 
 def job_view(job: JobRecord, waiting: str = "") -> JobView:
-    """A job as callers see it; `waiting` is what one that is queued waits for: how far it was before says nothing of that."""
+    """A job as callers see it; `waiting` is what one that is queued waits for, instead of how far it was."""
     queued = job.state == "queued"
     return JobView(
         job_id=job.job_id,
