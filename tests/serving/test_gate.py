@@ -130,6 +130,7 @@ async def test_a_generation_that_was_not_judged_is_activated_by_force_only(serve
     activate = f"{GENERATIONS}/{generation['generation']}/activate"
     refused = problem(await served.client.post(activate, json={"wait_s": 20}), 409, "conflict")
     assert "the quality gate has not judged it" in refused["detail"]
+    await served.shards.replica("things", 0)
     forced = await served.client.post(activate, json={"wait_s": 20, "force": True})
     assert (forced.status_code, forced.json()["state"]) == (200, "active")
 

@@ -1,7 +1,6 @@
 """The generations of an index: list, build, activate, roll back, discard."""
 
 import uuid
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -118,8 +117,7 @@ async def get_job(request: Request, name: Name, job_id: JobId) -> JobView:
     if job.state != "queued":
         return job_view(job)
     known = {one.name for one in caller.indexes()}
-    phase = waits_for(job, await index.catalog.jobs_at_work(), known)
-    return job_view(replace(job, phase=phase, done=0, total=0))
+    return job_view(job, waits_for(job, await index.catalog.jobs_at_work(), known))
 
 
 @router.get(
@@ -297,16 +295,17 @@ def view(record: GenerationRecord, *, curves: bool = False) -> GenerationView:
     )
 
 
-def job_view(job: JobRecord) -> JobView:
-    """A job as callers see it."""
+def job_view(job: JobRecord, waiting: str = "") -> JobView:
+    """A job as callers see it; `waiting` is what one that is queued waits for, instead of how far it was."""
+    queued = job.state == "queued"
     return JobView(
         job_id=job.job_id,
         kind=job.kind,
         state=job.state,
         activate=job.activates_since is not None,
-        phase=job.phase,
-        done=job.done,
-        total=job.total,
+        phase=waiting if queued else job.phase,
+        done=0 if queued else job.done,
+        total=0 if queued else job.total,
         result=dict(job.result) if job.result is not None else None,
         problem=job.problem,
         requested_at=job.requested_at,
