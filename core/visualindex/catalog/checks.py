@@ -188,6 +188,8 @@ class Checks:
         query = (
             "SELECT content_digest FROM missing_originals WHERE index_name = %s AND content_digest = ANY(%s)"
         )
+        if not digests:
+            return set()
 
         async def work(connection: Connection) -> set[bytes]:
             return {digest for (digest,) in await rows(connection, query, index, list(digests))}
