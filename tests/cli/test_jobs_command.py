@@ -110,10 +110,11 @@ def test_a_job_that_stays_queued_says_what_it_waits_for(
 def test_a_wrong_id_is_told_what_one_looks_like_and_where_they_are_listed(
     typed: list[str], told: list[str]
 ) -> None:
-    result = CliRunner(env={"TERMINAL_WIDTH": "300"}).invoke(app, typed)
+    result = CliRunner().invoke(app, typed)
+    output = " ".join(result.output.replace("│", " ").split())  # what the frame around it has broken
     assert result.exit_code == 2
-    assert all(words in result.output for words in told), result.output
-    assert "pattern" not in result.output
+    assert all(words in output for words in told), output
+    assert "pattern" not in output
 
 
 @pytest.mark.parametrize(("kind", "called"), [("full", "reindex"), ("refresh", "generations")])
