@@ -74,10 +74,8 @@ class Candidates:
     async def _prepared(self, built: Built, *, same_encoder: bool) -> bool:
         """Ask the shards to load it; False where it is of another encoder than it must be."""
         prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
-        return (
-            await self._patiently(partial(prepare, fence=self.job.fence, same_encoder=same_encoder))
-            != "ready"
-        )
+        state: str = await self._patiently(partial(prepare, fence=self.job.fence, same_encoder=same_encoder))
+        return state != "ready"
 
     async def _noted(self) -> Built | None:
         document = (await self._ledger()).get(_BUILT)
