@@ -21,9 +21,8 @@ def reindex(
 ) -> None:
     """Make what images lack from their originals, then build a generation of all. One that is under way is told instead.
 
-    It goes on without this command. With --watch exit code 1 says that it failed, or that what it built is not activated. Without
-    an API key, that of the index's
-    Secret is taken.
+    It goes on without this command. With --watch exit code 1 says that it failed, or that what it built is not activated.
+    Without an API key, that of the index's Secret is taken.
     """
     from visualindex.cli import watching
     from visualindex.cli.answers import raise_failed
