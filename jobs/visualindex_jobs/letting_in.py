@@ -83,7 +83,8 @@ class Candidates:
         since = (await self._as_asked()).activates_since
         prepare = partial(self.catalog.prepare_generation, self.resource.name, built.generation)
         asked = partial(prepare, fence=self.job.fence, same_encoder=same_encoder, since=since)
-        if await self._patiently(asked) != "ready":
+        state: str = await self._patiently(asked)
+        if state != "ready":
             return None
         rolled_back = await self._patiently(partial(self.catalog.rolled_back_at, self.resource.name))
         return _ANOTHER_ENCODER if rolled_back is None else _ROLLED_BACK

@@ -146,7 +146,7 @@ async def test_twenty_activations_and_five_rollbacks_fail_nobody(
             while activations < ACTIVATIONS:
                 built = await build_generation(catalog, store, resource, tmp_path / "scratch")
                 before = load.writes
-                await post(served, f"generations/{built.generation}/activate")
+                await post(served, f"generations/{built.generation}/activate", force=True)  # no job judged it
                 activations += 1
                 if activations % 4 == 0:
                     await post(served, "rollback")
@@ -168,8 +168,8 @@ async def test_twenty_activations_and_five_rollbacks_fail_nobody(
         await verify(load)
 
 
-async def post(served: Served, what: str) -> None:
-    answer = await served.client.post(f"/api/indexes/things/{what}", json={"wait_s": 30})
+async def post(served: Served, what: str, **asked: Any) -> None:
+    answer = await served.client.post(f"/api/indexes/things/{what}", json={"wait_s": 30, **asked})
     assert (answer.status_code, answer.json().get("state")) == (200, "active"), answer.text
 
 

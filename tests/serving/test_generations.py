@@ -30,8 +30,9 @@ async def build(served: Served, tmp_path: Path, phases: list[str] | None = None,
 
 
 async def activate(served: Served, generation: str) -> dict[str, Any]:
+    """By force: it was built by no job, and so was not judged."""
     answer = await served.client.post(
-        f"/api/indexes/things/generations/{generation}/activate", json={"wait_s": 20}
+        f"/api/indexes/things/generations/{generation}/activate", json={"wait_s": 20, "force": True}
     )
     assert answer.status_code == 200, answer.text
     return answer.json()

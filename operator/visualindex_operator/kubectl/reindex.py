@@ -21,8 +21,8 @@ def reindex(
 ) -> None:
     """Make what images lack from their originals, then build a generation of all. One that is under way is told instead.
 
-    It goes on without this command. With --watch exit code 1 says that it failed. Without an API key, that of the index's
-    Secret is taken.
+    It goes on without this command. With --watch exit code 1 says that it failed, or that what it built is not activated.
+    Without an API key, that of the index's Secret is taken.
     """
     from visualindex.cli import watching
     from visualindex.cli.answers import raise_failed
@@ -38,4 +38,4 @@ def reindex(
         if watch:
             job = watching.watch(client, name, job, quiet=output is not None)
     typer.echo(job.model_dump_json(indent=2) if output is not None else job_page(job))
-    raise_failed(job)
+    raise_failed(job, name)
