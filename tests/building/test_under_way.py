@@ -12,7 +12,7 @@ from visualindex.building import retire_abandoned
 from visualindex.catalog import LogTrimmed, Position
 from visualindex.errors import ProblemError, ProblemType
 from visualindex.identity import buckets_of_shard
-from visualindex.objectstore import manifest_prefix, part_prefix
+from visualindex.objectstore import part_prefix
 
 from .filled import Filled, named_in, resource
 
@@ -162,30 +162,6 @@ async def test_shards_of_a_build_that_takes_days_are_held_again(
     await filled.build(resource(1), store=Observed(midway.store, before=again), say=midway.say)
     assert midway.happened
     await filled.sweep(old.generation)
-
-
-async def test_a_generation_that_is_about_to_be_proposed_is_not_taken_for_abandoned(
-    filled: Filled, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However late it is by the clock, as on a machine that slept: whoever looks waits for the proposal."""
-    monkeypatch.setattr("visualindex.generations.retiring._ABANDONED", timedelta(0))
-    old = await filled.build(resource(1))
-    await filled.fill(range(400, 440))
-    looking: list[asyncio.Task[list[str]]] = []
-
-    async def look(operation: str, key: str) -> None:
-        if operation == "put" and key.startswith(manifest_prefix(NAME)):
-            looking.append(asyncio.create_task(retire_abandoned(filled.catalog, filled.store, NAME)))
-            async with asyncio.timeout(60):
-                while not await waits_for_its_turn(filled):
-                    assert not looking[0].done()
-                    await asyncio.sleep(0.01)
-
-    built = await filled.build(resource(1), store=Observed(filled.store, after=look))
-    assert await looking[0] == []
-    assert await filled.parts() == named_in(await filled.manifest(old.generation)) | named_in(
-        await filled.manifest(built.generation)
-    )
 
 
 async def test_a_database_that_knows_no_generation_retires_none(

@@ -25,10 +25,8 @@ async def retire_abandoned(catalog: Catalog, store: ObjectStore, index: str) -> 
 
 
 async def _found(catalog: Catalog, store: ObjectStore, index: str) -> tuple[list[str], list[str]]:
-    """Those, and the known ones whose objects must stay."""
-    async with catalog.publishing_turn(index):
-        published = await published_long_ago(store, index)
-    # Read later: whoever publishes proposes before its turn ends, so what was published by then is known by now.
+    """Those, and the known ones whose objects must stay. A job that is a day late proposes nothing: it has lost its lease."""
+    published = await published_long_ago(store, index)
     ended, kept = await catalog.retired_generations(index, 0)
     known = {*ended, *kept}
     return [name for name in published if known and name not in known], kept

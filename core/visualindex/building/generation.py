@@ -64,7 +64,7 @@ async def build_generation(
     A build that would not fit a shard's memory, this machine's or its disk is refused before a row is read. Several shards
     are built at once where there is room for it: in this process with `threads` in all, or where `builders` says.
     With `patches` it takes the local features along that the index keeps for reranking. `of` names the encoder whose vectors
-    are taken, where that is another than the index has now. `catalog` needs two connections.
+    are taken, where that is another than the index has now.
 
     Raises ProblemError: INDEX_NOT_FOUND, UNAVAILABLE or STORAGE_FULL; `visualindex.ann.graph.Abandoned` soon after
     `wanted` turns false. A build that breaks off leaves the index as it was, and so does one whose `fence` is no longer
@@ -146,17 +146,16 @@ class _Build:
     async def _publish(self, manifest: Manifest, watermark: Position) -> Manifest:
         async with self._catalog.publishing_turn(manifest.index, self._fence):
             pass  # a job that was taken over meanwhile ends here, and leaves no manifest behind
-        # In one turn: nobody shall find a manifest that is just about to be proposed, and take it for abandoned.
-        async with self._catalog.publishing_turn(manifest.index):
-            published = await complete(self._store, manifest)
-            await self._catalog.propose_generation(
-                published.index,
-                published.generation,
-                published.fingerprint,
-                orjson.loads(published.to_json()),
-                watermark,
-                fence=self._fence,
-            )
+        # Not in that turn: a process that hangs here would keep every other from publishing.
+        published = await complete(self._store, manifest)
+        await self._catalog.propose_generation(
+            published.index,
+            published.generation,
+            published.fingerprint,
+            orjson.loads(published.to_json()),
+            watermark,
+            fence=self._fence,
+        )
         return published
 
     def _manifest(self, watermark: Position) -> Manifest:
