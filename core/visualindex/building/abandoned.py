@@ -25,7 +25,7 @@ async def retire_abandoned(catalog: Catalog, store: ObjectStore, index: str) -> 
 
 
 async def _found(catalog: Catalog, store: ObjectStore, index: str) -> tuple[list[str], list[str]]:
-    """Those, and the known ones whose objects must stay. A job that is a day late has lost its lease, and proposes nothing."""
+    """Those, and known ones whose objects must stay. A job that is a day late has lost its lease, and proposes nothing."""
     published = await published_long_ago(store, index)
     ended, kept = await catalog.retired_generations(index, 0)
     known = {*ended, *kept}
