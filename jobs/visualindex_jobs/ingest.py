@@ -59,9 +59,8 @@ async def carry_out(
         result = await _with_every_encoder(*what, lease, request)
         await lease.stop()
         if await catalog.end_job(job.fence, result=result):
-            await Ledger(
-                store, resource.name, job.job_id
-            ).forget()  # not before: without it all would be read again
+            # Not before: without it all would be read again.
+            await Ledger(store, resource.name, job.job_id).forget()
 
 
 async def _with_every_encoder(
