@@ -109,10 +109,8 @@ async def _copied(checked: Checked, digest: bytes) -> bool:
     """Whether another index in this store had the same file. What is copied is compared with its digest."""
     for other in await checked.catalog.other_indexes_with(checked.index, digest):
         key = original_key(other, digest)
-        if not await checked.is_right(key, partial(_is, digest)):
-            continue
-        data, stat = await checked.store.get(key), await checked.store.stat(key)
-        if stat is not None:
+        right, data = await checked.read(key, partial(_is, digest))
+        if right and (stat := await checked.store.stat(key)) is not None:
             await checked.store.put(original_key(checked.index, digest), data, content_type=stat.content_type)
             return True
     return False

@@ -44,14 +44,19 @@ class Checked:
 
     async def is_right(self, key: str, right: Callable[[bytes], bool]) -> bool | None:
         """Whether the bytes of an object are those that its key names, by `right`; None where there is none any more."""
+        return (await self.read(key, right))[0]
+
+    async def read(self, key: str, right: Callable[[bytes], bool]) -> tuple[bool | None, bytes]:
+        """What `is_right` says, and the bytes that it says it of."""
         try:
-            return await asyncio.to_thread(right, await self.store.get(key))
+            data = await self.store.get(key)
         except ProblemError as problem:
             if problem.type is ProblemType.NOT_FOUND:
-                return None
+                return None, b""
             if problem.type is ProblemType.INTERNAL:  # the store found it damaged by itself
-                return False
+                return False, b""
             raise
+        return await asyncio.to_thread(right, data), data
 
     def go_on(self, phase: str, done: int, total: int) -> None:
         """Say how far the check is. Raises Abandoned when it was cancelled or taken over."""
